@@ -1,0 +1,3 @@
+"""A Prometheus exporter for the backups of DigitalOcean Droplets."""
+
+__version__ = "0.1.0"
