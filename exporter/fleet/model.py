@@ -1,0 +1,130 @@
+"""What is known of an account's Droplets: frozen values, in the field's terms.
+
+Instants are Unix seconds, lengths of time are seconds, sizes are bytes; `None` stands for "the API has not told us".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GIB = 1024**3
+"""A gigabyte of the API, as the other DigitalOcean exporters read it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The time in which a backup is started."""
+
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """When a Droplet's backups are taken and how long they are kept. A bare `enabled=False` is all that a disabled one has."""
+
+    enabled: bool | None = None
+    plan: str | None = None
+    weekday: str | None = None
+    """`SUN` to `SAT`; plans that run every day have none."""
+    hour: int | None = None
+    """UTC, 0 to 23. Midnight is a valid hour."""
+    window_length: float | None = None
+    retention_days: float | None = None
+    next_window: Window | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SupportedPolicy:
+    """A plan that DigitalOcean offers, with the hours and weekdays one can choose."""
+
+    plan: str
+    hours: tuple[int, ...] = ()
+    weekdays: tuple[str, ...] = ()
+    """Empty: any."""
+    window_length: float | None = None
+    retention_days: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A restore point of a Droplet, whichever `type` the API gives it."""
+
+    id: int
+    created_at: float
+    size: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a droplet listing says of a Droplet."""
+
+    name: str = ""
+    region: str = ""
+    size: str = ""
+    """The slug of the Droplet's size."""
+    status: str = ""
+    created_at: float | None = None
+    disk: float | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the evidence says of a Droplet's windows."""
+
+    missed_windows: int | None = None
+    """How many in a row were missed up to now; `None`: cannot know."""
+    unjudged: bool = False
+    """A due window could not be judged for want of a reading."""
+
+    @property
+    def overdue(self) -> bool | None:
+        return None if self.missed_windows is None else self.missed_windows > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Droplet:
+    """One Droplet as served: what the API told, and what follows from it."""
+
+    id: int
+    description: Description | None = None
+    """`None` where only the policies name the Droplet."""
+    policy: Policy | None = None
+    backups: tuple[Backup, ...] | None = None
+    """Those that exist, oldest first; `None`: not known."""
+    refreshed_at: float | None = None
+    """When the backups were last read from the Droplet's own endpoint, or every id a listing named was resolved."""
+    expected: bool | None = None
+    """Whether the configuration says that it ought to have backups."""
+    tag_labels: tuple[str, ...] = ()
+    """The values of the configured tag labels, in the configuration's order."""
+    interval: float | None = None
+    """Expected time between two backups."""
+    retention_days: float | None = None
+    policy_supported: bool | None = None
+    verdict: Verdict = Verdict()
+
+    @property
+    def name(self) -> str:
+        return self.description.name if self.description else ""
+
+    @property
+    def newest(self) -> Backup | None:
+        return self.backups[-1] if self.backups else None
+
+    @property
+    def oldest(self) -> Backup | None:
+        return self.backups[0] if self.backups else None
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All that one account's exporter knows, swapped in whole at the end of a poll."""
+
+    account: str
+    droplets: tuple[Droplet, ...] = ()
+    """By id."""
+    supported: tuple[SupportedPolicy, ...] = ()
+    known: bool = False
+    """Whether a listing has named the Droplets yet: an empty fleet is not an unknown one."""

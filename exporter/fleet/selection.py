@@ -1,0 +1,59 @@
+"""Which Droplets a configuration means: `select`, `exclude` and `expect_backups`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from exporter.fleet.model import Description
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """What a Droplet can be picked by; an empty key asks nothing."""
+
+    droplet_ids: frozenset[int] = frozenset()
+    tags: frozenset[str] = frozenset()
+    names: tuple[re.Pattern[str], ...] = ()
+    regions: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.droplet_ids) or self.needs_description
+
+    @property
+    def needs_description(self) -> bool:
+        """Whether a Droplet's id alone cannot tell."""
+        return bool(self.tags or self.names or self.regions)
+
+    def answers(self, droplet_id: int, description: Description | None) -> list[bool | None]:
+        """For each key given, whether one of its entries fits; `None` where that needs a description that is not known."""
+        found: list[bool | None] = []
+        if self.droplet_ids:
+            found.append(droplet_id in self.droplet_ids)
+        if self.tags:
+            found.append(description and not self.tags.isdisjoint(description.tags))
+        if self.names:
+            found.append(description and any(pattern.fullmatch(description.name) for pattern in self.names))
+        if self.regions:
+            found.append(description and description.region in self.regions)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A Droplet is meant if it meets every key of `select`, and none of `exclude`."""
+
+    select: Criteria = Criteria()
+    exclude: Criteria = Criteria()
+
+    @property
+    def needs_description(self) -> bool:
+        return self.select.needs_description or self.exclude.needs_description
+
+    def means(self, droplet_id: int, description: Description | None) -> bool | None:
+        """Whether the Droplet is meant; `None` where its name, tags or region would decide and are not known."""
+        selected = self.select.answers(droplet_id, description)
+        excluded = self.exclude.answers(droplet_id, description)
+        if False in selected or True in excluded:
+            return False
+        return None if None in selected or None in excluded else True

@@ -1,0 +1,64 @@
+"""What the tests share: the real tools they speak to, the official API document, and a free port."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT.parent / "shared" / "reference" / "digitalocean-droplet-backups.openapi.yaml"
+IN_CI = os.environ.get("CI") == "true"
+
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=100)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=3000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def _missing(what: str) -> None:
+    """Skip where a developer lacks something; fail in CI, where nothing may be skipped."""
+    if IN_CI:
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """The path of a program that is really started: promtool, prometheus, amtool, chromium."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            _missing(f"{name} is not installed (apt-get install prometheus prometheus-alertmanager chromium)")
+        assert path is not None
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """DigitalOcean's own OpenAPI document, which lies beside the project and is not part of it."""
+    if not REFERENCE.exists():
+        _missing(f"{REFERENCE} is missing: put DigitalOcean's OpenAPI document there")
+    return REFERENCE
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """In CI a skipped test is a failure, whoever skipped it."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if IN_CI and reporter is not None and reporter.stats.get("skipped") and exitstatus == 0:
+        reporter.write_line("skipped tests are failures with CI=true", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
