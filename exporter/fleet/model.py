@@ -21,7 +21,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When a Droplet's backups are taken and how long they are kept. A bare `enabled=False` is all that a disabled one has."""
+    """When a Droplet's backups are taken and how long they are kept; a disabled one says nothing more."""
 
     enabled: bool | None = None
     plan: str | None = None

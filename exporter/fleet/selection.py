@@ -26,16 +26,16 @@ class Criteria:
         return bool(self.tags or self.names or self.regions)
 
     def answers(self, droplet_id: int, description: Description | None) -> list[bool | None]:
-        """For each key given, whether one of its entries fits; `None` where that needs a description that is not known."""
+        """For each key given, whether one of its entries fits; `None` where only a description could tell."""
         found: list[bool | None] = []
         if self.droplet_ids:
             found.append(droplet_id in self.droplet_ids)
         if self.tags:
-            found.append(description and not self.tags.isdisjoint(description.tags))
+            found.append(None if description is None else not self.tags.isdisjoint(description.tags))
         if self.names:
-            found.append(description and any(pattern.fullmatch(description.name) for pattern in self.names))
+            found.append(None if description is None else any(name.fullmatch(description.name) for name in self.names))
         if self.regions:
-            found.append(description and description.region in self.regions)
+            found.append(None if description is None else description.region in self.regions)
         return found
 
 
