@@ -1,7 +1,7 @@
 """What is remembered of a Droplet, and the verdict that it allows: which windows were missed.
 
-A failed backup leaves no trace in the API; it shows only as one that is missing. So a verdict rests on what was seen and
-when: an outage, a restart, a new Droplet or a listing that lags must never look like a backup that was not made.
+A failed backup leaves no trace in the API; it shows only as one that is missing. So a verdict rests on what was seen
+and when: an outage, a restart, a new Droplet or a listing that lags must never look like a backup that was not made.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class SupportedPolicy:
     """A plan that DigitalOcean offers, with the hours and weekdays one can choose."""
 
     plan: str
-    hours: tuple[int, ...] = ()
+    hours: tuple[int, ...] | None = None
     weekdays: tuple[str, ...] = ()
     """Empty: any."""
     window_length: float | None = None
