@@ -1,4 +1,4 @@
-"""From what is known of each Droplet to the Fleet that is served: selection, tag labels, what a policy means, the verdict."""
+"""From what is known of a Droplet to the one that is served: what its policy means, tag labels, the verdict."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from exporter.fleet.evidence import judge
 from exporter.fleet.known import Known
 from exporter.fleet.model import Droplet, Policy, SupportedPolicy
 from exporter.fleet.schedule import interval_of
-from exporter.fleet.selection import Selection
+from exporter.fleet.selection import EVERYTHING, Selection
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What the configuration says of every Droplet of an account."""
 
-    watched: Selection = Selection()
-    expected: Selection = Selection()
+    watched: Selection = EVERYTHING
+    expected: Selection = EVERYTHING
     tag_prefixes: tuple[str, ...] = ()
     grace: float = 4 * 3600.0
 

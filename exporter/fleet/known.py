@@ -70,7 +70,7 @@ def description_seen(known: Known, description: Description) -> Known:
 def ids_listed(known: Known, listed: tuple[int, ...] | None, now: float) -> Known:
     """A listing named these backups: those it no longer names are gone, new ones wait to be resolved.
 
-    Compared with what the *listing* named before: an id that only the own list held may be one the listing has yet to name.
+    Compared with what the *listing* named before: an id that only the own list held is one the listing may yet name.
     """
     if listed is None:
         return known if known.listed is None else replace(known, listed=None)

@@ -39,12 +39,15 @@ class Criteria:
         return found
 
 
+NOTHING_ASKED = Criteria()
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """A Droplet is meant if it meets every key of `select`, and none of `exclude`."""
 
-    select: Criteria = Criteria()
-    exclude: Criteria = Criteria()
+    select: Criteria = NOTHING_ASKED
+    exclude: Criteria = NOTHING_ASKED
 
     @property
     def needs_description(self) -> bool:
@@ -57,3 +60,6 @@ class Selection:
         if False in selected or True in excluded:
             return False
         return None if None in selected or None in excluded else True
+
+
+EVERYTHING = Selection()

@@ -1,0 +1,89 @@
+"""What the listings of one poll told, and what that changes of what is known of each Droplet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from exporter.fleet.assemble import supported_of
+from exporter.fleet.evidence import Evidence
+from exporter.fleet.known import Known, description_seen, ids_listed, policy_absent, policy_seen
+from exporter.fleet.model import Description, Policy, SupportedPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Listings:
+    """Policies and Droplets as one poll listed them; a listing that is not complete removes nothing."""
+
+    policies: Mapping[int, Policy] = field(default_factory=dict)
+    descriptions: Mapping[int, Description] = field(default_factory=dict)
+    backup_ids: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """Of the Droplets whose record has them."""
+    rejected_policies: frozenset[int] = frozenset()
+    rejected_droplets: frozenset[int] = frozenset()
+    policies_complete: bool = False
+    droplets_complete: bool = False
+    unidentified_policies: int = 0
+    """Rejected records that do not even tell whose they are: any Droplet that is not named may be one of them."""
+    unidentified_droplets: int = 0
+    gone: frozenset[int] = frozenset()
+    """Droplets that no listing names and whose own endpoint answered 404."""
+
+    @property
+    def complete(self) -> bool:
+        return self.policies_complete and self.droplets_complete
+
+    @property
+    def tells_backup_ids(self) -> bool:
+        """Whether ids are told at all: without `image:read` every Droplet's are empty while backups exist."""
+        return any(self.backup_ids.values())
+
+    def absent(self, droplet_id: int) -> bool | None:
+        """Whether complete listings name the Droplet nowhere; `None` where that cannot be said."""
+        if (
+            droplet_id in self.descriptions
+            or droplet_id in self.policies
+            or droplet_id in self.rejected_droplets
+            or droplet_id in self.rejected_policies
+        ):
+            return False
+        if not self.complete or self.unidentified_policies or self.unidentified_droplets:
+            return None
+        return True
+
+
+def learn(
+    known: Known | None,
+    droplet_id: int,
+    listings: Listings,
+    supported: Mapping[str, SupportedPolicy],
+    now: float,
+    *,
+    tells_backup_ids: bool,
+) -> Known | None:
+    """What is known of the Droplet after the listings; `None` if it is gone, or was never understood.
+
+    `tells_backup_ids` is `listings.tells_backup_ids`, found once for all Droplets.
+    """
+    description, policy = listings.descriptions.get(droplet_id), listings.policies.get(droplet_id)
+    if known is None:
+        if description is None and policy is None:
+            return None
+        known = Known(droplet_id, Evidence(first_seen=now))
+    absent = listings.absent(droplet_id)
+    if droplet_id in listings.gone or (absent and known.absences):
+        return None
+    if absent is not None and known.absences != absent:
+        known = replace(known, absences=int(absent))
+    if policy is not None:
+        known = policy_seen(known, policy, supported_of(policy, supported), now)
+    elif (
+        listings.policies_complete
+        and droplet_id not in listings.rejected_policies
+        and not listings.unidentified_policies
+    ):
+        known = policy_absent(known)
+    if description is not None:
+        listed = listings.backup_ids.get(droplet_id) if tells_backup_ids else None
+        known = ids_listed(description_seen(known, description), listed, now)
+    return known
