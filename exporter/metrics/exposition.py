@@ -1,0 +1,392 @@
+"""A fleet as text for Prometheus: made once at a poll, joined at a scrape.
+
+The text is that of the client library, byte for byte, and serves both of its formats: text 0.0.4 and OpenMetrics 1.0
+differ in nothing that is used here. Families that move with the clock come last, so that the text
+before them, its checksum and its compressed form are ready since the poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import zlib
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from math import floor, inf
+from operator import itemgetter
+from typing import TypeVar
+
+from prometheus_client.utils import floatToGoString
+
+from exporter.fleet.model import Droplet, Fleet
+from exporter.metrics.families import (
+    ACCOUNT_FAMILIES,
+    DROPLET_FAMILIES,
+    ClockFamily,
+    DropletFamily,
+    Family,
+    FleetFamily,
+)
+
+_T = TypeVar("_T")
+_Steps = Generator[None, None, _T]
+"""Work that pauses every millisecond or so, to let others run."""
+
+STEP = 500
+"""Droplets of one family rendered in one go: about a millisecond, and 64 KiB of text."""
+PIECE = 32 * 1024
+"""Shorter pieces of text are joined, so that a small fleet is not sent in a hundred writes."""
+
+POLL_LEVEL = 6
+SCRAPE_LEVEL = 1
+"""Compression where time matters less than size, and where it matters more."""
+GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+"""No name, no time, any system (RFC 1952)."""
+
+STATIC_FAMILIES: tuple[DropletFamily | FleetFamily, ...] = (
+    *(family for family in DROPLET_FAMILIES if isinstance(family, DropletFamily)),
+    *ACCOUNT_FAMILIES,
+)
+CLOCK_FAMILIES = tuple(family for family in DROPLET_FAMILIES if isinstance(family, ClockFamily))
+
+
+def escape(value: str) -> str:
+    """A label value as both formats write it; what they cannot carry becomes U+FFFD, as in Go's JSON."""
+    if not value.isascii():
+        # A lone surrogate, which JSON can spell and UTF-8 cannot, would cost the whole page.
+        value = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def number(value: float) -> str:
+    """A sample's value as the client library writes it; only large or odd ones differ from Python's own notation."""
+    return repr(float(value)) if -inf < value < 1e6 else str(floatToGoString(value))  # type: ignore[no-untyped-call]
+
+
+def head(family: Family) -> bytes:
+    return f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.type}\n".encode()
+
+
+class Exposition:
+    """The text of every account's fleet, for any number of scrapers.
+
+    `tag_labels` are the names of the configured tag labels, in the order of `Droplet.tag_labels`.
+    """
+
+    def __init__(self, tag_labels: Sequence[str] = ()) -> None:
+        self._tag_labels = tuple(tag_labels)
+        self._accounts: dict[str, _Account] = {}
+        self._lock = asyncio.Lock()
+        self._moment = _Moment(_Snapshot.of([]), 0)
+
+    async def update(self, fleet: Fleet) -> None:
+        """Renders what a poll learned; scrapes get the text from before until it is all there."""
+        async with self._lock:
+            old = self._accounts.get(fleet.account)
+            account = await _on_loop(_render(fleet, self._tag_labels, old))
+            self._accounts[fleet.account] = await asyncio.to_thread(account.compressed)
+            await self._assemble()
+
+    async def remove(self, account: str) -> None:
+        """Forgets an account that is no longer configured."""
+        async with self._lock:
+            if self._accounts.pop(account, None) is not None:
+                await self._assemble()
+
+    async def page(self, now: float, *, tail: bytes = b"", gzip: bool = False) -> list[bytes]:
+        """The text at this moment, right to a second, and `tail` after it; in pieces to be sent one after the other.
+
+        `gzip`: as one gzip member.
+        """
+        moment = self._moment
+        if moment.now != floor(now):
+            self._moment = moment = _Moment(moment.snapshot, floor(now))
+        if not gzip:
+            return [*moment.snapshot.text, *await moment.text(), tail]
+        deflated = await moment.deflated()
+        crc = zlib.crc32(tail, deflated.crc)
+        length = (deflated.length + len(tail)) & 0xFFFFFFFF
+        end = _deflate([tail], SCRAPE_LEVEL, zlib.Z_FINISH) + struct.pack("<LL", crc, length)
+        return [*moment.snapshot.deflated, deflated.data, end]
+
+    async def _assemble(self) -> None:
+        accounts = [account for _, account in sorted(self._accounts.items())]
+        self._moment = _Moment(await asyncio.to_thread(_Snapshot.of, accounts), 0)
+
+
+def render(fleets: Iterable[Fleet], now: float, tag_labels: Sequence[str] = ()) -> bytes:
+    """The same text in one go, for those who need it once."""
+    ordered = sorted(fleets, key=lambda fleet: fleet.account)
+    snapshot = _Snapshot.of([_at_once(_render(fleet, tuple(tag_labels), None)) for fleet in ordered])
+    return b"".join(chain(snapshot.text, _at_once(snapshot.moving(floor(now)))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    """One account's samples of one family that does not move, as text and as raw deflate blocks."""
+
+    text: tuple[bytes, ...]
+    deflated: bytes | None = None
+
+    def compressed(self) -> _Samples:
+        if self.deflated is not None:
+            return self
+        return _Samples(self.text, _deflate(self.text, POLL_LEVEL, zlib.Z_FULL_FLUSH))
+
+
+@dataclass(frozen=True, slots=True)
+class _Clocked:
+    """One account's samples of one family that moves: each sample's text up to its value, and what that comes from."""
+
+    family: ClockFamily
+    prefixes: list[bytes]
+    distinct: list[Hashable]
+    """What values are computed from; Droplets share windows, so there are fewer of them than samples."""
+    which: list[int]
+    """For each sample, its place in `distinct`."""
+
+    def at(self, now: float) -> _Steps[list[bytes]]:
+        family = self.family
+        values: list[bytes | None] = []
+        for start in range(0, len(self.distinct), STEP):
+            for basis in self.distinct[start : start + STEP]:
+                value = family.at(basis, now)
+                values.append(None if value is None else f"{number(value)}\n".encode())
+            yield
+        text = []
+        for start in range(0, len(self.which), STEP):
+            prefixes = self.prefixes[start : start + STEP]
+            found = [values[place] for place in self.which[start : start + STEP]]
+            pairs = zip(prefixes, found, strict=True)
+            text.append(b"".join([part for prefix, value in pairs if value is not None for part in (prefix, value)]))
+            yield
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """All of one account's samples, by family."""
+
+    static: tuple[_Samples, ...]
+    clocked: tuple[_Clocked, ...]
+
+    def compressed(self) -> _Account:
+        return _Account(tuple(samples.compressed() for samples in self.static), self.clocked)
+
+
+@dataclass(frozen=True, slots=True)
+class _Deflated:
+    """Raw deflate blocks, with checksum and length of all the text up to their end."""
+
+    data: bytes
+    crc: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """What the polls so far learned, of all accounts: each family's head, then every account's samples of it."""
+
+    text: tuple[bytes, ...]
+    deflated: tuple[bytes, ...]
+    crc: int
+    length: int
+    clocked: tuple[tuple[_Clocked, ...], ...]
+    """By family of `CLOCK_FAMILIES`, then by account."""
+
+    @classmethod
+    def of(cls, accounts: Sequence[_Account]) -> _Snapshot:
+        text: list[bytes] = []
+        deflated = [GZIP_HEADER]
+        for place, family in enumerate(STATIC_FAMILIES):
+            text.append(head(family))
+            deflated.append(_deflate([head(family)], POLL_LEVEL, zlib.Z_FULL_FLUSH))
+            for account in accounts:
+                text.extend(account.static[place].text)
+                deflated.append(account.static[place].deflated or b"")
+        crc = 0
+        for piece in text:
+            crc = zlib.crc32(piece, crc)
+        return cls(
+            text=_joined(text),
+            deflated=_joined(deflated),
+            crc=crc,
+            length=sum(map(len, text)),
+            clocked=tuple(
+                tuple(account.clocked[place] for account in accounts) for place in range(len(CLOCK_FAMILIES))
+            ),
+        )
+
+    def moving(self, now: float) -> _Steps[tuple[bytes, ...]]:
+        text: list[bytes] = []
+        for family, accounts in zip(CLOCK_FAMILIES, self.clocked, strict=True):
+            text.append(head(family))
+            for samples in accounts:
+                text.extend((yield from samples.at(now)))
+        return _joined(text)
+
+
+class _Moment:
+    """What moves, at one second, computed once however many scrapers ask."""
+
+    def __init__(self, snapshot: _Snapshot, now: int) -> None:
+        self.snapshot = snapshot
+        self.now = now
+        self._text: asyncio.Task[tuple[bytes, ...]] | None = None
+        self._deflated: asyncio.Task[_Deflated] | None = None
+
+    async def text(self) -> tuple[bytes, ...]:
+        if self._text is None:
+            self._text = asyncio.create_task(_on_loop(self.snapshot.moving(self.now)))
+        # A scraper that gives up must not take the others' text with it.
+        return await asyncio.shield(self._text)
+
+    async def deflated(self) -> _Deflated:
+        if self._deflated is None:
+            self._deflated = asyncio.create_task(self._deflate())
+        return await asyncio.shield(self._deflated)
+
+    async def _deflate(self) -> _Deflated:
+        return await asyncio.to_thread(self._compress, await self.text())
+
+    def _compress(self, text: tuple[bytes, ...]) -> _Deflated:
+        crc = self.snapshot.crc
+        for piece in text:
+            crc = zlib.crc32(piece, crc)
+        length = self.snapshot.length + sum(map(len, text))
+        return _Deflated(_deflate(text, SCRAPE_LEVEL, zlib.Z_FULL_FLUSH), crc, length)
+
+
+def _render(fleet: Fleet, tag_labels: tuple[str, ...], old: _Account | None) -> _Steps[_Account]:
+    """One account's text; families that have not changed since `old` are kept with their compressed form."""
+    batches: list[tuple[Sequence[Droplet], list[str]]] = []
+    account = escape(fleet.account)
+    batch: Sequence[Droplet]
+    for start in range(0, len(fleet.droplets), STEP):
+        batch = fleet.droplets[start : start + STEP]
+        batches.append(
+            (batch, [f'account="{account}",droplet_id="{d.id}",droplet_name="{escape(d.name)}"' for d in batch])
+        )
+        yield
+    static = []
+    for place, family in enumerate(STATIC_FAMILIES):
+        pieces = []
+        if isinstance(family, FleetFamily):
+            pieces.append(_account_samples(family, fleet))
+        else:
+            lines = _lines(family, fleet.account, tag_labels)
+            for batch, identities in batches:
+                pieces.append(lines(batch, identities))
+                yield
+        samples = _Samples(tuple(filter(None, pieces)))
+        same = old is not None and old.static[place].text == samples.text
+        static.append(old.static[place] if same and old is not None else samples)
+    clocked: list[_Clocked] = []
+    for clock_family in CLOCK_FAMILIES:
+        clocked += [(yield from _clocked(clock_family, batches))]
+    return _Account(tuple(static), tuple(clocked))
+
+
+def _lines(
+    family: DropletFamily, account: str, tag_labels: tuple[str, ...]
+) -> Callable[[Sequence[Droplet], Sequence[str]], bytes]:
+    """What makes the lines of a family from some Droplets and their escaped identities."""
+    name, value_of, more = family.name, family.value, family.more
+    label_names = family.label_names(tag_labels)
+    if label_names == CLOCK_FAMILIES[0].labels:
+
+        def plain(droplets: Sequence[Droplet], identities: Sequence[str]) -> bytes:
+            return "".join(
+                [
+                    f"{name}{{{identity}}} {number(value)}\n"
+                    for droplet, identity in zip(droplets, identities, strict=True)
+                    if (value := value_of(droplet)) is not None
+                ]
+            ).encode()
+
+        return plain
+
+    places = sorted(range(len(label_names)), key=label_names.__getitem__)
+    pick = itemgetter(*places)
+    template = f"{name}{{" + ",".join(f'{label_names[place]}="%s"' for place in places) + "} %s\n"
+    tags = len(tag_labels) if family.tagged else 0
+    none = ("",) * tags
+
+    def labelled(droplets: Sequence[Droplet], _: Sequence[str]) -> bytes:
+        lines = []
+        for droplet in droplets:
+            value = value_of(droplet)
+            if value is not None:
+                tag_values = (droplet.tag_labels + none)[:tags]
+                values = (account, str(droplet.id), droplet.name, *more(droplet), *tag_values)
+                lines.append(template % (*map(escape, pick(values)), number(value)))
+        return "".join(lines).encode()
+
+    return labelled
+
+
+def _account_samples(family: FleetFamily, fleet: Fleet) -> bytes:
+    lines = []
+    for more, value in family.samples(fleet):
+        labels = sorted(zip(family.labels, (fleet.account, *more), strict=True))
+        text = ",".join(f'{name}="{escape(label)}"' for name, label in labels)
+        lines.append(f"{family.name}{{{text}}} {number(value)}\n")
+    return "".join(lines).encode()
+
+
+def _clocked(family: ClockFamily, batches: Iterable[tuple[Sequence[Droplet], list[str]]]) -> _Steps[_Clocked]:
+    prefixes: list[bytes] = []
+    places: dict[Hashable, int] = {}
+    which: list[int] = []
+    for batch, identities in batches:
+        for droplet, identity in zip(batch, identities, strict=True):
+            basis = family.basis(droplet)
+            if basis is not None:
+                prefixes.append(f"{family.name}{{{identity}}} ".encode())
+                which.append(places.setdefault(basis, len(places)))
+        yield
+    return _Clocked(family, prefixes, list(places), which)
+
+
+def _joined(pieces: Iterable[bytes]) -> tuple[bytes, ...]:
+    """The same bytes with neighbours joined until they are worth sending."""
+    out: list[bytes] = []
+    short: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        if len(piece) < PIECE:
+            short.append(piece)
+            size += len(piece)
+        if short and (size >= PIECE or len(piece) >= PIECE):
+            out.append(b"".join(short))
+            short, size = [], 0
+        if len(piece) >= PIECE:
+            out.append(piece)
+    return (*out, b"".join(short))
+
+
+def _deflate(pieces: Iterable[bytes], level: int, flush: int) -> bytes:
+    """Raw deflate blocks. After a full flush they end at a byte, and what follows can be any other such blocks."""
+    deflate = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return b"".join([*map(deflate.compress, pieces), deflate.flush(flush)])
+
+
+async def _on_loop(steps: _Steps[_T]) -> _T:
+    """Does the work on the event loop, which others can use between its steps."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: _T = done.value
+            return result
+        await asyncio.sleep(0)
+
+
+def _at_once(steps: _Steps[_T]) -> _T:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: _T = done.value
+            return result

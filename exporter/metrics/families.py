@@ -1,0 +1,362 @@
+"""The metrics contract as one table: a row per family, and the only place where a metric's name is written.
+
+A row whose value is `None` has no series: unknown is absent, never 0, -1 or NaN. Help texts hold no backslash, quote or
+newline, which the two text formats escape differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from exporter.fleet.model import Droplet, Fleet, SupportedPolicy, Window
+from exporter.fleet.schedule import DAY, hours_until_next_window
+
+ACCOUNT_LABEL = "account"
+IDENTITY = (ACCOUNT_LABEL, "droplet_id", "droplet_name")
+"""The labels of every series of a Droplet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One metric: its name, type, labels and meaning."""
+
+    name: str
+    help: str
+    type: Literal["gauge", "counter", "histogram"] = "gauge"
+    labels: tuple[str, ...] = ()
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The names under which samples are stored: a histogram has three."""
+        if self.type == "histogram":
+            return tuple(self.name + suffix for suffix in ("_bucket", "_count", "_sum"))
+        return (self.name,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropletFamily(Family):
+    """At most one sample a Droplet, which changes only with what is known of the Droplet."""
+
+    labels: tuple[str, ...] = IDENTITY
+    value: Callable[[Droplet], float | None]
+    more: Callable[[Droplet], tuple[str, ...]] = lambda _: ()
+    """The values of the labels after the identity."""
+    tagged: bool = False
+    """Whether the configured tag labels follow."""
+
+    def label_names(self, tag_labels: Iterable[str]) -> tuple[str, ...]:
+        return (*self.labels, *tag_labels) if self.tagged else self.labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockFamily(Family):
+    """At most one sample a Droplet, which moves with the clock and so is computed at the scrape."""
+
+    labels: tuple[str, ...] = IDENTITY
+    basis: Callable[[Droplet], Hashable | None]
+    """What the value is computed from, besides the time; `None`: nothing, so no sample."""
+    at: Callable[[Any, float], float | None]
+    """The value for a basis at an instant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetFamily(Family):
+    """Samples of a whole account: the values of the labels after the account, and the sample's value."""
+
+    labels: tuple[str, ...] = (ACCOUNT_LABEL,)
+    samples: Callable[[Fleet], Iterable[tuple[tuple[str, ...], float]]]
+
+
+def _policy_labels(droplet: Droplet) -> tuple[str, ...]:
+    policy = droplet.policy
+    if policy is None:
+        return ("", "", "")
+    return (policy.plan or "", policy.weekday or "", "" if policy.hour is None else str(policy.hour))
+
+
+def _kept_size(droplet: Droplet) -> float | None:
+    total = 0.0
+    for backup in droplet.backups or ():
+        if backup.size is None:
+            return None
+        total += backup.size
+    return None if droplet.backups is None else total
+
+
+def _schedule(droplet: Droplet) -> tuple[Window, float | None] | None:
+    window = droplet.policy and droplet.policy.next_window
+    return (window, droplet.interval) if window else None
+
+
+def _by_plan(
+    value: Callable[[SupportedPolicy], float | None],
+) -> Callable[[Fleet], Iterable[tuple[tuple[str, ...], float]]]:
+    """One sample a plan, from the first policy of that name."""
+
+    def samples(fleet: Fleet) -> Iterable[tuple[tuple[str, ...], float]]:
+        first = {policy.plan: policy for policy in reversed(fleet.supported)}
+        for plan in dict.fromkeys(policy.plan for policy in fleet.supported):
+            known = value(first[plan])
+            if known is not None:
+                yield (plan,), known
+
+    return samples
+
+
+DROPLET_FAMILIES: tuple[DropletFamily | ClockFamily, ...] = (
+    DropletFamily(
+        name="digitalocean_backup_droplet_info",
+        help="Always 1, for every known Droplet: its region, size slug, status and the configured tag labels, to be "
+        "joined to other series. Empty labels where only the backup policies name the Droplet.",
+        labels=(*IDENTITY, "region", "size", "status"),
+        tagged=True,
+        value=lambda _: 1,
+        more=lambda d: (d.description.region, d.description.size, d.description.status) if d.description else ("",) * 3,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_droplet_created_timestamp_seconds",
+        help="When the Droplet was created, as Unix time.",
+        value=lambda d: d.description.created_at if d.description else None,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_expected",
+        help="1 if this Droplet ought to have backups by the configuration's expect_backups, else 0.",
+        value=lambda d: d.expected,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_enabled",
+        help="1 if the Droplet's policy has backups switched on, 0 if off. Absent if the policy does not say.",
+        value=lambda d: d.policy.enabled if d.policy else None,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_policy_info",
+        help="Always 1: the plan of the Droplet's policy, its weekday (empty for plans that run every day) and its "
+        "hour in UTC. Absent if the policy names none of them, as a switched off one does.",
+        labels=(*IDENTITY, "plan", "weekday", "hour"),
+        value=lambda d: 1 if any(_policy_labels(d)) else None,
+        more=_policy_labels,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_policy_supported",
+        help="1 if DigitalOcean offers the policy's hour and weekday for its plan, else 0. Absent for a plan that is "
+        "not among the supported policies.",
+        value=lambda d: d.policy_supported,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_retention_days",
+        help="Days for which a backup of this Droplet is kept, by its policy or else by the supported one of its plan.",
+        value=lambda d: d.retention_days,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_interval_seconds",
+        help="Expected time between two backups of this Droplet. Absent for a plan that is not known.",
+        value=lambda d: d.interval,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_next_window_start_timestamp_seconds",
+        help="Start of the next backup window, as Unix time, as the API last named it.",
+        value=lambda d: d.policy.next_window.start if d.policy and d.policy.next_window else None,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_next_window_end_timestamp_seconds",
+        help="End of the next backup window, as Unix time, as the API last named it.",
+        value=lambda d: d.policy.next_window.end if d.policy and d.policy.next_window else None,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_newest_timestamp_seconds",
+        help="When the newest backup that exists was created, as Unix time. Absent if there is none.",
+        value=lambda d: d.newest.created_at if d.newest else None,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_newest_size_bytes",
+        help="Size of the newest backup that exists, a gigabyte of the API being 1024^3 bytes. Absent if not told.",
+        value=lambda d: d.newest.size if d.newest else None,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_oldest_timestamp_seconds",
+        help="When the oldest backup that exists was created, as Unix time. Absent if there is none.",
+        value=lambda d: d.oldest.created_at if d.oldest else None,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_kept",
+        help="Backups of this Droplet that exist, also after backups were switched off. Absent until they were read.",
+        value=lambda d: None if d.backups is None else len(d.backups),
+    ),
+    DropletFamily(
+        name="digitalocean_backup_kept_size_bytes",
+        help="Size of all backups of this Droplet together. Absent if the size of one is not known.",
+        value=_kept_size,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_missed_windows",
+        help="How many backup windows in a row have passed without a backup, by evidence. Absent where backups are off "
+        "or it cannot be judged.",
+        value=lambda d: d.verdict.missed_windows,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_overdue",
+        help="1 if at least one due backup window in a row was missed, else 0. Absent where backups are off or it "
+        "cannot be judged.",
+        value=lambda d: d.verdict.overdue,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_refreshed_timestamp_seconds",
+        help="When the Droplet's list of backups was last known to be complete, as Unix time: read from its own "
+        "endpoint, or every id that a listing named resolved.",
+        value=lambda d: d.refreshed_at,
+    ),
+    ClockFamily(
+        name="digitalocean_backup_hours_until_next_window",
+        help="Hours from now to the start of the next backup window, 0 while one is open.",
+        basis=_schedule,
+        at=lambda schedule, now: hours_until_next_window(schedule[0], schedule[1], now),
+    ),
+    ClockFamily(
+        name="digitalocean_backup_newest_age_seconds",
+        help="Time since the newest backup that exists was created. Absent if there is none.",
+        basis=lambda d: d.newest.created_at if d.newest else None,
+        at=lambda created_at, now: max(0.0, now - created_at),
+    ),
+)
+
+ACCOUNT_FAMILIES: tuple[FleetFamily, ...] = (
+    FleetFamily(
+        name="digitalocean_backup_droplets",
+        help="Droplets known in the account, after selection. Absent until a listing named them.",
+        samples=lambda fleet: [((), len(fleet.droplets))] if fleet.known else (),
+    ),
+    FleetFamily(
+        name="digitalocean_backup_unjudged_droplets",
+        help="Droplets whose last due backup window could not be judged, for want of a reading of their backups.",
+        samples=lambda fleet: [((), sum(d.verdict.unjudged for d in fleet.droplets))] if fleet.known else (),
+    ),
+    FleetFamily(
+        name="digitalocean_backup_supported_policy_retention_seconds",
+        help="How long DigitalOcean keeps a backup of the plan.",
+        labels=(ACCOUNT_LABEL, "plan"),
+        samples=_by_plan(lambda policy: None if policy.retention_days is None else policy.retention_days * DAY),
+    ),
+    FleetFamily(
+        name="digitalocean_backup_supported_policy_window_seconds",
+        help="Length of a backup window of the plan.",
+        labels=(ACCOUNT_LABEL, "plan"),
+        samples=_by_plan(lambda policy: policy.window_length),
+    ),
+)
+
+BUILD_INFO = Family(
+    name="digitalocean_backup_exporter_build_info",
+    help="Always 1: the versions of the exporter and of Python.",
+    labels=("version", "python_version"),
+)
+UP = Family(
+    name="digitalocean_backup_exporter_up",
+    help="1 if the last finished poll read the listings of policies and Droplets completely, else 0. Absent before the "
+    "first one finished.",
+    labels=(ACCOUNT_LABEL,),
+)
+POLLS = Family(
+    name="digitalocean_backup_exporter_polls_total",
+    type="counter",
+    help="Polls finished: success, partial (the listings complete, but some Droplet's list that had to be read was "
+    "not) or failure (the listings not complete).",
+    labels=(ACCOUNT_LABEL, "result"),
+)
+UNREAD_DROPLETS = Family(
+    name="digitalocean_backup_exporter_unread_droplets",
+    help="Droplets whose list of backups the last poll had to read and did not.",
+    labels=(ACCOUNT_LABEL,),
+)
+POLL_INTERVAL = Family(
+    name="digitalocean_backup_exporter_poll_interval_seconds",
+    help="Time from one poll to the next, as configured.",
+    labels=(ACCOUNT_LABEL,),
+)
+POLL_DURATION = Family(
+    name="digitalocean_backup_exporter_poll_duration_seconds",
+    type="histogram",
+    help="How long polls took.",
+    labels=(ACCOUNT_LABEL,),
+)
+LAST_POLL = Family(
+    name="digitalocean_backup_exporter_last_poll_timestamp_seconds",
+    help="End of the last poll, whatever it learned, as Unix time.",
+    labels=(ACCOUNT_LABEL,),
+)
+LAST_LISTING = Family(
+    name="digitalocean_backup_exporter_last_listing_timestamp_seconds",
+    help="End of the last poll whose listings were complete, as Unix time.",
+    labels=(ACCOUNT_LABEL,),
+)
+API_REQUESTS = Family(
+    name="digitalocean_backup_exporter_api_requests_total",
+    type="counter",
+    help="Requests sent to the API, retries included, by endpoint and HTTP status (error where no answer came).",
+    labels=(ACCOUNT_LABEL, "endpoint", "code"),
+)
+API_REQUEST_DURATION = Family(
+    name="digitalocean_backup_exporter_api_request_duration_seconds",
+    type="histogram",
+    help="Time from sending a request to the API until its answer was read or given up.",
+    labels=(ACCOUNT_LABEL, "endpoint"),
+)
+API_RATE_LIMIT = Family(
+    name="digitalocean_backup_exporter_api_rate_limit",
+    help="Requests that the token may make in an hour, by the header ratelimit-limit.",
+    labels=(ACCOUNT_LABEL,),
+)
+API_RATE_LIMIT_REMAINING = Family(
+    name="digitalocean_backup_exporter_api_rate_limit_remaining",
+    help="Requests that the token has left, by the header ratelimit-remaining.",
+    labels=(ACCOUNT_LABEL,),
+)
+API_RATE_LIMIT_RESET = Family(
+    name="digitalocean_backup_exporter_api_rate_limit_reset_timestamp_seconds",
+    help="When the oldest of the token's requests no longer counts, as Unix time, by the header ratelimit-reset.",
+    labels=(ACCOUNT_LABEL,),
+)
+API_THROTTLED = Family(
+    name="digitalocean_backup_exporter_api_throttled_seconds_total",
+    type="counter",
+    help="Time for which requests were held back, by the exporter's own pacing or by retry-after.",
+    labels=(ACCOUNT_LABEL,),
+)
+REJECTED_RECORDS = Family(
+    name="digitalocean_backup_exporter_rejected_records_total",
+    type="counter",
+    help="Records in answers of the API that could not be understood and were left out.",
+    labels=(ACCOUNT_LABEL, "endpoint"),
+)
+CONFIG_LAST_RELOAD_SUCCESSFUL = Family(
+    name="digitalocean_backup_exporter_config_last_reload_successful",
+    help="1 if the configuration was good when last read, else 0: then the one before it is in force.",
+)
+CONFIG_LAST_RELOAD_SUCCESS = Family(
+    name="digitalocean_backup_exporter_config_last_reload_success_timestamp_seconds",
+    help="When the configuration in force was read, as Unix time.",
+)
+
+EXPORTER_FAMILIES: tuple[Family, ...] = (
+    BUILD_INFO,
+    UP,
+    POLLS,
+    UNREAD_DROPLETS,
+    POLL_INTERVAL,
+    POLL_DURATION,
+    LAST_POLL,
+    LAST_LISTING,
+    API_REQUESTS,
+    API_REQUEST_DURATION,
+    API_RATE_LIMIT,
+    API_RATE_LIMIT_REMAINING,
+    API_RATE_LIMIT_RESET,
+    API_THROTTLED,
+    REJECTED_RECORDS,
+    CONFIG_LAST_RELOAD_SUCCESSFUL,
+    CONFIG_LAST_RELOAD_SUCCESS,
+)
+"""What the exporter says of itself; `telemetry` keeps their values."""
+
+FAMILIES: tuple[Family, ...] = (*DROPLET_FAMILIES, *ACCOUNT_FAMILIES, *EXPORTER_FAMILIES)

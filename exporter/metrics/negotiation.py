@@ -1,0 +1,63 @@
+"""Which text format and which compression a scraper asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE_OPENMETRICS
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A text format: its `Content-Type`, and the client library's encoder for it."""
+
+    content_type: str
+    encode: Callable[[Collector], bytes]
+
+
+TEXT = Format(CONTENT_TYPE_PLAIN_0_0_4, generate_latest)
+OPENMETRICS = Format(CONTENT_TYPE_OPENMETRICS, generate_openmetrics)
+
+
+def negotiate(accept: str | None) -> Format:
+    """The format for an `Accept` header, by its weights; text 0.0.4 where it asks for nothing that is served.
+
+    The client library's own choice looks at neither weights nor whether a version can be compared.
+    """
+    for choice, parameters in _by_weight(accept or "", wildcard="*/*"):
+        version = parameters.get("version", "")
+        if choice == "application/openmetrics-text" and version in ("", "1.0.0"):
+            return OPENMETRICS
+        if choice in ("text/plain", "text/*", "*/*"):
+            return TEXT
+    return TEXT
+
+
+def accepts_gzip(accept_encoding: str | None) -> bool:
+    """Whether an `Accept-Encoding` header allows gzip, and prefers it to no compression at all."""
+    for choice, _ in _by_weight(accept_encoding or "", wildcard="*"):
+        if choice in ("gzip", "x-gzip", "*"):
+            return True
+        if choice == "identity":
+            return False
+    return False
+
+
+def _by_weight(header: str, wildcard: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """A header's choices with their parameters, those of the highest weight first; a weight of 0 refuses."""
+    choices = []
+    for position, item in enumerate(header.split(",")):
+        choice, *rest = (part.strip().lower() for part in item.split(";"))
+        parameters = {name.strip(): value.strip(' "') for name, _, value in (part.partition("=") for part in rest)}
+        try:
+            weight = float(parameters.get("q", "1"))
+        except ValueError:
+            weight = 1.0
+        if choice and weight > 0:
+            choices.append((-weight, choice == wildcard, position, choice, parameters))
+    for *_, choice, parameters in sorted(choices, key=lambda found: found[:3]):
+        yield choice, parameters

@@ -1,0 +1,165 @@
+"""The exporter's own figures, kept by the client library in a registry of their own."""
+
+from __future__ import annotations
+
+import platform
+from typing import Literal, TypeVar, get_args
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.metrics import MetricWrapperBase
+
+from exporter.metrics import families
+from exporter.metrics.families import ACCOUNT_LABEL, Family
+
+PollResult = Literal["success", "partial", "failure"]
+
+ENDPOINTS = ("droplets", "droplet", "policies", "supported_policies", "backups", "policy", "images")
+"""The values of the label `endpoint`."""
+
+POLL_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+"""From a poll that finds nothing new to one that the budget stretches over its whole interval."""
+REQUEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Around the API's usual answer times, up to the request timeout and what a longer one may be set to."""
+
+_Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no other switch than this one for all
+
+
+class Telemetry:
+    """The exporter's own figures: of each account by `account()`, of the configuration by `reloaded()`.
+
+    `process` adds the client library's `process_*` and `python_*` families, which a file for node_exporter's textfile
+    collector must not hold: they would collide with node_exporter's own.
+    """
+
+    def __init__(self, version: str, *, process: bool = True) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        """To be rendered by the client library in the format that the scraper asks for."""
+        self._accounts: dict[str, AccountTelemetry] = {}
+        self._of_account: list[MetricWrapperBase] = []
+
+        build_info = self._metric(Gauge, families.BUILD_INFO)
+        build_info.labels(version, platform.python_version()).set(1)
+        self.up = self._metric(Gauge, families.UP)
+        self.polls = self._metric(Counter, families.POLLS)
+        self.unread_droplets = self._metric(Gauge, families.UNREAD_DROPLETS)
+        self.poll_interval = self._metric(Gauge, families.POLL_INTERVAL)
+        self.poll_duration = self._histogram(families.POLL_DURATION, POLL_BUCKETS)
+        self.last_poll = self._metric(Gauge, families.LAST_POLL)
+        self.last_listing = self._metric(Gauge, families.LAST_LISTING)
+        self.requests = self._metric(Counter, families.API_REQUESTS)
+        self.request_duration = self._histogram(families.API_REQUEST_DURATION, REQUEST_BUCKETS)
+        self.limit = self._metric(Gauge, families.API_RATE_LIMIT)
+        self.remaining = self._metric(Gauge, families.API_RATE_LIMIT_REMAINING)
+        self.reset = self._metric(Gauge, families.API_RATE_LIMIT_RESET)
+        self.throttled = self._metric(Counter, families.API_THROTTLED)
+        self.rejected = self._metric(Counter, families.REJECTED_RECORDS)
+        self._config: dict[Family, Gauge] = {}
+        if process:
+            ProcessCollector(registry=self.registry)
+            PlatformCollector(registry=self.registry)
+            GCCollector(registry=self.registry)
+
+    def account(self, name: str, interval: float) -> AccountTelemetry:
+        """The figures of an account that is polled every so many seconds; those of a known name go on counting."""
+        found = self._accounts.get(name)
+        if found is None:
+            found = self._accounts[name] = AccountTelemetry(self, name)
+        self.poll_interval.labels(name).set(interval)
+        return found
+
+    def remove(self, name: str) -> None:
+        """Drops every series of an account that is no longer configured; reports that come late are ignored."""
+        dropped = self._accounts.pop(name, None)
+        if dropped is not None:
+            dropped.removed = True
+            for metric in self._of_account:
+                metric.remove_by_labels({ACCOUNT_LABEL: name})
+
+    def reloaded(self, success: bool, at: float) -> None:
+        """The configuration was read at this instant, at the start or later, and was good or not."""
+        self._gauge_without_labels(families.CONFIG_LAST_RELOAD_SUCCESSFUL).set(success)
+        if success:
+            self._gauge_without_labels(families.CONFIG_LAST_RELOAD_SUCCESS).set(at)
+
+    def _gauge_without_labels(self, family: Family) -> Gauge:
+        # Such a gauge has its series from the moment it is made, so it is made when its value is known.
+        if family not in self._config:
+            self._config[family] = self._metric(Gauge, family)
+        return self._config[family]
+
+    def _metric(self, kind: type[_Metric], family: Family) -> _Metric:
+        return self._made(kind(family.name, family.help, family.labels, registry=self.registry), family)
+
+    def _histogram(self, family: Family, buckets: tuple[float, ...]) -> Histogram:
+        made = Histogram(family.name, family.help, family.labels, registry=self.registry, buckets=buckets)
+        return self._made(made, family)
+
+    def _made(self, metric: _Metric, family: Family) -> _Metric:
+        if ACCOUNT_LABEL in family.labels:
+            self._of_account.append(metric)
+        return metric
+
+
+class AccountTelemetry:
+    """What one account's poller and API client report."""
+
+    def __init__(self, telemetry: Telemetry, name: str) -> None:
+        self.name = name
+        self.removed = False
+        self._all = telemetry
+        for result in get_args(PollResult):
+            telemetry.polls.labels(name, result)
+        for endpoint in ENDPOINTS:
+            telemetry.requests.labels(name, endpoint, "200")
+            telemetry.rejected.labels(name, endpoint)
+        telemetry.throttled.labels(name)
+
+    def sent(self, endpoint: str, code: int | str, seconds: float) -> None:
+        """A request was sent and answered with an HTTP status, or with `error` in its stead, after so many seconds."""
+        if not self.removed:
+            self._all.requests.labels(self.name, endpoint, str(code)).inc()
+            self._all.request_duration.labels(self.name, endpoint).observe(seconds)
+
+    def throttled(self, seconds: float) -> None:
+        """A request was held back for so many seconds."""
+        if not self.removed and seconds > 0:
+            self._all.throttled.labels(self.name).inc(seconds)
+
+    def rejected(self, endpoint: str, count: int = 1) -> None:
+        """So many records of an answer could not be understood."""
+        if not self.removed:
+            self._all.rejected.labels(self.name, endpoint).inc(count)
+
+    def rate_limit(self, limit: float | None, remaining: float | None, reset: float | None) -> None:
+        """What an answer's headers tell of the token's hourly budget; what it does not tell stays as last told."""
+        if self.removed:
+            return
+        for gauge, value in ((self._all.limit, limit), (self._all.remaining, remaining), (self._all.reset, reset)):
+            if value is not None:
+                gauge.labels(self.name).set(value)
+
+    def poll_finished(self, result: PollResult, duration: float, at: float, *, listed: bool, unread: int) -> None:
+        """A poll has ended.
+
+        `listed`: its listings were complete. `unread`: Droplets whose list it had to read and did not.
+        """
+        if self.removed:
+            return
+        self._all.polls.labels(self.name, result).inc()
+        self._all.poll_duration.labels(self.name).observe(max(0.0, duration))
+        self._all.up.labels(self.name).set(listed)
+        self._all.unread_droplets.labels(self.name).set(unread)
+        self._all.last_poll.labels(self.name).set(at)
+        if listed:
+            self._all.last_listing.labels(self.name).set(at)
