@@ -43,8 +43,8 @@ __all__ = [
 class Fixture:
     """An account that is what its lists hold, at any time; a test may change them while they are served.
 
-    `backups` maps a droplet's id to its list, or to `None` for a 404. A droplet without an entry has none yet, and an id
-    that no droplet has is answered with 404.
+    `backups` maps a droplet's id to its list, or to `None` for a 404. A droplet without an entry has none yet, and an
+    id that no droplet has is answered with 404.
     """
 
     def __init__(

@@ -183,8 +183,8 @@ class Api:
     """Serves an account over HTTP.
 
     `token` is the only one accepted; with `None` any bearer token will do, but one must come. A limit of `None` is
-    switched off, and with the hourly one its headers. `latency` is real seconds per request. All of these may be changed
-    while serving. `remember` bounds `requests`, which loses the oldest; `count()` counts them all.
+    switched off, and with the hourly one its headers. `latency` is real seconds per request. All of these may be
+    changed while serving. `remember` bounds `requests`, which loses the oldest; `count()` counts them all.
     """
 
     def __init__(

@@ -88,7 +88,7 @@ def droplet(
         "volume_ids": [],
         "size": kind,
         "size_slug": size,
-        "networks": _networks(droplet_id),
+        "networks": _networks(droplet_id % 250),
         "region": region_record(region),
         "tags": list(tags),
         "vpc_uuid": "760e09ef-dc84-11e8-981e-3cfdfeaae000",
@@ -222,14 +222,14 @@ def region_record(slug: str) -> dict[str, Any]:
     }
 
 
-def _networks(droplet_id: int) -> dict[str, Any]:
-    """Addresses of the blocks set aside for documentation, and of a private one."""
-    low, high = droplet_id % 250 + 2, droplet_id // 250 % 250
+@cache
+def _networks(number: int) -> dict[str, Any]:
+    """An address of a block that is set aside for documentation, and a private one. Droplets may share them here."""
     return {
         "v4": [
-            {"ip_address": f"10.128.{high}.{low}", "netmask": "255.255.0.0", "gateway": "nil", "type": "private"},
+            {"ip_address": f"10.128.0.{number + 2}", "netmask": "255.255.0.0", "gateway": "nil", "type": "private"},
             {
-                "ip_address": f"203.0.113.{low}",
+                "ip_address": f"203.0.113.{number + 2}",
                 "netmask": "255.255.255.0",
                 "gateway": "203.0.113.1",
                 "type": "public",
