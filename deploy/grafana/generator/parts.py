@@ -1,0 +1,606 @@
+"""What the dashboards are put together from: targets, panels with their habits set, variables, links, the grid.
+
+The panels of grafana-foundation-sdk come without `id` and its targets with an empty `refId`; both are given here, and
+so is the place in the grid, which is 24 columns wide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from grafana_foundation_sdk.builders import (
+    barchart,
+    bargauge,
+    common,
+    dashboard,
+    piechart,
+    prometheus,
+    stat,
+    statetimeline,
+    table,
+    timeseries,
+)
+from grafana_foundation_sdk.cog import builder as cog
+from grafana_foundation_sdk.models import common as common_models
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import piechart as pie_models
+from grafana_foundation_sdk.models import prometheus as prometheus_models
+
+from . import queries
+from .queries import State
+
+GRID = 24
+TAGS = ["digitalocean", "backup"]
+FLEET_UID = "digitalocean-backup-fleet"
+DROPLET_UID = "digitalocean-backup-droplet"
+EXPORTER_UID = "digitalocean-backup-exporter"
+TITLES = {
+    FLEET_UID: "DigitalOcean backups / Fleet",
+    DROPLET_UID: "DigitalOcean backups / Droplet",
+    EXPORTER_UID: "DigitalOcean backups / Exporter",
+}
+
+GREEN, YELLOW, ORANGE, RED, PURPLE, BLUE, GREY = "green", "yellow", "orange", "red", "purple", "blue", "#6e7681"
+STATES: Mapping[State, tuple[str, str]] = {
+    State.MISSING: ("Missing", "dark-red"),
+    State.OVERDUE: ("Overdue", "red"),
+    State.NEVER_TAKEN: ("Never taken", "orange"),
+    State.NOT_JUDGED: ("Not judged", "purple"),
+    State.UNPROTECTED: ("Unprotected", "yellow"),
+    State.FIRST_PENDING: ("First backup to come", "blue"),
+    State.PROTECTED: ("Protected", "green"),
+    State.NOT_EXPECTED: ("Not expected", GREY),
+}
+"""How a state is called and coloured, the worst first."""
+
+STATES_EXPLAINED = (
+    "Missing: two or more windows in a row without a backup. Overdue: one window missed. Never taken: enabled, and "
+    "no backup two days after the droplet was made (nine where weekly). Not judged: nothing could be said for want "
+    "of a reading. Unprotected: expected, and backups are off."
+)
+
+Panel: TypeAlias = (
+    bargauge.Panel | barchart.Panel | piechart.Panel | stat.Panel | statetimeline.Panel | table.Panel | timeseries.Panel
+)
+
+
+def datasource() -> models.DataSourceRef:
+    """The data source that the dashboard's variable names; never one of a fixed uid."""
+    return models.DataSourceRef(type_val="prometheus", uid="${datasource}")
+
+
+# Targets
+
+
+def over_time(expr: str, legend: str = "", *, interval: str | None = None) -> prometheus.Dataquery:
+    """A query over the dashboard's time."""
+    target = prometheus.Dataquery().expr(expr).range().legend_format(legend or "__auto")
+    return target.interval(interval) if interval else target
+
+
+def now(expr: str, legend: str = "") -> prometheus.Dataquery:
+    """A query at the end of the dashboard's time."""
+    return prometheus.Dataquery().expr(expr).instant().legend_format(legend or "__auto")
+
+
+def rows(expr: str) -> prometheus.Dataquery:
+    """The same as the rows of a table, a column for each label."""
+    return prometheus.Dataquery().expr(expr).instant().format(prometheus_models.PromQueryFormat.TABLE)
+
+
+# Fields
+
+
+def steps(base: str, *more: tuple[float, str]) -> dashboard.ThresholdsConfig:
+    """Thresholds: a colour from below, and others from a value on."""
+    found = [models.Threshold(color=base, value=None)]
+    found += [models.Threshold(color=color, value=value) for value, color in more]
+    return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(found)
+
+
+def values(texts: Mapping[float, tuple[str, str]]) -> list[models.ValueMapping]:
+    """Texts and colours in place of numbers."""
+    results = {
+        f"{value:g}": models.ValueMappingResult(text=text, color=color, index=index)
+        for index, (value, (text, color)) in enumerate(texts.items())
+    }
+    return [models.ValueMap(options=results)]
+
+
+def state_values() -> list[models.ValueMapping]:
+    return values({float(state): shown for state, shown in STATES.items()})
+
+
+def fixed(color: str) -> dashboard.FieldColor:
+    return dashboard.FieldColor().mode(models.FieldColorModeId.FIXED).fixed_color(color)
+
+
+def color_mode(mode: models.FieldColorModeId) -> dashboard.FieldColor:
+    return dashboard.FieldColor().mode(mode)
+
+
+def settings(**properties: Any) -> list[models.DynamicConfigValue]:
+    """The properties of an override; `custom_` stands for `custom.`, and a name in snake case for one in camel case."""
+
+    def named(key: str) -> str:
+        prefix, key = ("custom.", key.removeprefix("custom_")) if key.startswith("custom_") else ("", key)
+        head, *tail = key.split("_")
+        return prefix + head + "".join(word.capitalize() for word in tail)
+
+    return [
+        models.DynamicConfigValue(id_val=named(key), value=value.build() if isinstance(value, cog.Builder) else value)
+        for key, value in properties.items()
+    ]
+
+
+def colored(color: str, name: str | None = None) -> list[models.DynamicConfigValue]:
+    """An override's colour and, where the series is called otherwise, its name."""
+    found = settings(color={"mode": "fixed", "fixedColor": color})
+    return found + (settings(display_name=name) if name else [])
+
+
+def dashed(color: str = GREY) -> list[models.DynamicConfigValue]:
+    """A line to compare with, not to look at."""
+    return settings(
+        color={"mode": "fixed", "fixedColor": color},
+        custom_line_style={"fill": "dash", "dash": [10, 10]},
+        custom_fill_opacity=0,
+        custom_line_width=1,
+        custom_stacking={"mode": "none", "group": "none"},
+    )
+
+
+# Panels
+
+STEPS = common_models.LineInterpolation.STEP_AFTER
+"""For counts, which jump."""
+
+
+def dashed_threshold() -> common.GraphThresholdsStyleConfig:
+    """Thresholds drawn as dashed lines across a panel."""
+    return common.GraphThresholdsStyleConfig().mode(common_models.GraphThresholdsStyleMode.DASHED)
+
+
+def legend(*calcs: str, right: bool = False) -> common.VizLegendOptions:
+    """A legend below or to the right; with calculations it is a table."""
+    return (
+        common.VizLegendOptions()
+        .show_legend(True)
+        .display_mode(common_models.LegendDisplayMode.TABLE if calcs else common_models.LegendDisplayMode.LIST)
+        .placement(common_models.LegendPlacement.RIGHT if right else common_models.LegendPlacement.BOTTOM)
+        .calcs(list(calcs))
+    )
+
+
+def _last() -> common.ReduceDataOptions:
+    return common.ReduceDataOptions().calcs(["lastNotNull"]).values(False)
+
+
+def tooltip() -> common.VizTooltipOptions:
+    """All series at the pointer, the greatest first."""
+    return (
+        common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI).sort(common_models.SortOrder.DESCENDING)
+    )
+
+
+def number(title: str, description: str, target: prometheus.Dataquery, *, background: bool = False) -> stat.Panel:
+    """A figure, its line of the past below it where the query is one over time."""
+    return (
+        stat.Panel()
+        .title(title)
+        .description(description)
+        .with_target(target)
+        .reduce_options(_last())
+        .graph_mode(
+            common_models.BigValueGraphMode.AREA if target.build().range_val else common_models.BigValueGraphMode.NONE
+        )
+        .color_mode(
+            common_models.BigValueColorMode.BACKGROUND_SOLID if background else common_models.BigValueColorMode.VALUE
+        )
+        .text_mode(common_models.BigValueTextMode.VALUE)
+        .justify_mode(common_models.BigValueJustifyMode.CENTER)
+        .color_scheme(color_mode(models.FieldColorModeId.THRESHOLDS))
+    )
+
+
+def counted(title: str, description: str, expr: str, color: str) -> stat.Panel:
+    """A number of droplets that ought to be none."""
+    panel = number(title, description, over_time(expr)).unit("short").decimals(0)
+    return panel.thresholds(steps(GREEN, (1, color))).min(0)
+
+
+def lines(title: str, description: str, *targets: prometheus.Dataquery, fill: float = 8) -> timeseries.Panel:
+    """Values over time."""
+    panel = timeseries.Panel().title(title).description(description)
+    for target in targets:
+        panel = panel.with_target(target)
+    return (
+        panel.line_width(1.5)
+        .fill_opacity(fill)
+        .show_points(common_models.VisibilityMode.NEVER)
+        .color_scheme(color_mode(models.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        .thresholds(steps(GREEN))
+        .legend(legend())
+        .tooltip(tooltip())
+    )
+
+
+def stacked(
+    title: str, description: str, *targets: prometheus.Dataquery, bars: bool = False, fill: float = 60
+) -> timeseries.Panel:
+    """Parts of a whole over time."""
+    panel = lines(title, description, *targets, fill=fill).stacking(
+        common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A")
+    )
+    if bars:
+        return panel.draw_style(common_models.GraphDrawStyle.BARS).line_width(0).fill_opacity(90)
+    return panel.line_interpolation(common_models.LineInterpolation.STEP_AFTER).line_width(0)
+
+
+def ranked(title: str, description: str, *targets: prometheus.Dataquery) -> bargauge.Panel:
+    """Bars side by side, the name to the left of each."""
+    panel = bargauge.Panel().title(title).description(description)
+    for target in targets:
+        panel = panel.with_target(target)
+    return (
+        panel.reduce_options(_last())
+        .orientation(common_models.VizOrientation.HORIZONTAL)
+        .display_mode(common_models.BarGaugeDisplayMode.BASIC)
+        .value_mode(common_models.BarGaugeValueMode.COLOR)
+        .name_placement(common_models.BarGaugeNamePlacement.LEFT)
+        .show_unfilled(True)
+        .min_viz_height(14)
+        .max_viz_height(28)
+        .sizing(common_models.BarGaugeSizing.MANUAL)
+        .min(0)
+    )
+
+
+def shares(title: str, description: str, target: prometheus.Dataquery) -> piechart.Panel:
+    """A ring of parts."""
+    return (
+        piechart.Panel()
+        .title(title)
+        .description(description)
+        .with_target(target)
+        .reduce_options(_last())
+        .pie_type(pie_models.PieChartType.DONUT)
+        .unit("short")
+        .decimals(0)
+        .legend(
+            piechart.PieChartLegendOptions()
+            .show_legend(True)
+            .display_mode(common_models.LegendDisplayMode.TABLE)
+            .placement(common_models.LegendPlacement.RIGHT)
+            .values([pie_models.PieChartLegendValues.VALUE])
+        )
+    )
+
+
+def matrix(title: str, description: str, target: prometheus.Dataquery, *, row: str, column: str) -> barchart.Panel:
+    """Bars side by side, one for each value of the label `row`, in order, stacked by the label `column`."""
+    field = f"{row}\\{column}"
+    return (
+        barchart.Panel()
+        .title(title)
+        .description(description)
+        .with_target(target)
+        .with_transformation(
+            models.DataTransformerConfig(
+                id_val="groupingToMatrix",
+                options={"rowField": row, "columnField": column, "valueField": "Value", "emptyValue": "zero"},
+            )
+        )
+        .with_transformation(
+            models.DataTransformerConfig(
+                id_val="sortBy", options={"fields": {}, "sort": [{"field": field, "desc": False}]}
+            )
+        )
+        .x_field(field)
+        .orientation(common_models.VizOrientation.VERTICAL)
+        .stacking(common_models.StackingMode.NORMAL)
+        .bar_width(0.75)
+        .line_width(0)
+        .fill_opacity(85)
+        .show_value(common_models.VisibilityMode.NEVER)
+        .legend(legend())
+        .tooltip(tooltip())
+        .color_scheme(color_mode(models.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        .thresholds(steps(GREEN))
+    )
+
+
+def timeline(title: str, description: str, *targets: prometheus.Dataquery) -> statetimeline.Panel:
+    """States one after the other."""
+    panel = statetimeline.Panel().title(title).description(description)
+    for target in targets:
+        panel = panel.with_target(target)
+    return (
+        panel.show_value(common_models.VisibilityMode.AUTO)
+        .row_height(0.8)
+        .merge_values(True)
+        .fill_opacity(85)
+        .line_width(0)
+        .legend(common.VizLegendOptions().show_legend(False))
+        .color_scheme(color_mode(models.FieldColorModeId.THRESHOLDS))
+        .thresholds(steps(GREY))
+    )
+
+
+def listing(title: str, description: str, *targets: prometheus.Dataquery, order: Sequence[str]) -> table.Panel:
+    """A table joined from several queries by the labels that they share; `order` names the columns shown first."""
+    panel = table.Panel().title(title).description(description)
+    for target in targets:
+        panel = panel.with_target(target)
+    return (
+        panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
+        .with_transformation(
+            models.DataTransformerConfig(
+                id_val="organize",
+                options={
+                    "excludeByName": {"Time": True},
+                    "indexByName": {name: index for index, name in enumerate(order)},
+                    "renameByName": {},
+                },
+            )
+        )
+        .filterable(True)
+        .cell_height(common_models.TableCellHeight.SM)
+        .show_header(True)
+        .color_scheme(color_mode(models.FieldColorModeId.THRESHOLDS))
+        .thresholds(steps("text"))
+    )
+
+
+def sorted_by(*columns: tuple[str, bool]) -> list[cog.Builder[common_models.TableSortByFieldState]]:
+    """The order of a table's rows, by the names that its columns show; True for the greatest first."""
+    return [common.TableSortByFieldState().display_name(name).desc(desc) for name, desc in columns]
+
+
+COLOURED_CELL = {"type": "color-background", "mode": "basic"}
+COLOURED_TEXT = {"type": "color-text"}
+
+
+# Links
+
+
+def path(uid: str) -> str:
+    slug = TITLES[uid].lower().replace(" / ", "-").replace(" ", "-")
+    return f"/d/{uid}/{slug}"
+
+
+def to_dashboard(uid: str, title: str) -> dashboard.DashboardLink:
+    """A link at the top of a dashboard that keeps its time and its variables."""
+    return (
+        dashboard.DashboardLink(title)
+        .type(models.DashboardLinkType.LINK)
+        .icon("dashboard")
+        .tooltip(f"Open {TITLES[uid]} for the same choice")
+        .url(path(uid))
+        .keep_time(True)
+        .include_vars(True)
+    )
+
+
+def to_droplet() -> list[dict[str, object]]:
+    """A link from a table's row to that droplet's dashboard."""
+    chosen = "&".join(
+        (
+            "${datasource:queryparam}",
+            "var-account=${__data.fields.account:percentencode}",
+            "var-droplet=${__data.fields.droplet_id:percentencode}",
+            "${__url_time_range}",
+        )
+    )
+    return [{"title": "Show this droplet", "url": f"{path(DROPLET_UID)}?{chosen}", "targetBlank": False}]
+
+
+def series_to_droplet() -> list[cog.Builder[models.DashboardLink]]:
+    """A link from a series that carries a droplet's labels to its dashboard."""
+    chosen = "&".join(
+        (
+            "${datasource:queryparam}",
+            "var-account=${__field.labels.account:percentencode}",
+            "var-droplet=${__field.labels.droplet_id:percentencode}",
+            "${__url_time_range}",
+        )
+    )
+    return [dashboard.DashboardLink("Show this droplet").url(f"{path(DROPLET_UID)}?{chosen}")]
+
+
+# Variables
+
+_ALL = models.VariableOption(text="All", value="$__all")
+_TARGET_LABELS = ("job", "instance", "namespace", "pod", "service", "container", "endpoint", "prometheus.*")
+_OWN_LABELS = ("account", "droplet_id", "droplet_name", "region", "size", "status")
+
+
+def _query(text: str) -> dict[str, object]:
+    kinds = {"label_names": 0, "label_values": 1, "query_result": 3}
+    return {
+        "qryType": kinds[text.partition("(")[0]],
+        "query": text,
+        "refId": "PrometheusVariableQueryEditor-VariableQuery",
+    }
+
+
+def data_source_variable() -> dashboard.DatasourceVariable:
+    return (
+        dashboard.DatasourceVariable("datasource")
+        .label("Data source")
+        .description("The Prometheus, Thanos or Mimir that scrapes the exporter")
+        .type("prometheus")
+    )
+
+
+def account_variable() -> dashboard.QueryVariable:
+    return (
+        dashboard.QueryVariable("account")
+        .label("Account")
+        .description("Accounts of the exporter's configuration")
+        .datasource(datasource())
+        .query(_query(f"label_values({queries.PREFIX}droplets, account)"))
+        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(models.VariableSort.ALPHABETICAL_CASE_INSENSITIVE_ASC)
+        .multi(True)
+        .include_all(True)
+        .all_value(".*")
+        .current(models.VariableOption(text=["All"], value=["$__all"]))
+    )
+
+
+def tag_variables() -> list[dashboard.QueryVariable]:
+    """Which tag label, and which of its values.
+
+    The label names are what the exporter's configuration made of the droplets' tags, so they are asked for: the labels
+    of `digitalocean_backup_droplet_info` less the contract's own and those of a scrape. The first choice, All, stands
+    for `account`, which every series has: so everything works where no tag label is configured, and groups are then
+    the accounts.
+    """
+    info = f"{queries.PREFIX}droplet_info"
+    others = "|".join(("__.*", *_OWN_LABELS, *_TARGET_LABELS))
+    label = (
+        dashboard.QueryVariable("tag_label")
+        .label("Tag label")
+        .description("Groups and filters droplets by a configured tag label (labels.tags); All: by account")
+        .datasource(datasource())
+        .query(_query(f"label_names({info})"))
+        .regex(f"/^(?!(?:{others})$).+$/")
+        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(models.VariableSort.ALPHABETICAL_CASE_INSENSITIVE_ASC)
+        .include_all(True)
+        .all_value("account")
+        .current(_ALL)
+    )
+    value = (
+        dashboard.QueryVariable("tag_value")
+        .label("Tag value")
+        .description("Only the droplets with these values of the tag label")
+        .datasource(datasource())
+        .query(_query(f"label_values({info}{{{queries.ACCOUNT}}}, ${{tag_label:raw}})"))
+        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(models.VariableSort.ALPHABETICAL_CASE_INSENSITIVE_ASC)
+        .multi(True)
+        .include_all(True)
+        .all_value(".*")
+        .current(models.VariableOption(text=["All"], value=["$__all"]))
+    )
+    return [label, value]
+
+
+def droplet_variable() -> dashboard.QueryVariable:
+    """One droplet, by id, shown by its name and account; by its id where only the policies know it."""
+    named = queries.FLEET.described("droplet_info", ["droplet_name"])
+    shown = f'label_replace({named}, "shown", "$1", "droplet_id", "(.+)")'
+    shown = f'label_replace({shown}, "shown", "$1", "droplet_name", "(.+)")'
+    shown = f'label_join({shown}, "shown", " · ", "shown", "account")'
+    return (
+        dashboard.QueryVariable("droplet")
+        .label("Droplet")
+        .description("The droplet shown, of the accounts and the tag chosen")
+        .datasource(datasource())
+        .query(_query(f"query_result({shown})"))
+        .regex('/droplet_id="(?<value>[^"]+)".*shown="(?<text>[^"]+)"/')
+        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(models.VariableSort.ALPHABETICAL_CASE_INSENSITIVE_ASC)
+    )
+
+
+# Annotations
+
+
+class _AlertAnnotation(models.AnnotationQuery):
+    """The SDK's annotation knows nothing of the fields by which the Prometheus data source words it."""
+
+    title: str
+    text: str
+
+    def to_json(self) -> dict[str, object]:
+        return super().to_json() | {
+            "titleFormat": self.title,
+            "textFormat": self.text,
+            "tagKeys": "severity,account",
+            "step": "60s",
+            "useValueForTime": False,
+        }
+
+
+class _Built(cog.Builder[models.AnnotationQuery]):
+    def __init__(self, annotation: models.AnnotationQuery) -> None:
+        self._annotation = annotation
+
+    def build(self) -> models.AnnotationQuery:
+        return self._annotation
+
+
+def alerts(name: str, alertnames: str, color: str, *matchers: str, text: str) -> cog.Builder[models.AnnotationQuery]:
+    """Marks from when to when an alert of the shipped rules fired.
+
+    Alerts that name no account (the exporter is down) show whichever account is chosen.
+    """
+    chosen = ", ".join(('alertstate="firing"', f'alertname=~"{alertnames}"', 'account=~"$account|"', *matchers))
+    expr = f"max by (alertname, severity, account, droplet_id, droplet_name) (ALERTS{{{chosen}}})"
+    annotation = _AlertAnnotation(name=name, datasource=datasource(), icon_color=color, expr=expr, built_in=None)
+    annotation.title = "{{alertname}}"
+    annotation.text = text
+    return _Built(annotation)
+
+
+# The grid
+
+Line: TypeAlias = tuple[int, Sequence[tuple[int, Panel]]]
+"""Panels side by side: their height, and each with its width."""
+
+
+def build(
+    uid: str,
+    description: str,
+    variables: Sequence[cog.Builder[models.VariableModel]],
+    annotations: Sequence[cog.Builder[models.AnnotationQuery]],
+    lines_of_panels: Sequence[str | Line],
+    *,
+    time: str,
+    refresh: str = "1m",
+) -> models.Dashboard:
+    """A dashboard of lines of panels, a text among them being a heading."""
+    made = (
+        dashboard.Dashboard(TITLES[uid])
+        .uid(uid)
+        .description(description)
+        .tags(TAGS)
+        .tooltip(models.DashboardCursorSync.CROSSHAIR)
+        .time(f"now-{time}", "now")
+        .refresh(refresh)
+        .timezone("browser")
+        .editable()
+        .variables(list(variables))
+        .annotations(list(annotations))
+        .links([to_dashboard(other, TITLES[other].rpartition(" ")[2]) for other in TITLES if other != uid])
+        .build()
+    )
+    made.panels = []
+    y = 0
+    for line in lines_of_panels:
+        if isinstance(line, str):
+            heading = dashboard.Row(line).build()
+            heading.id_val, heading.grid_pos = len(made.panels) + 1, models.GridPos(h=1, w=GRID, x=0, y=y)
+            made.panels.append(heading)
+            y += 1
+            continue
+        height, placed = line
+        x = 0
+        for width, panel_builder in placed:
+            panel = panel_builder.build()
+            panel.id_val = len(made.panels) + 1
+            panel.datasource = datasource()
+            panel.grid_pos = models.GridPos(h=height, w=width, x=x, y=y)
+            for letter, target in zip("ABCDEFGHIJKLMNOP", panel.targets or [], strict=False):
+                assert isinstance(target, prometheus_models.Dataquery)
+                target.ref_id, target.datasource = letter, datasource()
+            made.panels.append(panel)
+            x += width
+        if x > GRID:
+            raise ValueError(f"the panels at height {y} of {uid} are {x} columns wide; the grid has {GRID}")
+        y += height
+    return made
