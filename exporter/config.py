@@ -1,1 +1,319 @@
-"""Configuration."""
+"""The configuration: a YAML file, or else the environment, made into one frozen `Config`. It tells every mistake."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from exporter.document import ConfigError, Value, plain, quoted, read
+from exporter.duration import duration, duration_text
+from exporter.fleet.selection import Criteria, Selection
+from exporter.secrets import TokenError, TokenSource
+
+__all__ = [
+    "API_URL",
+    "Account",
+    "Config",
+    "ConfigError",
+    "Poll",
+    "RateLimit",
+    "TagLabel",
+    "TokenError",
+    "TokenSource",
+    "duration",
+    "duration_text",
+    "from_environment",
+    "load",
+]
+
+T = TypeVar("T")
+Decoder = Callable[[Value], T]
+
+API_URL = "https://api.digitalocean.com"
+EVERY_DROPLET = Selection()
+ALL_BUT_KUBERNETES = Selection(exclude=Criteria(tags=frozenset({"k8s"})))
+"""DigitalOcean does not allow backups on the nodes of its Kubernetes clusters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One token's view of DigitalOcean, and the Droplets in it that are watched."""
+
+    name: str
+    token: TokenSource
+    api_url: str = API_URL
+    selection: Selection = EVERY_DROPLET
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """How an account is polled; seconds, and the requests in flight at once."""
+
+    interval: float = 300.0
+    timeout: float = 10.0
+    concurrency: int = 8
+    verify_every: float = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """Requests that may be sent, and the part of the hour's that is left to the token's other users."""
+
+    per_minute: int = 250
+    per_hour: int = 5000
+    reserve: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class TagLabel:
+    """A label of `digitalocean_backup_droplet_info`, made of the rest of the first tag with this prefix."""
+
+    label: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the exporter was told; times are seconds."""
+
+    accounts: tuple[Account, ...]
+    poll: Poll = Poll()
+    rate_limit: RateLimit = RateLimit()
+    expect_backups: Selection = ALL_BUT_KUBERNETES
+    grace: float = 14400.0
+    tag_labels: tuple[TagLabel, ...] = ()
+    state_file: Path | None = None
+
+
+_TOKEN_VARIABLES = ("DIGITALOCEAN_ACCESS_TOKEN", "DIGITALOCEAN_TOKEN", "DIGITALOCEAN_TOKEN_FILE")
+_NEITHER = (
+    "no token: set DIGITALOCEAN_ACCESS_TOKEN to it, or DIGITALOCEAN_TOKEN_FILE to the path of a file that holds it, "
+    "or write a configuration and name it by --config.file; to look around without a token: serve --demo"
+)
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Config:
+    """One account named `default`, by the variables that DigitalOcean's own tools read. An empty one counts as unset.
+
+    Raises `ConfigError`.
+    """
+    given = {name: value.strip() for name, value in environ.items() if value.strip()}
+    problems = []
+    api_url = API_URL
+    if "DIGITALOCEAN_API_URL" in given:
+        try:
+            api_url = _url(given["DIGITALOCEAN_API_URL"])
+        except ValueError as wrong:
+            problems.append(f"DIGITALOCEAN_API_URL: {wrong}")
+    token = TokenSource()
+    variable = next((name for name in _TOKEN_VARIABLES if name in given), None)
+    if variable is None:
+        problems.append(_NEITHER)
+    else:
+        try:
+            if variable == "DIGITALOCEAN_TOKEN_FILE":
+                token = TokenSource(file=Path(plain(given[variable])))
+            else:
+                token = TokenSource(env=variable)
+            token.read(given)
+        except (TokenError, ValueError) as wrong:
+            problems.append(f"{variable}: {wrong}")
+    if problems:
+        raise ConfigError(*problems)
+    return Config(accounts=(Account("default", token, api_url),))
+
+
+def load(path: Path) -> Config:
+    """The configuration that a file holds. Every token is read once, so that a missing one shows now.
+
+    Raises `ConfigError` with everything that is wrong, in the order of the file.
+    """
+    root = read(path)
+    try:
+        given = root.mapping(_TOP)
+        if "accounts" not in given:
+            root.note("missing; list at least one account, with its name and token_file", "accounts")
+    except ValueError as wrong:
+        root.note(str(wrong))
+    root.document.check()
+    sections: list[dict[str, Any]] = [given.pop(name, {}) for name in ("overdue", "labels")]
+    return Config(**given, **sections[0], **sections[1])
+
+
+# The schema: for each key, what makes a value of what is written
+
+
+def _section(make: Callable[..., T], schema: Mapping[str, Decoder[Any]]) -> Decoder[T]:
+    return lambda value: make(**value.mapping(schema))
+
+
+def _all(decode: Decoder[Any], make: Callable[[Iterable[Any]], T]) -> Decoder[T]:
+    return lambda value: make(value.each(decode))
+
+
+def _whole(highest: int, example: int, what: str = "") -> Decoder[int]:
+    def decode(value: Value) -> int:
+        if re.fullmatch(r"[1-9][0-9_]{0,24}", value.written or ""):
+            number = int(str(value.written).replace("_", ""))
+            if number <= highest:
+                return number
+        wanted = what or f"a whole number from 1 to {highest}"
+        quotes = "" if value.written else ", without quotes"
+        raise ValueError(f"{value.found} is not {wanted}; write it like {example}{quotes}")
+
+    return decode
+
+
+def _fraction(value: Value) -> float:
+    if re.fullmatch(r"0|0?\.[0-9]+", value.written or ""):
+        return float(str(value.written))
+    raise ValueError(f"{value.found} is not a number from 0 to below 1; write it like 0.2")
+
+
+def _duration(value: Value) -> float:
+    return duration(value.written or value.text())
+
+
+def _pattern(value: Value) -> re.Pattern[str]:
+    text = value.text()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return re.compile(text)
+    except (re.error, OverflowError) as error:
+        complaint = str(error)
+    except RecursionError:
+        complaint = "nested too deeply"
+    raise ValueError(f"{quoted(text)} is not a regular expression: {complaint}; correct it")
+
+
+_URL = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?P<host>(?!-)[\w-]{1,63}(?:\.[\w-]{1,63})*\.?|\[[0-9a-f:.]+\])"
+    r"(?P<port>:[0-9]{1,5})?(?P<path>(?:/[\w.~%-]+)*)/*",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def _url(text: str) -> str:
+    """An API's address, without a slash at its end; raises `ValueError` if the token should not be sent there."""
+    for mark, part in (("@", "a user name or password"), ("?", "a query"), ("#", "a fragment")):
+        if mark in text:  # and then the text may hold a secret, so it is not shown
+            raise ValueError(f"the address holds {part}; leave out the part with {mark}, as in {API_URL}")
+    match = _URL.fullmatch(plain(text))
+    if match is None or not 0 < int((match["port"] or ":443")[1:]) < 2**16:
+        raise ValueError(f"{quoted(text)} is not an address of the web; write it like {API_URL}")
+    host, port, path = match["host"].lower(), match["port"] or "", match["path"]
+    if match["scheme"].lower() == "https":
+        scheme = "https"
+    elif host == "localhost" or _is_loopback(host):
+        scheme = "http"
+    else:
+        raise ValueError(f"{quoted(text)} would send the token unencrypted; write https://, or an address of loopback")
+    if path.endswith("/v2"):
+        raise ValueError(f"{quoted(text)} ends in /v2, which every request adds by itself; leave it out")
+    return f"{scheme}://{host}{port}{path}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+_TAKEN = ("account", "droplet_id", "droplet_name", "region", "size", "status", "job", "instance", "le")
+"""The labels that `digitalocean_backup_droplet_info` has, and those that Prometheus gives a meaning."""
+
+
+def _tag_labels(value: Value) -> tuple[TagLabel, ...]:
+    return tuple(prefix.attempt(partial(_tag_label, label)) for label, prefix in value.entries().items())
+
+
+def _tag_label(label: str, prefix: Value) -> TagLabel:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", label):
+        raise ValueError("not a label's name; write letters, digits and _, and no digit first")
+    if label in _TAKEN or label.startswith("__"):
+        raise ValueError(f"the label {label} is reserved; choose another name, like tag_{label.strip('_')}")
+    return TagLabel(label, prefix.text())
+
+
+def _accounts(value: Value) -> tuple[Account, ...]:
+    names: dict[str, str] = {}
+    accounts = tuple(value.each(partial(_account, names)))
+    if not accounts:
+        raise ValueError("the list is empty; list at least one account, with its name and token_file")
+    return accounts
+
+
+def _account(names: dict[str, str], value: Value) -> Account:
+    """One account; `names` holds where each name was met before."""
+    given = value.mapping(_ACCOUNT)
+    place, name = given.get("name") or (value, "")
+    if "name" not in given:
+        value.note("missing; write a name of its own, it becomes the label account", "name")
+    elif name in names:
+        place.note(f"{quoted(name)} is the name of {names[name]} too; give each account its own")
+    elif name:
+        names[name] = value.key
+    keys = [key for key in ("token_file", "token_env") if key in given]
+    if len(keys) != 1:
+        which = "both token_file and token_env are" if keys else "neither token_file nor token_env is"
+        value.note(f"{which} given; give one, the place where the token is kept")
+    place, token = given.get(keys[0] if keys else "") or (value, TokenSource())
+    if len(keys) == 1 and given[keys[0]]:
+        try:
+            token.read()
+        except TokenError as error:
+            place.note(f"{f'account {quoted(name)}' if name else 'the account'} has no token: {error}")
+    selection = Selection(given.get("select", Criteria()), given.get("exclude", Criteria()))
+    return Account(name, token, given.get("api_url", API_URL), selection)
+
+
+def _variable(value: Value) -> TokenSource:
+    name = value.text()
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        # Not shown: the token itself may stand here by mistake.
+        raise ValueError("not the name of an environment variable; write one like DIGITALOCEAN_ACCESS_TOKEN")
+    return TokenSource(env=name)
+
+
+def _placed(decode: Decoder[T]) -> Decoder[tuple[Value, T]]:
+    return lambda value: (value, decode(value))
+
+
+_CRITERIA: Mapping[str, Decoder[Any]] = {
+    "droplet_ids": _all(_whole(2**63 - 1, 123456789, "a droplet's id"), frozenset),
+    "tags": _all(Value.text, frozenset),
+    "names": _all(_pattern, tuple),
+    "regions": _all(Value.text, frozenset),
+}
+_SELECTION = dict.fromkeys(("select", "exclude"), _section(Criteria, _CRITERIA))
+_ACCOUNT: Mapping[str, Decoder[Any]] = {
+    "name": _placed(Value.text),
+    "token_file": _placed(lambda value: TokenSource(file=Path(value.text()))),
+    "token_env": _placed(_variable),
+    "api_url": lambda value: _url(value.text()),
+    **_SELECTION,
+}
+_TOP: Mapping[str, Decoder[Any]] = {
+    "accounts": _accounts,
+    "poll": _section(
+        Poll,
+        {"interval": _duration, "timeout": _duration, "concurrency": _whole(10_000, 8), "verify_every": _duration},
+    ),
+    "rate_limit": _section(
+        RateLimit, {"per_minute": _whole(10**9, 250), "per_hour": _whole(10**9, 5000), "reserve": _fraction}
+    ),
+    "expect_backups": _section(Selection, _SELECTION),
+    "overdue": _section(dict, {"grace": _duration}),
+    "labels": _section(dict, {"tags": _tag_labels}),
+    "state_file": lambda value: Path(value.text()),
+}
