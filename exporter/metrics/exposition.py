@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import chain
 from math import floor, inf
 from operator import itemgetter
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from prometheus_client.utils import floatToGoString
 
@@ -51,12 +51,14 @@ STATIC_FAMILIES: tuple[DropletFamily | FleetFamily, ...] = (
 CLOCK_FAMILIES = tuple(family for family in DROPLET_FAMILIES if isinstance(family, ClockFamily))
 
 
+def encodable(value: str) -> str:
+    """The value with U+FFFD for lone surrogates, which JSON and YAML can spell and UTF-8 cannot."""
+    return value if value.isascii() else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def escape(value: str) -> str:
-    """A label value as both formats write it; what they cannot carry becomes U+FFFD, as in Go's JSON."""
-    if not value.isascii():
-        # A lone surrogate, which JSON can spell and UTF-8 cannot, would cost the whole page.
-        value = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    """A label value as both formats write it."""
+    return encodable(value).replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 def number(value: float) -> str:
@@ -147,19 +149,23 @@ class _Clocked:
     """For each sample, its place in `distinct`."""
 
     def at(self, now: float) -> _Steps[list[bytes]]:
-        family = self.family
+        value_at = self.family.at
         values: list[bytes | None] = []
         for start in range(0, len(self.distinct), STEP):
-            for basis in self.distinct[start : start + STEP]:
-                value = family.at(basis, now)
-                values.append(None if value is None else f"{number(value)}\n".encode())
+            values += [
+                None if (value := value_at(basis, now)) is None else f"{number(value)}\n".encode()
+                for basis in self.distinct[start : start + STEP]
+            ]
             yield
         text = []
         for start in range(0, len(self.which), STEP):
             prefixes = self.prefixes[start : start + STEP]
             found = [values[place] for place in self.which[start : start + STEP]]
-            pairs = zip(prefixes, found, strict=True)
-            text.append(b"".join([part for prefix, value in pairs if value is not None for part in (prefix, value)]))
+            parts: list[bytes | None] = [None] * (2 * len(found))
+            parts[::2], parts[1::2] = prefixes, found
+            if None in found:
+                parts = [part for pair in zip(prefixes, found, strict=True) if pair[1] is not None for part in pair]
+            text.append(b"".join(cast("list[bytes]", parts)))
             yield
         return text
 

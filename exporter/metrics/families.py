@@ -277,7 +277,7 @@ POLL_INTERVAL = Family(
 POLL_DURATION = Family(
     name="digitalocean_backup_exporter_poll_duration_seconds",
     type="histogram",
-    help="How long polls took.",
+    help="Time from the start of a poll until all it learned is known.",
     labels=(ACCOUNT_LABEL,),
 )
 LAST_POLL = Family(

@@ -18,6 +18,7 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 
 from exporter.metrics import families
+from exporter.metrics.exposition import encodable
 from exporter.metrics.families import ACCOUNT_LABEL, Family
 
 PollResult = Literal["success", "partial", "failure"]
@@ -72,6 +73,7 @@ class Telemetry:
 
     def account(self, name: str, interval: float) -> AccountTelemetry:
         """The figures of an account that is polled every so many seconds; those of a known name go on counting."""
+        name = encodable(name)
         found = self._accounts.get(name)
         if found is None:
             found = self._accounts[name] = AccountTelemetry(self, name)
@@ -80,6 +82,7 @@ class Telemetry:
 
     def remove(self, name: str) -> None:
         """Drops every series of an account that is no longer configured; reports that come late are ignored."""
+        name = encodable(name)
         dropped = self._accounts.pop(name, None)
         if dropped is not None:
             dropped.removed = True

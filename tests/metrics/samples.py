@@ -57,8 +57,8 @@ class PlainCollector(Collector):
             made = empty(clock_family, clock_family.labels)
             for account, d in droplets:
                 basis = clock_family.basis(d)
-                value = None if basis is None else clock_family.at(basis, self.now)
-                add(made, [account, str(d.id), d.name], value)
+                moved = None if basis is None else clock_family.at(basis, self.now)
+                add(made, [account, str(d.id), d.name], moved)
             yield made
 
 

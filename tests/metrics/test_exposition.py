@@ -1,14 +1,375 @@
 from __future__ import annotations
 
-import hypothesis
-from hypothesis import strategies as st
+import asyncio
+import math
+import subprocess
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-from exporter.fleet.model import Fleet
-from exporter.metrics.exposition import Exposition, render
-from tests.metrics.samples import INSTANTS, fleets, plain_text
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.samples import Sample
+
+from exporter.fleet.model import GIB, Backup, Description, Droplet, Fleet, Policy, SupportedPolicy, Verdict, Window
+from exporter.metrics import exposition, families
+from exporter.metrics.exposition import Exposition, escape, number, render
+from tests.metrics.samples import INSTANTS, NUMBERS, TEXT, fleets, plain_text
+
+NOW = 1_700_000_000.0
+HOUR = 3600.0
+TAGS = ("App", "team")
+
+WEB = Droplet(
+    id=7,
+    description=Description("web", "fra1", "s-1vcpu-1gb", "active", NOW - 1e6, 25 * GIB, ("team:ops",)),
+    policy=Policy(True, "weekly", "SUN", 0, 4 * HOUR, 28.0, Window(NOW + 6 * HOUR, NOW + 10 * HOUR)),
+    backups=(Backup(1, NOW - 700_000.0, 2 * GIB), Backup(2, NOW - 90_000.0, 2.5 * GIB)),
+    refreshed_at=NOW - 60,
+    expected=True,
+    tag_labels=("", "ops"),
+    interval=604800.0,
+    retention_days=28.0,
+    policy_supported=False,
+    verdict=Verdict(2),
+)
+FLEET = Fleet("prod", (WEB,), (SupportedPolicy("weekly", window_length=4 * HOUR, retention_days=28.0),), known=True)
+
+WEB_TEXT = """\
+digitalocean_backup_droplet_info{App="",account="prod",droplet_id="7",droplet_name="web",region="fra1",\
+size="s-1vcpu-1gb",status="active",team="ops"} 1.0
+digitalocean_backup_droplet_created_timestamp_seconds{account="prod",droplet_id="7",droplet_name="web"} 1.699e+09
+digitalocean_backup_expected{account="prod",droplet_id="7",droplet_name="web"} 1.0
+digitalocean_backup_enabled{account="prod",droplet_id="7",droplet_name="web"} 1.0
+digitalocean_backup_policy_info{account="prod",droplet_id="7",droplet_name="web",hour="0",plan="weekly",weekday="SUN"} \
+1.0
+digitalocean_backup_policy_supported{account="prod",droplet_id="7",droplet_name="web"} 0.0
+digitalocean_backup_retention_days{account="prod",droplet_id="7",droplet_name="web"} 28.0
+digitalocean_backup_interval_seconds{account="prod",droplet_id="7",droplet_name="web"} 604800.0
+digitalocean_backup_next_window_start_timestamp_seconds{account="prod",droplet_id="7",droplet_name="web"} 1.7000216e+09
+digitalocean_backup_next_window_end_timestamp_seconds{account="prod",droplet_id="7",droplet_name="web"} 1.700036e+09
+digitalocean_backup_newest_timestamp_seconds{account="prod",droplet_id="7",droplet_name="web"} 1.69991e+09
+digitalocean_backup_newest_size_bytes{account="prod",droplet_id="7",droplet_name="web"} 2.68435456e+09
+digitalocean_backup_oldest_timestamp_seconds{account="prod",droplet_id="7",droplet_name="web"} 1.6993e+09
+digitalocean_backup_kept{account="prod",droplet_id="7",droplet_name="web"} 2.0
+digitalocean_backup_kept_size_bytes{account="prod",droplet_id="7",droplet_name="web"} 4.831838208e+09
+digitalocean_backup_missed_windows{account="prod",droplet_id="7",droplet_name="web"} 2.0
+digitalocean_backup_overdue{account="prod",droplet_id="7",droplet_name="web"} 1.0
+digitalocean_backup_refreshed_timestamp_seconds{account="prod",droplet_id="7",droplet_name="web"} 1.69999994e+09
+digitalocean_backup_droplets{account="prod"} 1.0
+digitalocean_backup_unjudged_droplets{account="prod"} 0.0
+digitalocean_backup_supported_policy_retention_seconds{account="prod",plan="weekly"} 2.4192e+06
+digitalocean_backup_supported_policy_window_seconds{account="prod",plan="weekly"} 14400.0
+digitalocean_backup_hours_until_next_window{account="prod",droplet_id="7",droplet_name="web"} 6.0
+digitalocean_backup_newest_age_seconds{account="prod",droplet_id="7",droplet_name="web"} 90000.0
+"""
+
+
+def sample_lines(text: bytes, *names: str) -> str:
+    """The lines that are samples, or those of the families named."""
+    lines = [line for line in text.decode().split("\n") if line and not line.startswith("#")]
+    return "".join(f"{line}\n" for line in lines if not names or line.split("{")[0] in names)
+
+
+def lines_of(droplet: Droplet, *names: str, now: float = NOW) -> str:
+    """The Droplet's samples of some families, in an account `a`."""
+    page = render([Fleet("a", (droplet,), known=True)], now, TAGS)
+    return sample_lines(page, *(f"digitalocean_backup_{name}" for name in names))
+
+
+def account_lines(fleet: Fleet) -> str:
+    return sample_lines(render([fleet], NOW), *(family.name for family in families.ACCOUNT_FAMILIES))
+
+
+async def text_of(exposition: Exposition, now: float = NOW) -> bytes:
+    return b"".join(await exposition.page(now))
+
+
+def samples(parsed: Iterable[object]) -> list[Sample]:
+    return [sample for family in parsed for sample in family.samples]  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces so small that a handful of Droplets makes many."""
+    monkeypatch.setattr(exposition, "STEP", 1)
+    monkeypatch.setattr(exposition, "PIECE", 300)
+
+
+def test_known_droplet_has_every_family() -> None:
+    """A Droplet of which all is known, and its account, have every family of the contract with these labels."""
+    assert sample_lines(render([FLEET], NOW, TAGS)) == WEB_TEXT
+
+
+def test_unknown_is_absent() -> None:
+    """A Droplet that only a policy without content names has its info and nothing else, and its account no counts."""
+    fleet = Fleet("a", (Droplet(9, policy=Policy()),))
+    assert sample_lines(render([fleet], NOW, TAGS)) == (
+        'digitalocean_backup_droplet_info{App="",account="a",droplet_id="9",droplet_name="",region="",size="",status="",'
+        'team=""} 1.0\n'
+    )
+
+
+def test_policy_that_is_off_says_only_that() -> None:
+    """A policy that says no more than that backups are off gives `enabled` 0 and no policy_info."""
+    assert lines_of(Droplet(1, policy=Policy(enabled=False)), "enabled", "policy_info") == (
+        'digitalocean_backup_enabled{account="a",droplet_id="1",droplet_name=""} 0.0\n'
+    )
+
+
+def test_policy_info_leaves_missing_parts_empty() -> None:
+    """A daily policy has no weekday, a plan may have no hour, and hour 0 is midnight, not missing."""
+    head = 'digitalocean_backup_policy_info{account="a",droplet_id="1",droplet_name=""'
+    midnight = lines_of(Droplet(1, policy=Policy(plan="daily", hour=0)), "policy_info")
+    assert midnight == head + ',hour="0",plan="daily",weekday=""} 1.0\n'
+    hourless = lines_of(Droplet(1, policy=Policy(plan="weekly", weekday="MON")), "policy_info")
+    assert hourless == head + ',hour="",plan="weekly",weekday="MON"} 1.0\n'
+
+
+def test_no_backups_are_zero_kept() -> None:
+    """With no backups at all `kept` and its size are 0 and there is no newest or oldest; unread ones are no series."""
+    names = (
+        "kept",
+        "kept_size_bytes",
+        "newest_timestamp_seconds",
+        "newest_size_bytes",
+        "newest_age_seconds",
+        "oldest_timestamp_seconds",
+    )
+    assert lines_of(Droplet(1, backups=()), *names) == (
+        'digitalocean_backup_kept{account="a",droplet_id="1",droplet_name=""} 0.0\n'
+        'digitalocean_backup_kept_size_bytes{account="a",droplet_id="1",droplet_name=""} 0.0\n'
+    )
+    assert lines_of(Droplet(1), *names) == ""
+
+
+def test_backup_of_unknown_size_leaves_no_sum() -> None:
+    """A backup whose size the API has not told leaves no sum, and the newest's size is served only if it is known."""
+    backups = (Backup(1, NOW - 10, None), Backup(2, NOW - 5, 3.0))
+    sizes = ("newest_size_bytes", "kept_size_bytes")
+    assert lines_of(Droplet(1, backups=backups), *sizes) == (
+        'digitalocean_backup_newest_size_bytes{account="a",droplet_id="1",droplet_name=""} 3.0\n'
+    )
+    assert lines_of(Droplet(1, backups=backups[:1]), *sizes) == ""
+
+
+def test_verdict_that_is_out_has_no_series() -> None:
+    """What could not be judged is counted for the account, and the Droplet has neither of the verdict's series."""
+    unjudged = Droplet(1, verdict=Verdict(None, unjudged=True))
+    assert lines_of(unjudged, "missed_windows", "overdue") == ""
+    both = Fleet("a", (unjudged, replace(WEB, verdict=Verdict(3, unjudged=True)), replace(WEB, id=8)), known=True)
+    assert account_lines(both) == (
+        'digitalocean_backup_droplets{account="a"} 3.0\ndigitalocean_backup_unjudged_droplets{account="a"} 2.0\n'
+    )
+
+
+def test_empty_account_is_not_an_unknown_one() -> None:
+    """An account that was listed and has no Droplets counts 0 of them; one not listed yet has no counts."""
+    assert account_lines(Fleet("a", known=True)).startswith('digitalocean_backup_droplets{account="a"} 0.0\n')
+    assert account_lines(Fleet("a")) == ""
+
+
+def test_supported_policy_of_a_name_is_the_first() -> None:
+    """A plan that comes twice has one sample, the first's; what it leaves out is absent."""
+    twice = (
+        SupportedPolicy("daily", window_length=4 * HOUR),
+        SupportedPolicy("weekly", retention_days=28.0),
+        SupportedPolicy("daily", window_length=8 * HOUR, retention_days=7.0),
+    )
+    assert account_lines(Fleet("a", supported=twice)) == (
+        'digitalocean_backup_supported_policy_retention_seconds{account="a",plan="weekly"} 2.4192e+06\n'
+        'digitalocean_backup_supported_policy_window_seconds{account="a",plan="daily"} 14400.0\n'
+    )
+
+
+def test_age_is_never_negative() -> None:
+    """A backup dated ahead of this machine's clock is of age 0."""
+    assert lines_of(Droplet(1, backups=(Backup(1, NOW + 30),)), "newest_age_seconds").endswith("} 0.0\n")
+
+
+def test_window_that_closed_without_interval_has_no_hours() -> None:
+    """Once the window has closed, hours are absent for a Droplet of unknown interval, and for that one alone."""
+    window = Window(NOW + HOUR, NOW + 2 * HOUR)
+    odd = Droplet(1, policy=Policy(next_window=window))
+    daily = replace(odd, id=2, interval=24 * HOUR)
+    fleet = Fleet("a", (odd, daily), known=True)
+    name = "digitalocean_backup_hours_until_next_window"
+    assert [line[-4:] for line in sample_lines(render([fleet], NOW), name).splitlines()] == [" 1.0", " 1.0"]
+    assert sample_lines(render([fleet], NOW + 3 * HOUR), name) == (
+        f'{name}{{account="a",droplet_id="2",droplet_name=""}} 22.0\n'
+    )
+
+
+def test_families_of_several_accounts_are_grouped_once() -> None:
+    """Every family has one head, and below it the samples of all accounts by name."""
+    page = render([replace(FLEET, account="b"), replace(FLEET, account="a")], NOW, TAGS).decode()
+    names = [line.split(" ")[2] for line in page.split("\n") if line.startswith("# TYPE ")]
+    assert len(names) == len(set(names)) == len(families.DROPLET_FAMILIES) + len(families.ACCOUNT_FAMILIES)
+    kept = page.split("# TYPE digitalocean_backup_kept gauge\n")[1].split("#")[0]
+    assert [line.split('"')[1] for line in kept.splitlines()] == ["a", "b"]
 
 
 @hypothesis.given(fleets(2), INSTANTS)
 def test_text_is_the_client_librarys_byte_for_byte(fleets: list[Fleet], now: float) -> None:
     """Whatever is known of any Droplets of any accounts, the text is the one that the client library gives."""
-    assert render(fleets, now, ("team", "App")) == plain_text(fleets, now, ("team", "App"))
+    assert render(fleets, now, TAGS) == plain_text(fleets, now, TAGS)
+
+
+@pytest.mark.usefixtures("small_steps")
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.given(st.lists(fleets(1), min_size=1, max_size=3), INSTANTS)
+def test_page_is_that_of_the_latest_fleets(polls: list[list[Fleet]], now: float) -> None:
+    """After any polls and removals of accounts, page and compressed page are the text of the fleets known last."""
+
+    async def run() -> None:
+        exposition, known = Exposition(TAGS[:1]), dict[str, Fleet]()
+        for listed in polls:
+            for account in known.keys() - {fleet.account for fleet in listed}:
+                await exposition.remove(account)
+            known = {fleet.account: fleet for fleet in listed}
+            for fleet in listed:
+                await exposition.update(fleet)
+            wanted = plain_text(listed, now, TAGS[:1])
+            assert await text_of(exposition, now) == wanted
+            packed = zlib.decompressobj(wbits=31)
+            page = b"".join(await exposition.page(now, tail=b"# EOF\n", gzip=True))
+            assert packed.decompress(page) == wanted + b"# EOF\n"
+            assert packed.eof, "length and checksum were not those of the text"
+            assert packed.unused_data == b"", "more than one gzip member, which some clients cannot read"
+
+    asyncio.run(run())
+
+
+@hypothesis.given(NUMBERS)
+def test_numbers_read_back(value: float) -> None:
+    """Every number is written such that the client library reads the very same one."""
+    read = samples(parse_text(f"x {number(value)}\n"))[0].value
+    assert read == value or (math.isnan(read) and math.isnan(value))
+
+
+@hypothesis.given(TEXT, TEXT, TEXT)
+def test_odd_names_survive_the_round_trip(account: str, name: str, tag: str) -> None:
+    """Names of any characters come out of the client library's parsers of both formats as they went in."""
+    droplet = replace(WEB, description=Description(name, tag, name, tag), tag_labels=(tag, name))
+    page = render(
+        [Fleet(account, (droplet,), (SupportedPolicy(name, window_length=1.0),), known=True)], NOW, TAGS
+    ).decode()
+    openmetrics = parse_openmetrics(page + "# EOF\n")  # type: ignore[no-untyped-call]
+    for read in (samples(parse_text(page)), samples(openmetrics)):
+        labels = {sample.name.removeprefix("digitalocean_backup_"): sample.labels for sample in read}
+        assert labels["droplet_info"] == {
+            "account": account,
+            "droplet_id": "7",
+            "droplet_name": name,
+            "region": tag,
+            "size": name,
+            "status": tag,
+            "App": tag,
+            "team": name,
+        }
+        assert labels["newest_age_seconds"] == {"account": account, "droplet_id": "7", "droplet_name": name}
+        assert labels["supported_policy_window_seconds"] == {"account": account, "plan": name}
+
+
+def test_lone_surrogate_costs_only_itself() -> None:
+    """Half a surrogate pair, which JSON can spell and UTF-8 cannot, becomes U+FFFD; whole pairs are what they mean."""
+    assert escape("a\ud800b\udfff\ud83d\ude00") == "a\ufffdb\ufffd😀"
+    fleet = Fleet("\udcff", (replace(WEB, description=Description("\ud800")),))
+    assert 'droplet_name="\ufffd"' in render([fleet], NOW, TAGS).decode()
+
+
+def test_promtool_objects_to_the_two_allowed_names_alone(tool: Callable[[str], str]) -> None:
+    """Prometheus' own check of a page with every family complains of the two names that keep their human unit."""
+    page = render([FLEET], NOW, TAGS)
+    checked = subprocess.run([tool("promtool"), "check", "metrics"], input=page, capture_output=True, check=False)
+    complaints = {line.split(" ")[0] for line in (checked.stdout + checked.stderr).decode().splitlines()}
+    assert complaints == {"digitalocean_backup_hours_until_next_window", "digitalocean_backup_retention_days"}
+
+
+async def test_page_before_the_first_poll_has_no_samples() -> None:
+    """Before any poll the page is there, with the families' heads and no sample."""
+    page = await text_of(Exposition(TAGS))
+    assert page.startswith(b"# HELP digitalocean_backup_droplet_info ")
+    assert sample_lines(page) == ""
+
+
+async def test_values_move_between_polls() -> None:
+    """What moves with the clock is right at every scrape, to a second, without a poll in between."""
+    exposition = Exposition(TAGS)
+    await exposition.update(FLEET)
+    for passed in (0.0, 0.4, 1.0, 59.9, 7200.0, 60.0):
+        text = await text_of(exposition, NOW + passed)
+        read = {sample.name: sample.value for sample in samples(parse_text(text.decode()))}
+        assert abs(read["digitalocean_backup_newest_age_seconds"] - (90_000 + passed)) < 1
+        assert abs(read["digitalocean_backup_hours_until_next_window"] * 3600 - (6 * 3600 - passed)) < 1
+
+
+async def test_parallel_scrapes_share_one_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten scrapers at once cost one computation of what moves, plain or compressed; the next second costs another."""
+    asked: list[float] = []
+
+    def counted(_window: Window | None, _interval: float | None, now: float) -> float:
+        asked.append(now)
+        return 1.0
+
+    monkeypatch.setattr(families, "hours_until_next_window", counted)
+    exposition = Exposition(TAGS)
+    await exposition.update(FLEET)
+    pages = await asyncio.gather(*(exposition.page(NOW + turn / 10, gzip=turn % 2 == 0) for turn in range(10)))
+    assert asked == [NOW]
+    assert len({b"".join(page) for page in pages[1::2]}) == 1
+    await exposition.page(NOW + 1)
+    assert asked == [NOW, NOW + 1]
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("gzip", [False, True])
+async def test_scraper_that_gives_up_takes_nothing_from_the_others(gzip: bool) -> None:
+    """A scrape that is cancelled while it computes what moves leaves the others that wait for it their page."""
+    exposition = Exposition(TAGS)
+    await exposition.update(FLEET)
+    first = asyncio.create_task(exposition.page(NOW, gzip=gzip))
+    second = asyncio.create_task(exposition.page(NOW, gzip=gzip))
+    await asyncio.sleep(0)
+    first.cancel()
+    page = b"".join(await second)
+    assert first.cancelled()
+    assert (zlib.decompress(page, wbits=31) if gzip else page) == render([FLEET], NOW, TAGS)
+
+
+@pytest.mark.usefixtures("small_steps")
+async def test_scrapes_go_on_while_a_poll_is_rendered() -> None:
+    """During a rendering scrapes are answered, with the whole text from before it and never half of the new one."""
+    old = replace(FLEET, droplets=tuple(replace(WEB, id=number) for number in range(100)))
+    new = replace(old, droplets=tuple(replace(WEB, id=number, backups=()) for number in range(50)))
+    exposition = Exposition(TAGS)
+    await exposition.update(old)
+    update = asyncio.create_task(exposition.update(new))
+    before, after = render([old], NOW, TAGS), render([new], NOW, TAGS)
+    seen = []
+    while not update.done():
+        seen.append(await text_of(exposition))
+        await asyncio.sleep(0)
+    assert len(seen) > 10
+    assert set(seen) <= {before, after}
+    assert await text_of(exposition) == after
+
+
+@pytest.mark.usefixtures("small_steps")
+async def test_accounts_updated_at_once_are_both_there() -> None:
+    """Polls of several accounts that end together, and a removal among them, all count."""
+    exposition = Exposition(TAGS)
+    await exposition.update(replace(FLEET, account="gone"))
+    both = [replace(FLEET, account=name) for name in ("b", "a")]
+    await asyncio.gather(exposition.update(both[0]), exposition.remove("gone"), exposition.update(both[1]))
+    assert await text_of(exposition) == render(both, NOW, TAGS)
+
+
+async def test_droplet_without_tag_values_has_empty_labels() -> None:
+    """Tag labels are there, empty, for a Droplet whose tags nobody has told."""
+    text = lines_of(replace(WEB, tag_labels=()), "droplet_info")
+    assert 'App=""' in text
+    assert 'team=""' in text
