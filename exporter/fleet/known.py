@@ -9,7 +9,7 @@ from exporter.fleet.evidence import Evidence, with_backups, with_policy, with_re
 from exporter.fleet.model import Backup, Description, Policy, SupportedPolicy
 
 DISMISSED_FOR = 3600.0
-"""How long an id that a listing names and the Droplet's own list lacks is not asked for again."""
+"""How long what the Droplet's own endpoint denied, an id that a listing names or the list itself, is not asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Known:
     policy_absences: int = 0
     unread: bool = False
     """Whether the own list had to be read at the last poll and was not."""
+    not_found_at: float | None = None
+    """When the own list was last answered by 404, if it has not been read since."""
     failed_at: float | None = None
     """When reading the own list last failed, if it has not been read since."""
 
@@ -130,6 +132,7 @@ def own_list_read(
         evidence=evidence,
         refreshed_at=read_at,
         unread=False,
+        not_found_at=None,
         failed_at=None,
     )
 

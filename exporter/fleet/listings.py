@@ -34,22 +34,28 @@ class Listings:
         return self.policies_complete and self.droplets_complete
 
     @property
+    def told(self) -> bool:
+        """Whether anything was told at all."""
+        return self.policies_complete or self.droplets_complete or bool(self.policies or self.descriptions)
+
+    @property
     def tells_backup_ids(self) -> bool:
         """Whether ids are told at all: without `image:read` every Droplet's are empty while backups exist."""
         return any(self.backup_ids.values())
 
-    def absent(self, droplet_id: int) -> bool | None:
-        """Whether complete listings name the Droplet nowhere; `None` where that cannot be said."""
-        if (
+    def names(self, droplet_id: int) -> bool:
+        return (
             droplet_id in self.descriptions
             or droplet_id in self.policies
             or droplet_id in self.rejected_droplets
             or droplet_id in self.rejected_policies
-        ):
+        )
+
+    def absent(self, droplet_id: int) -> bool | None:
+        """Whether complete listings name the Droplet nowhere; `None` where that cannot be said."""
+        if self.names(droplet_id):
             return False
-        if not self.complete or self.unidentified_policies or self.unidentified_droplets:
-            return None
-        return True
+        return True if self.complete and not (self.unidentified_policies or self.unidentified_droplets) else None
 
 
 def learn(

@@ -53,6 +53,12 @@ class Selection:
     def needs_description(self) -> bool:
         return self.select.needs_description or self.exclude.needs_description
 
+    def watches(self, droplet_id: int, description: Description | None) -> bool:
+        """Whether a Droplet is picked as far as is known: an unknown description fits no entry, of either."""
+        return all(self.select.answers(droplet_id, description)) and True not in self.exclude.answers(
+            droplet_id, description
+        )
+
     def means(self, droplet_id: int, description: Description | None) -> bool | None:
         """Whether the Droplet is meant; `None` where its name, tags or region would decide and are not known."""
         selected = self.select.answers(droplet_id, description)

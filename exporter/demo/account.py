@@ -1,0 +1,39 @@
+"""The demo's account: the made-up fleet behind the look-alike of the API, and the configuration to poll it by."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from exporter.clock import Clock
+from exporter.config import Account, Config, Poll, TagLabel, TokenSource
+from exporter.demo.api import Api
+from exporter.demo.fleet import demo_fleet
+
+
+@dataclass(frozen=True, slots=True)
+class _Given(TokenSource):
+    """A token that is nowhere but here."""
+
+    token: str = ""
+
+    def __str__(self) -> str:
+        return "the demo"
+
+    def read(self, environ: Mapping[str, str] = os.environ) -> str:  # noqa: ARG002  # the signature of a TokenSource
+        return self.token
+
+
+@contextlib.asynccontextmanager
+async def demo_account(clock: Clock) -> AsyncIterator[Config]:
+    """Serves the demo's API on loopback while the context lasts; yields the configuration that polls it."""
+    token = secrets.token_hex(16)
+    async with Api(demo_fleet(clock.now()), now=clock.now, token=token) as api:
+        yield Config(
+            accounts=(Account("demo", _Given(token=token), api.url),),
+            poll=Poll(),
+            tag_labels=(TagLabel("team", "team:"), TagLabel("env", "env:")),
+        )

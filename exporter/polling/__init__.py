@@ -1,0 +1,1 @@
+"""Learning an account: whom to ask, when, and what to keep."""

@@ -1,0 +1,110 @@
+"""Asking for the listings of one poll: of all Droplets, or of the few selected by id where that is cheaper."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from exporter.digitalocean import records
+from exporter.digitalocean.client import Client
+from exporter.digitalocean.errors import ApiError, NotFound, Rejected
+from exporter.digitalocean.listing import Listing
+from exporter.fleet.listings import Listings
+from exporter.polling.readings import description_of, policy_of
+from exporter.polling.refresh import pages_of
+
+_T = TypeVar("_T")
+
+
+class Lister:
+    """One account's listings; it remembers what they cost."""
+
+    def __init__(self, client: Client, droplet_ids: frozenset[int]) -> None:
+        self._client = client
+        self._droplet_ids = droplet_ids
+        self._cost_of_all: int | None = None
+
+    @property
+    def cost(self) -> int:
+        """Requests that the next listings take, as far as is known."""
+        of_all = self._cost_of_all or 3
+        return min(of_all, 2 * len(self._droplet_ids)) if self._droplet_ids else of_all
+
+    async def listings(self) -> tuple[Listings, tuple[ApiError, ...]]:
+        """What the listings told, and why any of them is not complete; never raises an `ApiError`."""
+        # A listing of all takes three requests at the least, so that one Droplet is always cheaper alone.
+        if self._droplet_ids and 2 * len(self._droplet_ids) < (self._cost_of_all or 3):
+            return await self._of_selected()
+        return await self._of_all()
+
+    async def _of_all(self) -> tuple[Listings, tuple[ApiError, ...]]:
+        policies, droplets, gpus = await asyncio.gather(
+            self._client.policies(), self._client.droplets(), self._client.droplets(gpus=True)
+        )
+        if policies.complete and droplets.complete and gpus.complete:
+            self._cost_of_all = sum(pages_of(listing.total or 0) for listing in (policies, droplets, gpus))
+        errors = (policies.error, droplets.error, gpus.error)
+        return _listings(policies, (droplets, gpus)), tuple(error for error in errors if error is not None)
+
+    async def _of_selected(self) -> tuple[Listings, tuple[ApiError, ...]]:
+        ids = sorted(self._droplet_ids)
+        droplets, policies = await asyncio.gather(_each(ids, self._client.droplet), _each(ids, self._client.policy))
+        described, errors = _told(droplets), (*_errors(droplets), *_errors(policies))
+        missing = _failed_with(NotFound, droplets) & _failed_with(NotFound, policies)
+        return Listings(
+            policies={droplet_id: policy_of(record) for droplet_id, record in _told(policies).items()},
+            descriptions={droplet_id: description_of(record) for droplet_id, record in described.items()},
+            backup_ids=_backup_ids(described),
+            rejected_policies=_failed_with(Rejected, policies),
+            rejected_droplets=_failed_with(Rejected, droplets),
+            policies_complete=not _errors(policies),
+            droplets_complete=not _errors(droplets),
+            gone=missing,
+        ), errors
+
+
+def _listings(policies: Listing[records.Policy], droplets: Sequence[Listing[records.Droplet]]) -> Listings:
+    described = {droplet_id: record for listing in droplets for droplet_id, record in listing.records.items()}
+    return Listings(
+        policies={droplet_id: policy_of(record) for droplet_id, record in policies.records.items()},
+        descriptions={droplet_id: description_of(record) for droplet_id, record in described.items()},
+        backup_ids=_backup_ids(described),
+        rejected_policies=policies.rejected,
+        rejected_droplets=frozenset[int]().union(*(listing.rejected for listing in droplets)),
+        policies_complete=policies.complete,
+        droplets_complete=all(listing.complete for listing in droplets),
+        unidentified_policies=policies.unidentified,
+        unidentified_droplets=sum(listing.unidentified for listing in droplets),
+    )
+
+
+def _backup_ids(described: Mapping[int, records.Droplet]) -> dict[int, tuple[int, ...]]:
+    return {droplet_id: record.backup_ids for droplet_id, record in described.items() if record.backup_ids is not None}
+
+
+async def _each(ids: Iterable[int], ask: Callable[[int], Awaitable[_T]]) -> dict[int, _T | ApiError]:
+    async def answer(droplet_id: int) -> tuple[int, _T | ApiError]:
+        try:
+            return droplet_id, await ask(droplet_id)
+        except ApiError as error:
+            return droplet_id, error
+
+    return dict(await asyncio.gather(*(answer(droplet_id) for droplet_id in ids)))
+
+
+def _told(answers: Mapping[int, _T | ApiError]) -> dict[int, _T]:
+    return {droplet_id: answer for droplet_id, answer in answers.items() if not isinstance(answer, ApiError)}
+
+
+def _errors(answers: Mapping[int, object]) -> list[ApiError]:
+    """Why it is not known of each whether it exists: a 404 and a record not understood both tell."""
+    return [
+        answer
+        for answer in answers.values()
+        if isinstance(answer, ApiError) and not isinstance(answer, NotFound | Rejected)
+    ]
+
+
+def _failed_with(kind: type[ApiError], answers: Mapping[int, object]) -> frozenset[int]:
+    return frozenset(droplet_id for droplet_id, answer in answers.items() if isinstance(answer, kind))

@@ -1,0 +1,289 @@
+"""The loop of one account: ask, learn, judge, and swap in a new Fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from dataclasses import replace
+from typing import Literal, TypeVar
+
+import structlog
+
+from exporter.clock import Clock
+from exporter.config import Account, Config, TokenError
+from exporter.digitalocean.budget import Budget
+from exporter.digitalocean.client import Client
+from exporter.digitalocean.errors import ApiError, NotFound
+from exporter.fleet.assemble import Rules, droplet_of
+from exporter.fleet.known import Known
+from exporter.fleet.listings import Listings, learn
+from exporter.fleet.model import Droplet, Fleet, SupportedPolicy
+from exporter.metrics.telemetry import AccountTelemetry
+from exporter.polling.listing import Lister
+from exporter.polling.reading import Outcome, Reader
+from exporter.polling.readings import supported_policy_of
+from exporter.polling.refresh import Habits, Plan, Reason, plan_of, reason_to_read
+from exporter.polling.status import Status
+
+_T = TypeVar("_T")
+
+Result = Literal["success", "partial", "failure"]
+
+JITTER = 2.0
+"""Seconds within which the first polls of several accounts are spread."""
+CONFIRMED_AT_ONCE = 3
+"""How many Droplets that a complete listing no longer names are looked up in one poll; the others wait for the next."""
+STEP = 0.004
+"""Seconds after which work over a whole fleet lets scrapes have the loop."""
+
+
+class Poller:
+    """Polls one account for ever, never twice at once; readers take `fleet` and `status`, each replaced whole."""
+
+    def __init__(
+        self,
+        account: Account,
+        config: Config,
+        telemetry: AccountTelemetry,
+        clock: Clock,
+        *,
+        on_fleet: Callable[[Fleet], Awaitable[None]] | None = None,
+        heir_of: Poller | None = None,
+    ) -> None:
+        """`on_fleet` is told each new Fleet; `heir_of` is the account's poller by an earlier configuration."""
+        self.account = account
+        self.fleet = Fleet(account.name)
+        self.status = Status(account.name, config.poll.interval)
+        self._config = config
+        self._telemetry = telemetry
+        self._clock = clock
+        self._on_fleet = on_fleet
+        self._log = structlog.get_logger().bind(account=account.name)
+        self._rules = Rules(
+            watched=account.selection,
+            expected=config.expect_backups,
+            tag_prefixes=tuple(label.prefix for label in config.tag_labels),
+            grace=config.grace,
+        )
+        limits = config.rate_limit
+        self._budget = Budget(limits.per_minute, limits.per_hour, limits.reserve, clock, telemetry.throttled)
+        self._client = Client(
+            account.api_url,
+            account.token.read,
+            self._budget,
+            clock,
+            observer=telemetry,
+            timeout=config.poll.timeout,
+            concurrency=config.poll.concurrency,
+            log=self._log,
+        )
+        self._lister = Lister(self._client, account.selection.select.droplet_ids)
+        self._reader = Reader(self._client, clock, config.poll.concurrency, config.poll.verify_every)
+        self._known: dict[int, Known] = {}
+        self._supported: dict[str, SupportedPolicy] = {}
+        self._supported_at: float | None = None
+        self._droplets_listed = False
+        self._listed = False
+        """Whether any Droplets were ever listed, by whatever listing tells which of them are watched."""
+        if heir_of is not None and heir_of.account.api_url == account.api_url:
+            self._inherit(heir_of)
+
+    def _inherit(self, other: Poller) -> None:
+        self._known = other._known
+        self._supported, self._supported_at = other._supported, other._supported_at
+        self._listed = other._listed and (other._droplets_listed or not self._rules.watched.needs_description)
+        self._droplets_listed = other._droplets_listed
+        self.status = replace(other.status, interval=self._config.poll.interval, polling_since=None)
+
+    async def run(self) -> None:
+        """Polls at once, but for a little jitter, and then on the interval, until cancelled."""
+        interval = self._config.poll.interval
+        await self._clock.sleep(random.uniform(0, min(JITTER, interval / 10)))  # noqa: S311  # no secret hangs on it
+        try:
+            while True:
+                started = self._clock.now()
+                await self.poll()
+                wait = min(interval, max(0.0, started + interval - self._clock.now()))
+                self.status = replace(self.status, next_poll_at=self._clock.now() + wait)
+                await self._clock.sleep(wait)
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def poll(self) -> Result:
+        """One poll, from asking to the new Fleet. It ends with its interval and never raises, whatever the API does."""
+        started = self._clock.now()
+        self.status = replace(self.status, polling_since=started, readings_done=0, readings_planned=0)
+        self._client.deadline = started + self._config.poll.interval
+        listings, unread, problems = Listings(), frozenset[int](), list[str]()
+        try:
+            self._client.refresh_token()
+        except (TokenError, ApiError) as error:
+            problems.append(str(error))
+        else:
+            try:
+                listings, errors = await self._list()
+                problems += [self._explained(error) for error in errors]
+                await self._learn(listings)
+                unread, errors = await self._refresh(listings.told)
+                problems += [self._explained(error) for error in errors]
+            except Exception as error:  # noqa: BLE001  # a fault of ours must cost this poll, not every one to come
+                self._log.exception("poll broke off", kept="last good data")
+                problems.append(f"the poll broke off: {error!r}; this is a bug, please report it")
+        await self._note_unread(unread)
+        await self.judge()
+        return self._finish(started, listings, len(unread), problems)
+
+    # Asking
+
+    async def _list(self) -> tuple[Listings, tuple[ApiError, ...]]:
+        (listings, errors), refused = await asyncio.gather(self._lister.listings(), self._list_supported())
+        unnamed = [droplet_id for droplet_id in self._known if listings.complete and not listings.names(droplet_id)][
+            :CONFIRMED_AT_ONCE
+        ]
+        answers = await asyncio.gather(*(self._is_gone(droplet_id) for droplet_id in unnamed))
+        gone = listings.gone.union(droplet_id for droplet_id, is_gone in zip(unnamed, answers, strict=True) if is_gone)
+        return replace(listings, gone=gone), errors + refused
+
+    async def _is_gone(self, droplet_id: int) -> bool:
+        try:
+            await self._client.droplet(droplet_id)
+        except NotFound:
+            return True
+        except ApiError:
+            return False
+        return False
+
+    async def _list_supported(self) -> tuple[ApiError, ...]:
+        """The supported policies hardly ever change: they are read at the start and then once every `verify_every`."""
+        now = self._clock.now()
+        if self._supported_at is not None and now - self._supported_at < self._config.poll.verify_every:
+            return ()
+        listing = await self._client.supported_policies()
+        if listing.error is not None:
+            return (listing.error,)
+        self._supported_at = now
+        self._supported = {}
+        for record in listing.records.values():
+            self._supported.setdefault(record.name, supported_policy_of(record))
+        return ()
+
+    # Learning
+
+    async def _learn(self, listings: Listings) -> None:
+        now = self._clock.now()
+        self._droplets_listed |= listings.droplets_complete
+        self._listed |= self._droplets_listed if self._rules.watched.needs_description else listings.told
+        tells_ids = listings.tells_backup_ids
+        everyone = {*self._known, *listings.descriptions, *listings.policies}
+        async for droplet_id in unhurried(everyone):
+            learnt = learn(
+                self._known.get(droplet_id), droplet_id, listings, self._supported, now, tells_backup_ids=tells_ids
+            )
+            if learnt is None:
+                self._known.pop(droplet_id, None)
+            else:
+                self._known[droplet_id] = learnt
+
+    # Reading
+
+    async def _refresh(self, answers: bool) -> tuple[frozenset[int], tuple[ApiError, ...]]:
+        """Reads the backups that this poll has to; gives the Droplets it had to read and did not, and why.
+
+        Without `answers` from the API nothing is asked: what is due is unread.
+        """
+        plan = await self._plan(self._known)
+        if not answers:
+            return plan.needed, ()
+        outcome = await self._read(plan)
+        # What a sweep told of a Droplet not known before may show a window without backup: its own list proves it.
+        proofs = await self._plan(outcome.swept, (Reason.DUE,))
+        if not proofs.readings:
+            return plan.needed - outcome.settled, outcome.errors
+        proved = await self._read(proofs)
+        unread = (plan.needed - outcome.settled) | (proofs.needed - proved.settled)
+        return unread, outcome.errors + proved.errors
+
+    async def _plan(self, droplet_ids: Iterable[int], among: Collection[Reason] = tuple(Reason)) -> Plan:
+        now = self._clock.now()
+        habits = Habits(any(known.unlisted for known in self._known.values()), self._config.poll.verify_every)
+        reasons: list[tuple[Reason, Known]] = []
+        enabled = 0
+        async for known in unhurried([self._known[droplet_id] for droplet_id in droplet_ids]):
+            if not self._rules.watched.watches(known.id, known.description):
+                continue
+            enabled += known.policy is not None and known.policy.enabled is True
+            reason = reason_to_read(known, self._supported, self._rules, habits, now)
+            if reason is not None and reason in among:
+                reasons.append((reason, known))
+        return plan_of(reasons, enabled)
+
+    async def _read(self, plan: Plan) -> Outcome:
+        self.status = replace(self.status, readings_planned=len(plan.readings))
+        # What the coming hour's listings will take is kept back: without them nothing new is noticed at all.
+        limits = self._config.rate_limit
+        listings = self._lister.cost * 3600 / self._config.poll.interval
+        keep = int(min(listings, limits.per_hour * (1 - limits.reserve) / 2))
+        return await self._reader.read(plan, self._known, keep=keep, progress=self._progress)
+
+    def _progress(self, done: int) -> None:
+        self.status = replace(self.status, readings_done=done)
+
+    async def _note_unread(self, unread: frozenset[int]) -> None:
+        async for known in unhurried(list(self._known.values())):
+            if known.unread != (known.id in unread):
+                self._known[known.id] = replace(known, unread=known.id in unread)
+
+    # Telling
+
+    async def judge(self) -> None:
+        """Judges anew what is known, and swaps in the Fleet that comes of it."""
+        now = self._clock.now()
+        droplets: list[Droplet] = []
+        if self._listed:
+            everyone = sorted(self._known.values(), key=lambda known: known.id)
+            droplets = [
+                droplet_of(known, self._supported, self._rules, now)
+                async for known in unhurried(everyone)
+                if self._rules.watched.watches(known.id, known.description)
+            ]
+        self.fleet = Fleet(self.account.name, tuple(droplets), tuple(self._supported.values()), known=self._listed)
+        if self._on_fleet is not None:
+            await self._on_fleet(self.fleet)
+
+    def _finish(self, started: float, listings: Listings, unread: int, problems: list[str]) -> Result:
+        now = self._clock.now()
+        result: Result = "failure" if not listings.complete else "partial" if unread else "success"
+        previous = self.status.result
+        self._telemetry.poll_finished(result, now - started, now, listed=listings.complete, unread=unread)
+        self.status = replace(
+            self.status,
+            ready=self.status.ready or listings.policies_complete or listings.droplets_complete,
+            result=result,
+            learned=self.status.learned or listings.told,
+            polling_since=None,
+            last_poll_at=now,
+            last_listing_at=now if listings.complete else self.status.last_listing_at,
+            unread=unread,
+            problems=tuple(problems),
+        )
+        report = self._log.warning if result != "success" else self._log.info if previous != result else self._log.debug
+        report("poll finished", result=result, droplets=len(self.fleet.droplets), unread=unread)
+        return result
+
+    def _explained(self, error: ApiError) -> str:
+        return str(error)
+
+
+async def unhurried(items: Iterable[_T]) -> AsyncIterator[_T]:
+    """The items one by one, letting others have the loop every few milliseconds."""
+    since = time.perf_counter()
+    for number, item in enumerate(items):
+        if number % 32 == 31 and time.perf_counter() - since > STEP:
+            await asyncio.sleep(0)
+            since = time.perf_counter()
+        yield item

@@ -1,0 +1,196 @@
+"""Reading backups as planned: own lists by a few workers, many changed ids by one sweep over the account's images."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Any
+
+from exporter.clock import Clock
+from exporter.digitalocean.client import Client, ImagePage
+from exporter.digitalocean.errors import ApiError, NotFound, OutOfBudget, Throttled, Unauthorized
+from exporter.fleet.known import Known, backups_resolved, own_list_failed, own_list_read
+from exporter.fleet.model import Backup
+from exporter.polling.readings import backup_of, backup_of_image
+from exporter.polling.refresh import Plan, Reason, pages_of, sweep_is_idle, sweep_lists_backups, sweep_pays
+
+HOPELESS_AFTER = 20
+"""Lists that fail with none read before a poll leaves the others alone: the endpoint is down, not a Droplet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a plan."""
+
+    settled: frozenset[int] = frozenset()
+    """The Droplets whose list need not be read any more: it was, its ids were resolved, or the Droplet is gone."""
+    swept: frozenset[int] = frozenset()
+    """Those of which backups came to be known without their own list."""
+    errors: tuple[ApiError, ...] = ()
+    """What went wrong, once for each kind."""
+
+
+class Reader:
+    """Reads one account's backups; remembers between polls only what a sweep is worth."""
+
+    def __init__(self, client: Client, clock: Clock, concurrency: int, verify_every: float) -> None:
+        self._client = client
+        self._clock = clock
+        self._concurrency = concurrency
+        self._verify_every = verify_every
+        self._sweep_pages = 1
+        self._no_sweep_before = 0.0
+        self._known: dict[int, Known] = {}
+        self._keep = 0
+        self._progress: Callable[[int], None] = _told_nobody
+        self._begin()
+
+    def _begin(self) -> None:
+        self._settled = set[int]()
+        self._swept = set[int]()
+        self._failed = 0
+        self._done = 0
+        self._stopped = False
+        self._errors = dict[str, ApiError]()
+
+    async def read(self, plan: Plan, known: dict[int, Known], *, keep: int, progress: Callable[[int], None]) -> Outcome:
+        """Carries the plan out as far as budget and time allow; `keep` requests of the hour are left for listings."""
+        self._begin()
+        self._known, self._keep, self._progress = known, keep, progress
+        await self._lists(plan.ids(Reason.DUE, Reason.OVERDUE))
+        changed = plan.ids(Reason.CHANGED)
+        await self._sweep(changed)
+        await self._lists([droplet_id for droplet_id in changed if droplet_id not in self._settled])
+        await self._lists(plan.ids(Reason.WINDOW_ENDED, Reason.IDLE, Reason.VERIFY))
+        return Outcome(frozenset(self._settled), frozenset(self._swept), tuple(self._errors.values()))
+
+    # Own lists
+
+    async def _lists(self, droplet_ids: Sequence[int]) -> None:
+        if self._stopped or not droplet_ids:
+            return
+        waiting = iter(droplet_ids)
+
+        async def work() -> None:
+            for droplet_id in waiting:
+                await self._list(droplet_id)
+                if self._stopped:
+                    return
+
+        await each_of(work for _ in range(min(self._concurrency, len(droplet_ids))))
+
+    async def _list(self, droplet_id: int) -> None:
+        listing = await self._client.backups(droplet_id, keep=self._keep)
+        known, now = self._known[droplet_id], self._clock.now()
+        found = {record.id: backup_of(record) for record in listing.records.values()}
+        if listing.complete:
+            before = {backup.id for backup in known.backups or ()}
+            self._known[droplet_id] = own_list_read(
+                known,
+                found,
+                listing.rejected,
+                proof=not listing.unidentified and listing.rejected <= before,
+                read_at=listing.started_at,
+                now=now,
+            )
+            self._settle(droplet_id)
+        elif isinstance(listing.error, NotFound):
+            # It was destroyed since the listing, which is no error; or only a policy names it.
+            self._known[droplet_id] = replace(known, not_found_at=now, unread=False)
+            self._settle(droplet_id)
+        else:
+            self._known[droplet_id] = own_list_failed(known, found.values(), now)
+            self._note(listing.error)
+
+    def _settle(self, droplet_id: int) -> None:
+        self._settled.add(droplet_id)
+        self._failed = 0
+        self._done += 1
+        self._progress(self._done)
+
+    def _note(self, error: ApiError | None) -> None:
+        if error is None:
+            return
+        self._errors.setdefault(f"{type(error).__name__} {error.endpoint}", error)
+        self._failed += 1
+        nothing_works = self._failed >= HOPELESS_AFTER and not self._done
+        if nothing_works or isinstance(error, OutOfBudget | Throttled | Unauthorized):
+            self._stopped = True
+
+    # The sweep
+
+    async def _sweep(self, droplet_ids: Sequence[int]) -> None:
+        """Resolves what it can of many Droplets' new ids from the account's images, where that takes fewer requests."""
+        now = self._clock.now()
+        if self._stopped or now < self._no_sweep_before:
+            return
+        wanted: dict[int, int] = {}
+        for droplet_id in droplet_ids:
+            wanted.update(dict.fromkeys(self._known[droplet_id].unresolved(now), droplet_id))
+        droplets = len(set(wanted.values()))
+        listed = {backup_id for known in self._known.values() for backup_id in known.listed or ()}
+        if not sweep_pays(droplets, max(self._sweep_pages, pages_of(len(listed))) + 1):
+            return
+        found: dict[int, Backup] = {}
+        try:
+            await self._sweep_into(found, wanted, droplets, listed)
+        except ApiError as error:
+            self._note(error)
+        self._resolve(found, wanted)
+
+    async def _sweep_into(
+        self, found: dict[int, Backup], wanted: Mapping[int, int], droplets: int, listed: Set[int]
+    ) -> None:
+        shows_backups = False
+
+        def take(page: ImagePage) -> None:
+            nonlocal shows_backups
+            shows_backups = shows_backups or not listed.isdisjoint(page.records)
+            for image in page.records.values():
+                backup = backup_of_image(image) if image.id in wanted else None
+                if backup is not None:
+                    found[backup.id] = backup
+
+        first = await self._client.images(1, keep=self._keep)
+        take(first)
+        pages = self._sweep_pages = first.pages
+        if not sweep_lists_backups(pages, len(listed)):
+            self._no_sweep_before = self._clock.now() + self._verify_every
+        elif sweep_pays(droplets, pages):
+            read = 1
+            numbers = iter(range(2, pages + 1))
+
+            async def work() -> None:
+                nonlocal read
+                for number in numbers:
+                    if len(found) == len(wanted) or (not shows_backups and sweep_is_idle(read, droplets)):
+                        return
+                    take(await self._client.images(number, keep=self._keep))
+                    read += 1
+
+            await each_of(work for _ in range(min(self._concurrency, pages - 1)))
+            if not shows_backups:
+                self._no_sweep_before = self._clock.now() + self._verify_every
+
+    def _resolve(self, found: dict[int, Backup], wanted: dict[int, int]) -> None:
+        now = self._clock.now()
+        for droplet_id in {wanted[backup_id] for backup_id in found if backup_id in wanted}:
+            known = backups_resolved(self._known[droplet_id], found, now)
+            self._known[droplet_id] = known
+            self._swept.add(droplet_id)
+            if not known.unresolved(now):
+                self._settle(droplet_id)
+
+
+async def each_of(workers: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    """Runs them side by side; if one fails the others are ended, and its error is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for worker in workers:
+                group.create_task(worker())
+    except* ApiError as errors:
+        raise errors.exceptions[0] from None
+
+
+def _told_nobody(_done: int) -> None: ...

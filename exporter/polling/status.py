@@ -1,0 +1,29 @@
+"""How an account's polls go, for people and for `/-/ready`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One account's polls so far; replaced whole, like the fleet."""
+
+    account: str
+    interval: float
+    ready: bool = False
+    """Whether a complete listing of policies or Droplets was ever had."""
+    learned: bool = False
+    """Whether any poll brought anything at all."""
+    result: str | None = None
+    """Of the last finished poll: `success`, `partial` or `failure`."""
+    polling_since: float | None = None
+    last_poll_at: float | None = None
+    last_listing_at: float | None = None
+    next_poll_at: float | None = None
+    unread: int = 0
+    """Lists that the last poll had to read and did not."""
+    readings_done: int = 0
+    readings_planned: int = 0
+    problems: tuple[str, ...] = ()
+    """What went wrong in the last poll, in words."""

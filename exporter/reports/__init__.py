@@ -1,0 +1,1 @@
+"""What is told besides HTTP: files and tables."""

@@ -1,0 +1,136 @@
+"""The running exporter: a poller for each account, the text they make, and the configuration they follow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from exporter.clock import Clock
+from exporter.config import Config, ConfigError
+from exporter.fleet.model import Fleet
+from exporter.metrics.exposition import Exposition
+from exporter.metrics.telemetry import Telemetry
+from exporter.polling.poller import Poller, Result
+from exporter.polling.status import Status
+
+
+class Service:
+    """Polls every configured account side by side. Readers take `fleets`, `statuses` and `exposition`."""
+
+    def __init__(self, config: Config, load: Callable[[], Config], clock: Clock, telemetry: Telemetry) -> None:
+        self.clock = clock
+        self.telemetry = telemetry
+        self.exposition = Exposition([label.label for label in config.tag_labels])
+        self._load = load
+        self._config = config
+        self._log = structlog.get_logger()
+        self._reloading = asyncio.Lock()
+        self._pollers: dict[str, Poller] = {}
+        self._loops: dict[str, asyncio.Task[None]] = {}
+        for account in config.accounts:
+            self._pollers[account.name] = self._poller(account.name, config, None)
+        telemetry.reloaded(True, clock.now())
+
+    @property
+    def fleets(self) -> tuple[Fleet, ...]:
+        return tuple(poller.fleet for poller in self._pollers.values())
+
+    @property
+    def statuses(self) -> tuple[Status, ...]:
+        return tuple(poller.status for poller in self._pollers.values())
+
+    @property
+    def tag_labels(self) -> tuple[str, ...]:
+        return tuple(label.label for label in self._config.tag_labels)
+
+    def start(self) -> None:
+        """Begins to poll; needs a running loop."""
+        for name, poller in self._pollers.items():
+            self._loops[name] = asyncio.create_task(poller.run(), name=f"poll {name}")
+
+    async def poll_once(self) -> list[Result]:
+        """One poll of every account, side by side."""
+        try:
+            return await asyncio.gather(*(poller.poll() for poller in self._pollers.values()))
+        finally:
+            await asyncio.gather(*(poller.close() for poller in self._pollers.values()))
+
+    async def reload(self) -> None:
+        """Reads the configuration anew and follows it; what is known of the accounts that stay is kept.
+
+        Raises `ConfigError`, and then nothing has changed.
+        """
+        async with self._reloading:
+            try:
+                config = self._load()
+            except ConfigError as error:
+                self.telemetry.reloaded(False, self.clock.now())
+                for problem in error.problems:
+                    self._log.error("reload failed", problem=problem, kept="the configuration from before")
+                raise
+            await self._follow(config)
+            self.telemetry.reloaded(True, self.clock.now())
+            self._log.info("reloaded", accounts=len(config.accounts))
+
+    async def stop(self) -> None:
+        await _end(self._loops.values())
+        self._loops.clear()
+
+    async def _follow(self, config: Config) -> None:
+        before, self._config = self._config, config
+        accounts = {account.name: account for account in config.accounts}
+        same = {
+            account.name
+            for account in before.accounts
+            if accounts.get(account.name) == account and _but_accounts(before) == _but_accounts(config)
+        }
+        changed = [name for name in self._pollers if name not in same]
+        await _end(self._loops.pop(name) for name in changed)
+        if before.tag_labels != config.tag_labels:
+            self.exposition = Exposition(self.tag_labels)
+        pollers = {}
+        for name in accounts:
+            old = self._pollers.get(name)
+            pollers[name] = old if old is not None and name in same else self._poller(name, config, old)
+        for name in set(self._pollers).difference(pollers):
+            self.telemetry.remove(name)
+            await self.exposition.remove(name)
+        self._pollers = pollers
+        for name in pollers:
+            if name not in self._loops:
+                await pollers[name].judge()
+                self._loops[name] = asyncio.create_task(pollers[name].run(), name=f"poll {name}")
+
+    def _poller(self, name: str, config: Config, heir_of: Poller | None) -> Poller:
+        account = next(account for account in config.accounts if account.name == name)
+        return Poller(
+            account,
+            config,
+            self.telemetry.account(name, config.poll.interval),
+            self.clock,
+            on_fleet=self._show,
+            heir_of=heir_of,
+        )
+
+    async def _show(self, fleet: Fleet) -> None:
+        await self.exposition.update(fleet)
+
+
+def _but_accounts(config: Config) -> tuple[object, ...]:
+    return (
+        config.poll,
+        config.rate_limit,
+        config.expect_backups,
+        config.grace,
+        config.tag_labels,
+        config.state_file,
+    )
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    await asyncio.gather(*ending, return_exceptions=True)
