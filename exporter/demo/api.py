@@ -344,11 +344,11 @@ class Api:
         return None
 
     async def _send_faulty(self, request: web.Request, answer: _Answer, fault: Fault) -> web.StreamResponse:
-        if fault.reset:
-            _reset(request.transport)
-            return web.Response()
         if fault.delay or fault.hang:
             await self._pause(None if fault.hang else fault.delay)
+        if fault.reset or fault.hang:
+            _reset(request.transport)
+            return web.Response()
         response = web.StreamResponse(status=answer.status, headers=answer.headers)
         response.content_length = len(answer.body)
         if fault.content_type is not None:
@@ -361,6 +361,9 @@ class Api:
         await response.prepare(request)
         step = len(body) or 1 if fault.drip is None else max(1, int(fault.drip / 20))
         for start in range(0, len(body), step):
+            if self._stopping.is_set():
+                _reset(request.transport)
+                break
             await response.write(body[start : start + step])
             if fault.drip is not None:
                 await self._pause(step / fault.drip)
