@@ -14,6 +14,7 @@ from exporter.metrics.exposition import Exposition
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller, Result
 from exporter.polling.status import Status
+from exporter.polling.store import Store
 
 
 class Service:
@@ -27,6 +28,7 @@ class Service:
         self._config = config
         self._log = structlog.get_logger()
         self._reloading = asyncio.Lock()
+        self._store = Store(config.state_file)
         self._pollers: dict[str, Poller] = {}
         self._loops: dict[str, asyncio.Task[None]] = {}
         for account in config.accounts:
@@ -56,6 +58,7 @@ class Service:
             return await asyncio.gather(*(poller.poll() for poller in self._pollers.values()))
         finally:
             await asyncio.gather(*(poller.close() for poller in self._pollers.values()))
+            self._store.close()
 
     async def reload(self) -> None:
         """Reads the configuration anew and follows it; what is known of the accounts that stay is kept.
@@ -77,6 +80,7 @@ class Service:
     async def stop(self) -> None:
         await _end(self._loops.values())
         self._loops.clear()
+        self._store.close()
 
     async def _follow(self, config: Config) -> None:
         before, self._config = self._config, config
@@ -88,13 +92,18 @@ class Service:
         }
         changed = [name for name in self._pollers if name not in same]
         await _end(self._loops.pop(name) for name in changed)
+        if before.state_file != config.state_file:
+            self._store.close()
+            self._store = Store(config.state_file)
         if before.tag_labels != config.tag_labels:
             self.exposition = Exposition(self.tag_labels)
         pollers = {}
         for name in accounts:
             old = self._pollers.get(name)
             pollers[name] = old if old is not None and name in same else self._poller(name, config, old)
-        for name in set(self._pollers).difference(pollers):
+        gone = set(self._pollers).difference(pollers)
+        self._store.forget(gone)
+        for name in gone:
             self.telemetry.remove(name)
             await self.exposition.remove(name)
         self._pollers = pollers
@@ -110,6 +119,7 @@ class Service:
             config,
             self.telemetry.account(name, config.poll.interval),
             self.clock,
+            store=self._store,
             on_fleet=self._show,
             heir_of=heir_of,
         )

@@ -56,6 +56,19 @@ class Evidence:
     policy: PolicyTrace = PolicyTrace()
 
 
+def not_ahead(evidence: Evidence, now: float) -> Evidence:
+    """What is left of it if the clock was set back: a reading yet to come proves nothing, nor was anything seen then."""
+    changed_at, read_at = evidence.policy.changed_at, evidence.read_at
+    if evidence.first_seen <= now and (read_at or now) <= now and (changed_at or now) <= now:
+        return evidence
+    return replace(
+        evidence,
+        first_seen=min(evidence.first_seen, now),
+        read_at=None if read_at is not None and read_at > now else read_at,
+        policy=replace(evidence.policy, changed_at=None if changed_at is None else min(changed_at, now)),
+    )
+
+
 def with_policy(evidence: Evidence, policy: Policy | None, supported: SupportedPolicy | None, now: float) -> Evidence:
     """What is remembered once a policy was seen; a record or value that is missing for a while is no change."""
     if policy is None:
@@ -167,8 +180,8 @@ def judge(
     slack = slack_of(evidence, disk, grace)
     due = max(0, due_window(schedule, slack, now) - first + 1)
     proved = 0
-    if evidence.read_at is not None:
-        proved = max(0, due_window(schedule, slack, min(evidence.read_at, now)) - first + 1)
+    if evidence.read_at is not None and evidence.read_at <= now:
+        proved = max(0, due_window(schedule, slack, evidence.read_at) - first + 1)
     if due == proved:
         return Verdict(missed_windows=proved)
     return Verdict(missed_windows=proved or None, unjudged=True)

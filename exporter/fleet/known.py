@@ -9,7 +9,7 @@ from exporter.fleet.evidence import Evidence, with_backups, with_policy, with_re
 from exporter.fleet.model import Backup, Description, Policy, SupportedPolicy
 
 DISMISSED_FOR = 3600.0
-"""How long what the Droplet's own endpoint denied, an id that a listing names or the list itself, is not asked again."""
+"""How long what the Droplet's own endpoint denied, an id a listing names or the whole list, is not asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,11 @@ class Known:
     """When the own list was last answered by 404, if it has not been read since."""
     failed_at: float | None = None
     """When reading the own list last failed, if it has not been read since."""
+
+    @property
+    def named(self) -> bool:
+        """Whether a listing of this run has named it."""
+        return self.description is not None or self.policy is not None
 
     def unresolved(self, now: float) -> list[int]:
         """The ids that the last listing named and of which nothing else is known."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from exporter.fleet.assemble import supported_of
-from exporter.fleet.evidence import Evidence
+from exporter.fleet.evidence import Evidence, not_ahead
 from exporter.fleet.known import Known, description_seen, ids_listed, policy_absent, policy_seen
 from exporter.fleet.model import Description, Policy, SupportedPolicy
 
@@ -76,6 +76,9 @@ def learn(
         if description is None and policy is None:
             return None
         known = Known(droplet_id, Evidence(first_seen=now))
+    evidence = not_ahead(known.evidence, now)
+    if evidence is not known.evidence:
+        known = replace(known, evidence=evidence)
     absent = listings.absent(droplet_id)
     if droplet_id in listings.gone or (absent and known.absences):
         return None

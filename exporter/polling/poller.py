@@ -26,6 +26,7 @@ from exporter.polling.reading import Outcome, Reader
 from exporter.polling.readings import supported_policy_of
 from exporter.polling.refresh import Habits, Plan, Reason, plan_of, reason_to_read
 from exporter.polling.status import Status
+from exporter.polling.store import Store, state_of
 
 _T = TypeVar("_T")
 
@@ -49,6 +50,7 @@ class Poller:
         telemetry: AccountTelemetry,
         clock: Clock,
         *,
+        store: Store | None = None,
         on_fleet: Callable[[Fleet], Awaitable[None]] | None = None,
         heir_of: Poller | None = None,
     ) -> None:
@@ -87,8 +89,14 @@ class Poller:
         self._droplets_listed = False
         self._listed = False
         """Whether any Droplets were ever listed, by whatever listing tells which of them are watched."""
+        self._store = store
+        kept = store.state(account.name, account.api_url) if store is not None else None
         if heir_of is not None and heir_of.account.api_url == account.api_url:
             self._inherit(heir_of)
+        elif kept is not None:
+            self._known = kept.known()
+            self._supported = {policy.plan: policy for policy in kept.supported}
+            self._supported_at = kept.supported_at
 
     def _inherit(self, other: Poller) -> None:
         self._known = other._known
@@ -136,6 +144,7 @@ class Poller:
                 problems.append(f"the poll broke off: {error!r}; this is a bug, please report it")
         await self._note_unread(unread)
         await self.judge()
+        await self._keep()
         return self._finish(started, listings, len(unread), problems)
 
     # Asking
@@ -214,7 +223,7 @@ class Poller:
         reasons: list[tuple[Reason, Known]] = []
         enabled = 0
         async for known in unhurried([self._known[droplet_id] for droplet_id in droplet_ids]):
-            if not self._rules.watched.watches(known.id, known.description):
+            if not self._watched(known):
                 continue
             enabled += known.policy is not None and known.policy.enabled is True
             reason = reason_to_read(known, self._supported, self._rules, habits, now)
@@ -249,11 +258,19 @@ class Poller:
             droplets = [
                 droplet_of(known, self._supported, self._rules, now)
                 async for known in unhurried(everyone)
-                if self._rules.watched.watches(known.id, known.description)
+                if self._watched(known)
             ]
         self.fleet = Fleet(self.account.name, tuple(droplets), tuple(self._supported.values()), known=self._listed)
         if self._on_fleet is not None:
             await self._on_fleet(self.fleet)
+
+    async def _keep(self) -> None:
+        if self._store is not None and self._listed:
+            state = state_of(self.account.api_url, list(self._known.values()), self._supported, self._supported_at)
+            await self._store.keep(self.account.name, state)
+
+    def _watched(self, known: Known) -> bool:
+        return known.named and self._rules.watched.watches(known.id, known.description)
 
     def _finish(self, started: float, listings: Listings, unread: int, problems: list[str]) -> Result:
         now = self._clock.now()

@@ -1,0 +1,225 @@
+"""What survives a restart: one file for all accounts, replaced whole, readable by its owner alone.
+
+It holds what verdicts rest on and what is dear to ask for again: backups by id, the newest ever seen, when a Droplet
+was first seen and its own list last read, the last known policy values and their last change. It holds no secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from exporter.fleet.evidence import Evidence, PolicyTrace
+from exporter.fleet.known import Known
+from exporter.fleet.model import Backup, SupportedPolicy
+
+MARK = b'{"digitalocean_backup_exporter_state":'
+"""How each of our files begins, of whatever version; a file that begins otherwise is somebody else's and left alone."""
+VERSION = 1
+
+
+class _Droplet(msgspec.Struct, array_like=True, frozen=True):
+    id: int
+    first_seen: float
+    read_at: float | None
+    refreshed_at: float | None
+    newest: Backup | None
+    previous: Backup | None
+    policy: PolicyTrace
+    backups: list[Backup] | None
+
+
+class AccountState(msgspec.Struct, frozen=True):
+    """What is kept of one account."""
+
+    api_url: str
+    droplets: list[_Droplet]
+    supported: list[SupportedPolicy] = []
+    supported_at: float | None = None
+
+    def known(self) -> dict[int, Known]:
+        """What was known of each Droplet; what only a listing tells is for the next listing to tell."""
+        return {
+            droplet.id: Known(
+                droplet.id,
+                Evidence(droplet.first_seen, droplet.newest, droplet.previous, droplet.read_at, droplet.policy),
+                backups=None if droplet.backups is None else tuple(droplet.backups),
+                refreshed_at=droplet.refreshed_at,
+            )
+            for droplet in self.droplets
+        }
+
+
+def state_of(
+    api_url: str,
+    known: Iterable[Known],
+    supported: Mapping[str, SupportedPolicy],
+    supported_at: float | None,
+) -> AccountState:
+    return AccountState(
+        api_url,
+        [
+            _Droplet(
+                one.id,
+                one.evidence.first_seen,
+                one.evidence.read_at,
+                one.refreshed_at if one.listed is None else None,
+                one.evidence.newest,
+                one.evidence.previous,
+                one.evidence.policy,
+                None if one.backups is None else list(one.backups),
+            )
+            for one in known
+        ],
+        list(supported.values()),
+        supported_at,
+    )
+
+
+class _File(msgspec.Struct, frozen=True):
+    digitalocean_backup_exporter_state: int
+    accounts: dict[str, AccountState]
+
+
+class Store:
+    """The state file, held by one exporter at a time; without a path, or where another holds it, it keeps nothing."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._log = structlog.get_logger().bind(state_file=str(path))
+        self._lock: int | None = None
+        self._writing = asyncio.Lock()
+        self._written = b""
+        self._unwritable: str | None = None
+        self._states: dict[str, AccountState] = {}
+        if path is not None:
+            self._lock = self._locked(path)
+            self._states = self._read(path)
+
+    def close(self) -> None:
+        """Lets another exporter have the file."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def state(self, account: str, api_url: str) -> AccountState | None:
+        """What was kept of the account, if it was asked at the same address."""
+        found = self._states.get(account)
+        return found if found is not None and found.api_url == api_url else None
+
+    def forget(self, accounts: Iterable[str]) -> None:
+        """Drops what is kept of accounts that are configured no more."""
+        for account in accounts:
+            self._states.pop(account, None)
+
+    async def keep(self, account: str, state: AccountState) -> None:
+        """Writes the file anew if this changes what it says. A file that cannot be written costs a warning, once."""
+        self._states[account] = state
+        path = self._path
+        if path is None or self._lock is None:
+            return
+        async with self._writing:
+            content = msgspec.json.encode(_File(VERSION, self._states))
+            if content == self._written:
+                return
+            try:
+                await asyncio.to_thread(_replace, path, content)
+            except OSError as error:
+                if self._unwritable != str(error):
+                    self._log.warning(
+                        "state not kept",
+                        problem=error.strerror,
+                        effect="a restart begins from nothing",
+                        remedy="make the directory writable, or free space on its disk",
+                    )
+                self._unwritable = str(error)
+            else:
+                self._written = content
+                self._unwritable = None
+
+    def _locked(self, path: Path) -> int | None:
+        # Beside the file, which each write replaces by another one.
+        lock = path.with_name(path.name + ".lock")
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            self._log.warning(
+                "state not kept",
+                problem=f"{lock} cannot be written: {error.strerror}",
+                effect="a restart begins from nothing",
+                remedy="make the directory writable, or leave out state_file",
+            )
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            self._log.warning(
+                "state not kept",
+                problem="another exporter holds the file",
+                effect="this one reads it and does not write it",
+                remedy="give each exporter a state_file of its own",
+            )
+            return None
+        return handle
+
+    def _read(self, path: Path) -> dict[str, AccountState]:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            self._go_without(f"it cannot be read: {error.strerror}", "give the exporter the right to read it")
+            return {}
+        if not content:
+            return {}
+        if not content.startswith(MARK):
+            self._go_without("it is not a state file of this exporter", "name another file as state_file")
+            return {}
+        try:
+            version = msgspec.json.decode(content, type=_Version).digitalocean_backup_exporter_state
+            if version == VERSION:
+                return msgspec.json.decode(content, type=_File).accounts
+            problem = f"its version is {version}, and this exporter writes {VERSION}"
+        except (ValueError, RecursionError) as error:
+            problem = str(error)
+        self._put_aside(path, problem)
+        return {}
+
+    def _go_without(self, problem: str, remedy: str) -> None:
+        self._log.warning("state not used", problem=problem, effect="left as it is; nothing is kept", remedy=remedy)
+        self.close()
+
+    def _put_aside(self, path: Path, problem: str) -> None:
+        aside = path.with_name(path.name + ".broken")
+        effect = f"moved to {aside}; the start is a cold one"
+        if self._lock is None:
+            effect = "the start is a cold one"
+        else:
+            try:
+                path.replace(aside)
+            except OSError:
+                effect = "the start is a cold one"
+        self._log.warning("state not used", problem=problem, effect=effect)
+
+
+class _Version(msgspec.Struct, frozen=True):
+    digitalocean_backup_exporter_state: int
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """The old file or the new one, whenever the machine stops. Only the lock's holder writes, so one name will do."""
+    beside = path.with_name(path.name + ".new")
+    beside.unlink(missing_ok=True)
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
