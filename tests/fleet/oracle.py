@@ -202,8 +202,7 @@ class Oracle:
                 self.backups[backup.id] = backup
 
     def with_reading(self, read_at: float) -> None:
-        if self.read_at is None or read_at > self.read_at:
-            self.read_at = read_at
+        self.read_at = read_at
 
     def in_order(self) -> list[Backup]:
         return sorted(self.backups.values(), key=lambda backup: (backup.created_at, backup.id))

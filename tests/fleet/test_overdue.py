@@ -294,6 +294,14 @@ class TestDue:
         assert story.missed("2026-03-10 12:29") == 0
         assert story.missed("2026-03-10 12:30") == 1
 
+    def test_size_told_once(self) -> None:
+        """A size once told stays known: a list that shows null for it later takes no miss back."""
+        story = Story("2026-03-01 00:00", DAILY, disk_gib=160)
+        story.reads("2026-03-10 12:30", backup("2026-03-09 04:05", gib=10))
+        assert story.missed("2026-03-10 12:30") == 1
+        story.reads("2026-03-10 12:35", backup("2026-03-09 04:05", gib=None))
+        assert story.missed("2026-03-10 12:35") == 1
+
     def test_finishing_after_the_window(self) -> None:
         """A backup starts in its window and finishes later: until it had the time, nothing is missed."""
         story = Story("2026-03-01 00:00", DAILY, disk_gib=320)
@@ -672,13 +680,6 @@ class TestEvidence:
             assert story.verdict(f"2026-03-{day} 12:30") == Verdict(None, unjudged=True)
         story.reads("2026-03-16 12:31", "2026-03-15 04:05", "2026-03-16 04:05")
         assert story.verdict("2026-03-16 12:31") == Verdict(0)
-
-    def test_an_older_reading_heard_late(self) -> None:
-        """A reading that was asked for before another and heard after it takes nothing back."""
-        story = Story("2026-03-01 00:00", DAILY)
-        story.reads("2026-03-10 12:00", "2026-03-09 04:05")
-        story.reads("2026-03-10 11:50", "2026-03-09 04:05")
-        assert story.verdict("2026-03-10 12:01") == Verdict(1)
 
     def test_falls_by_a_newer_backup(self) -> None:
         """It falls by a newer backup, wherever that is seen: in the own list, or elsewhere."""

@@ -209,8 +209,8 @@ def test_history(
     now = BASE + 5 * DAY
     story = Story(now, None, disk_gib=disk, grace=grace)
     for look in polls:
-        now = next_moment(story, now, look.gap) if isinstance(look.gap, str) else now + look.gap
-        now = max(now + look.nudge, BASE)
+        to = next_moment(story, now, look.gap) if isinstance(look.gap, str) else now + look.gap
+        now = max(now, to + look.nudge)
         if now > LAST:
             break
         restart(story, now, look.restart)
@@ -273,8 +273,8 @@ def test_noise(data: st.DataObject, first: Policy | None, disk: float | None, gr
             case "passes":
                 kind = data.draw(st.sampled_from(["due", "due", "start", "hour", "day"]))
                 length = {"hour": HOUR, "day": DAY}.get(kind)
-                now = next_moment(story, now, kind) if length is None else now + length
-                now += data.draw(nudges)
+                to = next_moment(story, now, kind) if length is None else now + length
+                now = max(now, to + data.draw(nudges))
             case "shows":
                 story.supported = data.draw(supports)
                 story.shows(now, data.draw(policies))
@@ -308,20 +308,20 @@ def test_no_false_alarm(
 ) -> None:
     """A Droplet backed up in every window is never overdue: not by flicker, faults, restarts or a new schedule."""
     schedule = [replace(plan, length=max(plan.length, 4 * HOUR)) for plan in schedule]
-    took = Fate(True, lag=gib * 3 * MINUTE, size=gib * GIB)
+    took = Fate(True, lag=gib * 3 * MINUTE, kept=4 * WEEK, size=gib * GIB)
     backups = true_backups(schedule, [replace(took, offset=minute * MINUTE) for minute in minutes], lived_since)
     now = BASE + 2 * DAY
     story = Story(now, shown(schedule[0], "whole", named, now), disk_gib=gib)
     for look in polls:
-        now = next_moment(story, now, look.gap) if isinstance(look.gap, str) else now + look.gap
-        now = max(now + look.nudge, BASE)
+        to = next_moment(story, now, look.gap) if isinstance(look.gap, str) else now + look.gap
+        now = max(now, to + look.nudge)
         if now > LAST:
             break
         if look.restart == "with state" or len(schedule) == 1:
             restart(story, now, look.restart)
         plan = [plan for plan in schedule if plan.since <= now][-1]
-        if look.policy not in ("moved", "moved a bit", "off", *(["no record"] if len(schedule) > 1 else [])):
-            story.shows(now, shown(plan, look.policy, named, now))
+        flicker = look.policy in ("no window", "no plan", "no length", "no hour", "enabled only")
+        story.shows(now, shown(plan, look.policy if flicker else "whole", named, now))
         kept = [made for made, since, until in backups if since <= now < until]
         if look.lists == "read":
             story.reads(now, *kept)
