@@ -124,7 +124,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Config:
                 token = TokenSource(env=variable)
             token.read(given)
         except (TokenError, ValueError) as wrong:
-            problems.append(f"{variable}: {wrong}")
+            problems.append(f'{variable}: account "default" has no token: {wrong}')
     if problems:
         raise ConfigError(*problems)
     return Config(accounts=(Account("default", token, api_url),))
@@ -140,11 +140,11 @@ def load(path: Path) -> Config:
         given = root.mapping(_TOP)
         if "accounts" not in given:
             root.note("missing; list at least one account, with its name and token_file", "accounts")
-    except ValueError as wrong:
-        root.note(str(wrong))
+    except ValueError:  # what stands there instead is not shown: it could be a file that holds a token
+        root.note("the file holds no keys; write a configuration like that of config.example.yaml")
     root.document.check()
-    sections: list[dict[str, Any]] = [given.pop(name, {}) for name in ("overdue", "labels")]
-    return Config(**given, **sections[0], **sections[1])
+    overdue, labels = given.pop("overdue", {}), given.pop("labels", {})
+    return Config(**given, **overdue, tag_labels=labels.get("tags", ()))
 
 
 # The schema: for each key, what makes a value of what is written
@@ -165,7 +165,7 @@ def _whole(highest: int, example: int, what: str = "") -> Decoder[int]:
             if number <= highest:
                 return number
         wanted = what or f"a whole number from 1 to {highest}"
-        quotes = "" if value.written else ", without quotes"
+        quotes = ", without quotes" if value.is_text else ""
         raise ValueError(f"{value.found} is not {wanted}; write it like {example}{quotes}")
 
     return decode
@@ -178,7 +178,9 @@ def _fraction(value: Value) -> float:
 
 
 def _duration(value: Value) -> float:
-    return duration(value.written or value.text())
+    if value.written or value.is_text:
+        return duration(value.written or value.text())
+    raise ValueError(f"{value.found} is not a duration; write it like 90s, 5m or 1h30m")
 
 
 def _pattern(value: Value) -> re.Pattern[str]:
@@ -208,25 +210,25 @@ def _url(text: str) -> str:
         if mark in text:  # and then the text may hold a secret, so it is not shown
             raise ValueError(f"the address holds {part}; leave out the part with {mark}, as in {API_URL}")
     match = _URL.fullmatch(plain(text))
-    if match is None or not 0 < int((match["port"] or ":443")[1:]) < 2**16:
-        raise ValueError(f"{quoted(text)} is not an address of the web; write it like {API_URL}")
-    host, port, path = match["host"].lower(), match["port"] or "", match["path"]
-    if match["scheme"].lower() == "https":
-        scheme = "https"
-    elif host == "localhost" or _is_loopback(host):
-        scheme = "http"
-    else:
-        raise ValueError(f"{quoted(text)} would send the token unencrypted; write https://, or an address of loopback")
+    port = int((match["port"] or ":443")[1:]) if match else 0
+    if match is None or not 0 < port < 2**16 or (match["host"][0] == "[" and not _ip(match["host"])):
+        raise ValueError(f"{quoted(text)} is not the address of an API; write it like {API_URL}")
+    scheme, host, path = match["scheme"].lower(), match["host"].lower(), match["path"]
+    ip = _ip(host)
+    if scheme == "http" and host != "localhost" and not (ip and ip.is_loopback):
+        raise ValueError(
+            f"{quoted(text)} would send the token unencrypted; write https:// (plain http is for loopback alone)"
+        )
     if path.endswith("/v2"):
         raise ValueError(f"{quoted(text)} ends in /v2, which every request adds by itself; leave it out")
-    return f"{scheme}://{host}{port}{path}"
+    return f"{scheme}://{host}{match['port'] or ''}{path}"
 
 
-def _is_loopback(host: str) -> bool:
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return ipaddress.ip_address(host.strip("[]"))
     except ValueError:
-        return False
+        return None
 
 
 _TAKEN = ("account", "droplet_id", "droplet_name", "region", "size", "status", "job", "instance", "le")
@@ -238,7 +240,7 @@ def _tag_labels(value: Value) -> tuple[TagLabel, ...]:
 
 
 def _tag_label(label: str, prefix: Value) -> TagLabel:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", label):
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", plain(label)):
         raise ValueError("not a label's name; write letters, digits and _, and no digit first")
     if label in _TAKEN or label.startswith("__"):
         raise ValueError(f"the label {label} is reserved; choose another name, like tag_{label.strip('_')}")
@@ -263,16 +265,18 @@ def _account(names: dict[str, str], value: Value) -> Account:
         place.note(f"{quoted(name)} is the name of {names[name]} too; give each account its own")
     elif name:
         names[name] = value.key
-    keys = [key for key in ("token_file", "token_env") if key in given]
-    if len(keys) != 1:
-        which = "both token_file and token_env are" if keys else "neither token_file nor token_env is"
-        value.note(f"{which} given; give one, the place where the token is kept")
-    place, token = given.get(keys[0] if keys else "") or (value, TokenSource())
-    if len(keys) == 1 and given[keys[0]]:
-        try:
-            token.read()
-        except TokenError as error:
-            place.note(f"{f'account {quoted(name)}' if name else 'the account'} has no token: {error}")
+    token = TokenSource()
+    match [given[key] for key in ("token_file", "token_env") if key in given]:
+        case [(place, token)]:
+            try:
+                token.read()
+            except TokenError as error:
+                who = f"account {quoted(name)}" if name else "this account"
+                place.note(f"{who} has no token: {error}")
+        case []:
+            value.note("neither token_file nor token_env is given; name the file or the variable that holds the token")
+        case [_, _]:
+            value.note("both token_file and token_env are given; keep the one that holds the token")
     selection = Selection(given.get("select", Criteria()), given.get("exclude", Criteria()))
     return Account(name, token, given.get("api_url", API_URL), selection)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LARGEST = 2**20
 """Bytes. Room for tens of thousands of Droplet ids, and an end to reading what is no configuration at all."""
 
-_MOST = 200_000
+_MOST = 100_000
 """Values. More than are ever written into such a file; aliases can multiply them."""
 
 
@@ -66,6 +66,10 @@ class Value:
         return self.node.tag == "tag:yaml.org,2002:null"
 
     @property
+    def is_text(self) -> bool:
+        return self.node.id == "scalar" and self.node.tag == _TEXT
+
+    @property
     def written(self) -> str | None:
         """A number as it stands in the file; `None` of anything else."""
         return self.node.value if self.node.tag in _NUMBERS else None
@@ -78,7 +82,7 @@ class Value:
         if self.is_null:
             return "nothing"
         text: str = self.node.value
-        return text if self.node.tag != _TEXT and re.fullmatch(r"[\w.:+-]{1,40}", text) else quoted(text)
+        return text if not self.is_text and re.fullmatch(r"[\w.:+-]{1,40}", text) else quoted(text)
 
     def note(self, problem: str, key: str = "") -> None:
         """Adds a mistake to the document's: of this value, or of a key that it should have."""
@@ -88,7 +92,7 @@ class Value:
 
     def text(self) -> str:
         """A string that can stand in a log, a label or a path."""
-        if self.node.tag != _TEXT or self.node.id != "scalar":
+        if not self.is_text:
             remedy = "" if self.is_null or self.node.id != "scalar" else f": {quoted(self.node.value)}"
             raise ValueError(f"{self.found} is not a string; write one in quotes{remedy}")
         return plain(self.node.value)
@@ -101,7 +105,8 @@ class Value:
         for name, child in self.node.value:
             line = name.start_mark.line + 1
             if name.id != "scalar":
-                Value(self.document, name, self.key, line).note(f"a {name.id} is no key; write a word")
+                place = Value(self.document, name, self.key, line)
+                place.note(f"{place.found} cannot be a key; write a word")
                 continue
             step = name.value if re.fullmatch(r"[\w-]{1,60}", name.value) else quoted(name.value)
             value = self._child(child, f".{step}", line)
@@ -159,14 +164,14 @@ def quoted(text: str) -> str:
 def plain(text: str) -> str:
     """The text, if it can stand in a log, a label or a path and is no token; raises `ValueError` if not."""
     if not text.strip():
-        raise ValueError("the string is empty; write something, or leave it out")
+        raise ValueError("the string is empty; write one")
     if looks_like_token(text):
         raise ValueError("this looks like a token, which never stands here; see token_file and token_env")
     odd = re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text)
     if odd:
         character = f"U+{ord(odd[0]):04X}"
         raise ValueError(
-            f"{quoted(text)} holds the character {character}; take it out (double quotes make escapes of \\)"
+            f"{quoted(text)} holds the character {character}; take it out (in double quotes \\ starts an escape)"
         )
     return text
 
@@ -235,7 +240,7 @@ def _content(path: Path) -> str:
 
 def _syntax(error: MarkedYAMLError, path: Path) -> str:
     """What the parser says, without the names that it quotes from the file."""
-    context, problem = (re.sub(r" '[^'<]{2,}'", "", text or "") for text in (error.context, error.problem))
+    context, problem = (re.sub(r" '[^'<]{3,}'", "", text or "") for text in (error.context, error.problem))
     if context and error.context_mark:
         context += f" in line {error.context_mark.line + 1}"
     what = ": ".join(filter(None, (context, problem)))

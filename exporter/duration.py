@@ -31,7 +31,7 @@ def duration(text: str) -> float:
     steps = _STEP.findall(unsigned)
     if not steps or "".join(number + unit for number, unit in steps) != unsigned:
         if re.fullmatch(r"[1-9][0-9]{0,8}", text):
-            raise ValueError(f"{text} is not a duration, it lacks a unit; write it like {text}s")
+            raise ValueError(f"{text} is not a duration, it lacks a unit; write it like {text}s, {text}m or {text}h")
         raise ValueError(f"{quoted(text)} is not a duration; write it like 90s, 5m or 1h30m")
     nanoseconds = sum(float(number) * _NANOSECONDS[unit] for number, unit in steps)
     if nanoseconds >= _LONGEST:
