@@ -27,7 +27,7 @@ def _now() -> parts.Line:
         parts.number(
             "Missed windows",
             "How many windows in a row were missed up to now. Nothing here means that it cannot be known.",
-            over_time(ONE.value("missed_windows"), NAME),
+            over_time(ONE.missed, NAME),
         )
         .unit("short")
         .decimals(0)
@@ -38,7 +38,7 @@ def _now() -> parts.Line:
         parts.number(
             "Newest backup",
             "Age of the newest backup kept.",
-            now(ONE.value("newest_age_seconds"), NAME),
+            now(ONE.age, NAME),
         )
         .unit("s")
         .decimals(1)
@@ -198,7 +198,7 @@ def _age() -> parts.Line:
             "Age of the newest backup",
             "It falls with every backup and rises between them; well above the dashed line, the time the plan leaves "
             "between two backups, one was missed.",
-            over_time(ONE.value("newest_age_seconds"), f"age, {NAME}"),
+            over_time(ONE.age, f"age, {NAME}"),
             over_time(ONE.value("interval_seconds"), f"interval, {NAME}"),
             fill=15,
         )

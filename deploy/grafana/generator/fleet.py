@@ -8,9 +8,9 @@ from . import parts
 from .parts import BLUE, GREEN, ORANGE, PURPLE, RED, YELLOW, now, over_time, rows, settings, steps
 from .queries import DROPLET, FLEET, PLANNED, by_plan, by_tag, family, grouped, windows_of_day
 
-AGE = f"{FLEET.value('newest_age_seconds')} and {FLEET.value('enabled')} == 1"
+AGE = f"{FLEET.age} and {FLEET.value('enabled')} == 1"
 """Of droplets whose backups are on: that of the others only grows, and means nothing."""
-INTERVALS = f"{FLEET.value('newest_age_seconds')} / {FLEET.value('interval_seconds')} and {FLEET.value('enabled')} == 1"
+INTERVALS = f"{FLEET.age} / {FLEET.value('interval_seconds')} and {FLEET.value('enabled')} == 1"
 
 
 def _numbers() -> parts.Line:
@@ -21,8 +21,8 @@ def _numbers() -> parts.Line:
             3,
             parts.number(
                 "Protected",
-                "Share of the droplets that ought to have backups whose backups are on, which have one, and which "
-                "missed no window as far as can be judged.",
+                "Share of the droplets that ought to have backups whose backups are on, which have one, and which are "
+                "not known to have missed a window.",
                 over_time(f"({share}) / ({expected} > 0)"),
                 background=True,
             )
@@ -50,7 +50,7 @@ def _numbers() -> parts.Line:
                 "Overdue",
                 "Droplets whose last due window passed without a backup, by evidence of their own list of backups. "
                 "Includes the missing ones.",
-                FLEET.count(f"{FLEET.value('overdue')} == 1"),
+                FLEET.count(f"{FLEET.missed} > 0"),
                 RED,
             ),
         ),
@@ -59,7 +59,7 @@ def _numbers() -> parts.Line:
             parts.counted(
                 "Missing",
                 "Droplets that missed two or more windows in a row. Act on these first.",
-                FLEET.count(f"{FLEET.value('missed_windows')} >= 2"),
+                FLEET.count(f"{FLEET.missed} >= 2"),
                 RED,
             ),
         ),
@@ -188,8 +188,8 @@ def _table() -> parts.Line:
         "intervals: the age of the newest backup against the time its plan leaves between two.",
         rows(FLEET.labelled("droplet_info", ["droplet_name", "region", "${tag_label:raw}"], FLEET.state)),
         rows(FLEET.within(FLEET.described("policy_info", ["plan"], PLANNED))),
-        rows(FLEET.within(FLEET.value("missed_windows"))),
-        rows(FLEET.within(FLEET.value("newest_age_seconds"))),
+        rows(FLEET.within(FLEET.missed)),
+        rows(FLEET.within(FLEET.age)),
         rows(FLEET.within(INTERVALS)),
         rows(FLEET.within(FLEET.value("hours_until_next_window"))),
         rows(FLEET.within(FLEET.value("kept"))),
@@ -276,7 +276,7 @@ def _ages() -> parts.Line:
         "Droplets by plan",
         "How many droplets are on each plan; usage-based plans count like any other.",
         now(by_plan("count", FLEET.value("enabled")), "{{plan}}"),
-    ).color_scheme(parts.color_mode(models.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+    )
     ages = (
         parts.ranked(
             "Age of the newest backup by plan",

@@ -266,6 +266,8 @@ def shares(title: str, description: str, target: prometheus.Dataquery) -> piecha
         .with_target(target)
         .reduce_options(_last())
         .pie_type(pie_models.PieChartType.DONUT)
+        .color_scheme(color_mode(models.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        .thresholds(steps(GREEN))
         .unit("short")
         .decimals(0)
         .legend(
@@ -493,15 +495,15 @@ def droplet_variable() -> dashboard.QueryVariable:
     """One droplet, by id, shown by its name and account; by its id where only the policies know it."""
     named = queries.FLEET.described("droplet_info", ["droplet_name"])
     shown = f'label_replace({named}, "shown", "$1", "droplet_id", "(.+)")'
-    shown = f'label_replace({shown}, "shown", "$1", "droplet_name", "(.+)")'
-    shown = f'label_join({shown}, "shown", " · ", "shown", "account")'
+    shown = f'label_replace({shown}, "shown", "$1", "droplet_name", "(?s)(.+)")'
+    shown = f'max by (droplet_id, shown) (label_join({shown}, "shown", " · ", "shown", "account"))'
     return (
         dashboard.QueryVariable("droplet")
         .label("Droplet")
         .description("The droplet shown, of the accounts and the tag chosen")
         .datasource(datasource())
         .query(_query(f"query_result({shown})"))
-        .regex('/droplet_id="(?<value>[^"]+)".*shown="(?<text>[^"]+)"/')
+        .regex(r'/^\{droplet_id="(?<value>[^"]+)",shown="(?<text>[\s\S]+)"\} /')
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(models.VariableSort.ALPHABETICAL_CASE_INSENSITIVE_ASC)
     )

@@ -55,9 +55,22 @@ class Scope:
         self.matchers = matchers
         self.tagged = tagged
 
-    def value(self, name: str) -> str:
+    def value(self, name: str, offset: str = "") -> str:
         """A family as one series for each droplet, however many replicas are scraped."""
-        return f"max by ({DROPLET}) ({family(name, *self.matchers)})"
+        selector = family(name, *self.matchers) + (f" offset {offset}" if offset else "")
+        return f"max by ({DROPLET}) ({selector})"
+
+    @property
+    def age(self) -> str:
+        """The age of the newest backup that any replica knows of: one that has not polled since knows an older one."""
+        return f"min by ({DROPLET}) ({family('newest_age_seconds', *self.matchers)})"
+
+    @property
+    def missed(self) -> str:
+        """Windows missed, as the alerts see them: of two replicas, the one whose listings are good is believed."""
+        windows = family("missed_windows", *self.matchers)
+        believed = f"{windows} and on (account, job, instance) {exporter('up')} == 1"
+        return f"(max by ({DROPLET}) ({believed}) or max by ({DROPLET}) ({windows}))"
 
     def within(self, expr: str) -> str:
         """Only the droplets of the tag chosen."""
@@ -78,18 +91,23 @@ class Scope:
 
     @property
     def never_taken(self) -> str:
-        """Enabled and without a backup, two days after the droplet was made, nine where the plan is weekly."""
+        """Enabled and without a backup, two days after the droplet was made, nine where the plan is weekly.
+
+        Where Prometheus remembers that backups were still off then, they have been switched on since, and it is early.
+        """
         age = f"(time() - {self.value('droplet_created_timestamp_seconds')})"
+        weekly = f"{self.value('interval_seconds')} >= {WEEK}"
         return (
             f"{self.value('enabled')} == 1 and {self.value('kept')} == 0 and {age} > {2 * DAY} "
-            f"unless ({age} < {9 * DAY} and {self.value('interval_seconds')} >= {WEEK})"
+            f"unless {self.value('enabled', '2d')} == 0 "
+            f"unless (({age} < {9 * DAY} or {self.value('enabled', '9d')} == 0) and {weekly})"
         )
 
     @property
     def not_judged(self) -> str:
         """Enabled and without a verdict though there are backups, or expected and not known whether enabled."""
         return (
-            f"({self.value('enabled')} == 1 unless {self.value('missed_windows')} unless {self.value('kept')} == 0) "
+            f"({self.value('enabled')} == 1 unless {self.missed} unless {self.value('kept')} == 0) "
             f"or ({self.value('expected')} == 1 unless {self.value('enabled')})"
         )
 
@@ -100,19 +118,19 @@ class Scope:
 
     @property
     def protected(self) -> str:
-        """Expected, enabled, with a backup, and judged to have missed no window."""
+        """Expected, enabled, with a backup, and not known to have missed a window: what the recording rules count."""
         return (
             f"{self.value('expected')} == 1 and {self.value('enabled')} == 1 "
-            f"and {self.value('kept')} > 0 and {self.value('missed_windows')} == 0"
+            f"and {self.value('kept')} > 0 unless {self.missed} > 0"
         )
 
     @property
     def state(self) -> str:
         """Each droplet's `State`; the first alternative that holds a droplet wins."""
-        enabled, expected, missed = self.value("enabled"), self.value("expected"), self.value("missed_windows")
+        enabled, expected = self.value("enabled"), self.value("expected")
         alternatives = (
-            (State.MISSING, f"{missed} >= 2"),
-            (State.OVERDUE, f"{missed} == 1"),
+            (State.MISSING, f"{self.missed} >= 2"),
+            (State.OVERDUE, f"{self.missed} == 1"),
             (State.NEVER_TAKEN, self.never_taken),
             (State.FIRST_PENDING, f"{enabled} == 1 and {self.value('kept')} == 0"),
             (State.NOT_JUDGED, self.not_judged),
@@ -133,7 +151,7 @@ ONE = Scope(ONE_DROPLET, tagged=False)
 
 def grouped(expr: str) -> str:
     """An aggregate by the tag label chosen, its value as the label `group`; `none` where a droplet has no such tag."""
-    named = f'label_replace({expr}, "group", "$1", "${{tag_label:raw}}", "(.+)")'
+    named = f'label_replace({expr}, "group", "$1", "${{tag_label:raw}}", "(?s)(.+)")'
     return f'label_replace({named}, "group", "none", "${{tag_label:raw}}", "")'
 
 
