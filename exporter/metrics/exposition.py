@@ -254,7 +254,9 @@ class _Moment:
         return await asyncio.shield(self._deflated)
 
     async def _deflate(self) -> _Deflated:
-        return await asyncio.to_thread(self._compress, await self.text())
+        text = await self.text()
+        # Compression lets other threads run; where there is little of it, changing threads takes longer.
+        return await asyncio.to_thread(self._compress, text) if len(text) > 1 else self._compress(text)
 
     def _compress(self, text: tuple[bytes, ...]) -> _Deflated:
         crc = self.snapshot.crc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from math import isfinite
 from typing import Literal, TypeVar, get_args
 
 from prometheus_client import (
@@ -149,7 +150,7 @@ class AccountTelemetry:
         if self.removed:
             return
         for gauge, value in ((self._all.limit, limit), (self._all.remaining, remaining), (self._all.reset, reset)):
-            if value is not None:
+            if value is not None and isfinite(value):
                 gauge.labels(self.name).set(value)
 
     def poll_finished(self, result: PollResult, duration: float, at: float, *, listed: bool, unread: int) -> None:

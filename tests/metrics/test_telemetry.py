@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import platform
 import subprocess
 from collections.abc import Callable
@@ -118,9 +119,9 @@ def test_requests_are_counted_by_endpoint_and_code(telemetry: Telemetry) -> None
 
 
 def test_rate_limit_is_what_was_last_told(telemetry: Telemetry) -> None:
-    """Each of the three headers has a gauge from when it first comes; an answer without it leaves what is known."""
+    """Each of the three headers has a gauge from when it first comes; one without a number leaves what is known."""
     account = telemetry.account("prod", 300.0)
-    account.rate_limit(None, None, None)
+    account.rate_limit(None, math.nan, math.inf)
     assert lines_of(telemetry, "api_rate") == []
     account.rate_limit(5000, 4816, None)
     account.rate_limit(None, 0, NOW)
