@@ -57,7 +57,7 @@ class Evidence:
 
 
 def not_ahead(evidence: Evidence, now: float) -> Evidence:
-    """What is left of it if the clock was set back: a reading yet to come proves nothing, nor was anything seen then."""
+    """What is left of it if the clock was set back: nothing was seen, and nothing proved, in times yet to come."""
     changed_at, read_at = evidence.policy.changed_at, evidence.read_at
     if evidence.first_seen <= now and (read_at or now) <= now and (changed_at or now) <= now:
         return evidence
@@ -106,7 +106,11 @@ def with_policy(evidence: Evidence, policy: Policy | None, supported: SupportedP
 def with_backups(evidence: Evidence, backups: Iterable[Backup], now: float) -> Evidence:
     """What is remembered once these backups were seen, wherever that was."""
     seen = {backup.id: backup for backup in (evidence.newest, evidence.previous) if backup}
-    seen.update((backup.id, backup) for backup in backups if backup.created_at <= now + FUTURE)
+    for backup in backups:
+        if backup.created_at <= now + FUTURE:
+            known = seen.get(backup.id)
+            # A size once told stays known.
+            seen[backup.id] = known if known is not None and backup == replace(known, size=None) else backup
     latest = sorted(seen.values(), key=lambda backup: (backup.created_at, backup.id), reverse=True)[:2]
     newest, previous = (*latest, None, None)[:2]
     if newest == evidence.newest and previous == evidence.previous:
