@@ -1,0 +1,192 @@
+"""A stand-in for a container: a file tree, a user and a network of one's own, by the kernel's namespaces alone."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+NEEDED = ("unshare", "nsenter", "setpriv", "chroot", "ip")
+
+
+def require() -> None:
+    """Skip where namespaces cannot be had; fail in CI, where nothing may be skipped."""
+    missing = [name for name in NEEDED if shutil.which(name) is None]
+    if not missing and os.geteuid() == 0:
+        return
+    problem = (
+        f"{', '.join(missing)} not installed (apt-get install util-linux iproute2)" if missing else "not run as root"
+    )
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"no namespaces: {problem}")
+    pytest.skip(f"no namespaces: {problem}")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """What lies at `target` in the sandbox: a file or folder of this machine, or, with no source, an empty tmpfs."""
+
+    target: str
+    source: Path | None = None
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network with nothing but a loopback interface, kept by the process `pid`."""
+
+    pid: int
+
+    def run(self, *command: str, timeout: float = 10) -> subprocess.CompletedProcess[str]:
+        """Run a command of this machine in that network."""
+        argv = ["nsenter", f"--net=/proc/{self.pid}/ns/net", *command]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
+
+    def get(self, url: str) -> str:
+        """The body that a URL of that network answers with; raises `ConnectionError` while it does not answer 200."""
+        code = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1], timeout=5).read().decode())"
+        result = self.run(sys.executable, "-c", code, url)
+        if result.returncode != 0:
+            raise ConnectionError(f"{url}: {result.stderr[-500:]}")
+        return result.stdout
+
+
+@contextmanager
+def network() -> Iterator[Network]:
+    """A network for as long as the block lasts."""
+    script = "ip link set lo up && echo up && exec sleep infinity"
+    holder = subprocess.Popen(["unshare", "--net", "sh", "-c", script], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "up\n"
+        yield Network(holder.pid)
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """This machine's files with mounts laid over them.
+
+    Nothing that is written beside the writable mounts reaches the machine; with `read_only` nothing can be written
+    there at all. With `user`, a numeric user and group, commands run without any capability, as in a container that
+    drops all of them; without, as root. With `network`, they see that network alone.
+    """
+
+    mounts: tuple[Mount, ...] = ()
+    read_only: bool = True
+    user: int | None = None
+    network: Network | None = None
+
+    def argv(self, command: Sequence[str], env: Mapping[str, str]) -> list[str]:
+        """What to start on this machine so that `command` runs within; the process started becomes the command."""
+        base, root = "/media", "/media/root"
+        lines = [
+            "mount --make-rprivate /",
+            f"mount -t tmpfs tmpfs {base}",
+            f"mkdir {base}/upper {base}/work {root}",
+            f"mount -t overlay overlay -o lowerdir=/,upperdir={base}/upper,workdir={base}/work {root}",
+        ]
+        lines += [f"mount --rbind /{name} {root}/{name}" for name in ("proc", "dev", "sys")]
+        # Where Python itself lies below a home folder, the user must be able to get there.
+        lines += [
+            f"chmod a+rx {root}{parent}" for parent in PurePosixPath(sys.base_prefix).parents if str(parent) != "/"
+        ]
+        for mount in self.mounts:
+            # Resolved first: a link such as /var/run would lead out of the sandbox.
+            target = shlex.quote(root + os.path.realpath(mount.target))
+            if mount.source is None:
+                lines += [f"mkdir -p {target}", f"mount -t tmpfs -o mode=1777 tmpfs {target}"]
+                continue
+            if mount.source.is_dir():
+                lines.append(f"mkdir -p {target}")
+            else:
+                lines += [f'mkdir -p "$(dirname {target})"', f": >> {target}"]
+            lines.append(f"mount --bind {shlex.quote(str(mount.source))} {target}")
+            if not mount.writable:
+                lines.append(f"mount -o remount,bind,ro {target}")
+        if self.read_only:
+            lines.append(f"mount -o remount,ro {root}")
+        drop: list[str] = []
+        if self.user is not None:
+            ids = ["--reuid", str(self.user), "--regid", str(self.user), "--clear-groups"]
+            drop = ["setpriv", *ids, "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]
+        variables = [f"{name}={value}" for name, value in env.items()]
+        lines.append("exec " + shlex.join(["chroot", root, *drop, "env", "-i", *variables, *command]))
+        enter = ["nsenter", f"--net=/proc/{self.network.pid}/ns/net"] if self.network else []
+        return [*enter, "unshare", "--mount", "sh", "-ec", "\n".join(lines)]
+
+    def run(
+        self, command: Sequence[str], env: Mapping[str, str], timeout: float = 30
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(self.argv(command, env), capture_output=True, text=True, timeout=timeout, check=False)
+
+    @contextmanager
+    def started(self, command: Sequence[str], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """A command that runs for as long as the block lasts, its output in `log`."""
+        with log.open("wb") as output:
+            process = subprocess.Popen(self.argv(command, env), stdout=output, stderr=subprocess.STDOUT)
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                process.wait()
+
+
+def wait_for(what: str, done: object, within: float = 30, logs: Sequence[Path] = ()) -> None:
+    """Ask `done()` until it is true, a `ConnectionError` counting as not yet."""
+    assert callable(done)
+    end = time.monotonic() + within
+    while True:
+        try:
+            if done():
+                return
+            last = ""
+        except ConnectionError as error:
+            last = str(error)
+        if time.monotonic() > end:
+            tails = "\n".join(f"{log.name}:\n{log.read_text(errors='replace')[-2000:]}" for log in logs)
+            pytest.fail(f"not within {within:.0f} s: {what} {last}\n{tails}")
+        time.sleep(0.1)
+
+
+LOOKALIKE = """
+import asyncio, sys, time
+from exporter.demo.api import Api
+from exporter.demo.fleet import demo_fleet
+
+async def serve() -> None:
+    api = Api(demo_fleet(time.time()), now=time.time, token=sys.argv[1])
+    await api.start("127.0.0.1", 8080)
+    print("serving", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(serve())
+"""
+
+
+@contextmanager
+def lookalike(network: Network, token: str) -> Iterator[str]:
+    """The look-alike of DigitalOcean's API in that network, which takes this token alone; yields its URL."""
+    argv = ["nsenter", f"--net=/proc/{network.pid}/ns/net", sys.executable, "-c", LOOKALIKE, token]
+    root = Path(__file__).resolve().parent.parent.parent
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=root)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "serving\n"
+        yield "http://127.0.0.1:8080"
+    finally:
+        process.kill()
+        process.communicate()
