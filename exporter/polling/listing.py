@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from exporter.digitalocean import records
@@ -45,7 +46,10 @@ class Lister:
         if policies.complete and droplets.complete and gpus.complete:
             self._cost_of_all = sum(pages_of(listing.total or 0) for listing in (policies, droplets, gpus))
         errors = (policies.error, droplets.error, gpus.error)
-        return _listings(policies, (droplets, gpus)), tuple(error for error in errors if error is not None)
+        listings = _listings(policies, (droplets, gpus))
+        if self._droplet_ids:
+            listings = _only(listings, self._droplet_ids)
+        return listings, tuple(error for error in errors if error is not None)
 
     async def _of_selected(self) -> tuple[Listings, tuple[ApiError, ...]]:
         ids = sorted(self._droplet_ids)
@@ -76,6 +80,15 @@ def _listings(policies: Listing[records.Policy], droplets: Sequence[Listing[reco
         droplets_complete=all(listing.complete for listing in droplets),
         unidentified_policies=policies.unidentified,
         unidentified_droplets=sum(listing.unidentified for listing in droplets),
+    )
+
+
+def _only(listings: Listings, droplet_ids: frozenset[int]) -> Listings:
+    """Without the Droplets that are not selected: what is asked for one by one must not seem to have lost the others."""
+    return replace(
+        listings,
+        policies={one: policy for one, policy in listings.policies.items() if one in droplet_ids},
+        descriptions={one: description for one, description in listings.descriptions.items() if one in droplet_ids},
     )
 
 

@@ -15,7 +15,8 @@ from exporter.clock import Clock
 from exporter.config import Account, Config, TokenError
 from exporter.digitalocean.budget import Budget
 from exporter.digitalocean.client import Client
-from exporter.digitalocean.errors import ApiError, NotFound
+from exporter.digitalocean.errors import ApiError, NotFound, Unauthorized
+from exporter.duration import duration_text
 from exporter.fleet.assemble import Rules, droplet_of
 from exporter.fleet.known import Known
 from exporter.fleet.listings import Listings, learn
@@ -131,14 +132,14 @@ class Poller:
         try:
             self._client.refresh_token()
         except (TokenError, ApiError) as error:
-            problems.append(str(error))
+            problems += self._report([error])
         else:
             try:
                 listings, errors = await self._list()
-                problems += [self._explained(error) for error in errors]
+                problems += self._report(errors)
                 await self._learn(listings)
                 unread, errors = await self._refresh(listings.told)
-                problems += [self._explained(error) for error in errors]
+                problems += self._report(errors)
             except Exception as error:  # noqa: BLE001  # a fault of ours must cost this poll, not every one to come
                 self._log.exception("poll broke off", kept="last good data")
                 problems.append(f"the poll broke off: {error!r}; this is a bug, please report it")
@@ -292,8 +293,22 @@ class Poller:
         report("poll finished", result=result, droplets=len(self.fleet.droplets), unread=unread)
         return result
 
-    def _explained(self, error: ApiError) -> str:
-        return str(error)
+    def _report(self, errors: Iterable[ApiError | TokenError]) -> list[str]:
+        """Logs what went wrong and what comes next; gives it in words."""
+        problems = []
+        for error in errors:
+            problem = str(error)
+            if isinstance(error, Unauthorized):
+                problem += f"; the token is from {self.account.token}"
+            self._log.warning(
+                "poll incomplete",
+                endpoint=error.endpoint if isinstance(error, ApiError) else "none",
+                problem=problem,
+                kept="last good data",
+                retry_in=duration_text(self._config.poll.interval),
+            )
+            problems.append(problem)
+        return problems
 
 
 async def unhurried(items: Iterable[_T]) -> AsyncIterator[_T]:
