@@ -35,6 +35,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import chain
 from typing import Any, Literal, NamedTuple, overload
 
 from exporter.demo import records
@@ -168,8 +169,8 @@ class _View(NamedTuple):
     until: float
     kept: tuple[_Made, ...]
     """Newest first."""
-    snapshots: tuple[_Made, ...]
-    pending: tuple[_Made, ...]
+    images: tuple[_Image, ...]
+    """What the account's private images hold of it."""
     droplet: dict[str, Any]
     policy: dict[str, Any] | None
 
@@ -226,13 +227,14 @@ class _Member:
             return None
         row = self.row
         begun = self.window_start(number)
-        size = row.gib * (1 + 0.002 * (begun - self.start) / DAY) * (0.97 + 0.06 * _noise(self.index, number, 1))
+        variation, delayed, pace = _noise(self.index, number)
+        size = row.gib * (1 + 0.002 * (begun - self.start) / DAY) * (0.97 + 0.06 * variation)
         size = round(max(0.1, size * (0.4 if letter == "h" else 1)), 2)
-        delay = 5 * MINUTE + 3.4 * HOUR * _noise(self.index, number, 2) ** 2
+        delay = 5 * MINUTE + 3.4 * HOUR * delayed**2
         if letter == "l":
             delay = row.window_hours * HOUR - 3 * MINUTE
         created_at = math.floor(begun + delay)
-        finished_at = created_at + size * MINUTE * (1 + 2 * _noise(self.index, number, 3))
+        finished_at = created_at + size * MINUTE * (1 + 2 * pace)
         retention = records.RETENTION_DAYS[row.plan or "daily"] * DAY
         return _Made(
             of=self,
@@ -247,20 +249,12 @@ class _Member:
 
     def _look(self, now: float) -> _View:
         row = self.row
-        if row.plan is None:
-            return _View(-math.inf, math.inf, (), (), (), self._droplet_record((), (), None), self._policy_record(None))
-        if row.record == "disabled":
-            # Switched off before the start: what there was then is kept, and nothing happens any more.
-            made = self._backups_about(self.start)
+        if row.plan is None or row.record == "disabled":
+            # Nothing happens to it any more: what it has is what it had at the start.
+            made = [] if row.plan is None else self._backups_about(self.start)
             kept = tuple(one for one in made if one.finished_at <= self.start < one.leaves_at)
-            return _View(
-                -math.inf, math.inf, kept, (), (), self._droplet_record(kept, (), None), self._policy_record(None)
-            )
+            return self._view_of(-math.inf, math.inf, kept, (), (), None)
         made = self._backups_about(now)
-        kept = tuple(one for one in made if one.finished_at <= now < one.leaves_at)
-        moved = tuple(one for one in made if one.moved and one.leaves_at <= now < one.leaves_at + SNAPSHOT_KEPT)
-        pending = tuple(one for one in made if one.created_at <= now < one.finished_at)
-        named = self._named_window(now)
         events = [time for one in made for time in (one.created_at, one.finished_at, one.leaves_at)]
         events += [one.leaves_at + SNAPSHOT_KEPT for one in made if one.moved]
         current = math.floor((now - self.phase) / self.interval)
@@ -268,14 +262,30 @@ class _Member:
             start = self.window_start(number)
             end = start + row.window_hours * HOUR
             events += [start, end, end + LATE_BY]
+        return self._view_of(
+            max((time for time in events if time <= now), default=-math.inf),
+            min((time for time in events if time > now), default=math.inf),
+            tuple(one for one in made if one.finished_at <= now < one.leaves_at),
+            tuple(one for one in made if one.moved and one.leaves_at <= now < one.leaves_at + SNAPSHOT_KEPT),
+            tuple(one for one in made if one.created_at <= now < one.finished_at),
+            self._named_window(now),
+        )
+
+    def _view_of(
+        self,
+        since: float,
+        until: float,
+        kept: tuple[_Made, ...],
+        moved: tuple[_Made, ...],
+        pending: tuple[_Made, ...],
+        named: float | None,
+    ) -> _View:
+        images = [_Image(snapshot, snapshot.status) for snapshot in _own_snapshots(self)]
+        images += [_Image(made, "pending") for made in pending]
+        images += [_Image(made, "available") for made in kept]
+        images += [_Image(made, "available", moved=True) for made in moved]
         return _View(
-            since=max((time for time in events if time <= now), default=-math.inf),
-            until=min((time for time in events if time > now), default=math.inf),
-            kept=kept,
-            snapshots=moved,
-            pending=pending,
-            droplet=self._droplet_record(kept, moved, named),
-            policy=self._policy_record(named),
+            since, until, kept, tuple(images), self._droplet_record(kept, moved, named), self._policy_record(named)
         )
 
     def _backups_about(self, now: float) -> list[_Made]:
@@ -355,12 +365,9 @@ class _Moment:
         return {str(member.id): view.policy for member, view in self._views if view.policy is not None}
 
     @cached_property
-    def images(self) -> list[_Made | _Custom]:
-        listed = [(member, view) for member, view in self._views if member.row.listed]
-        images: list[_Made | _Custom] = [*_custom_images(self._start)]
-        for member, view in listed:
-            images += _own_snapshots(member)
-            images += view.pending + view.kept + view.snapshots
+    def images(self) -> list[_Image]:
+        images = [_Image(custom, custom.status) for custom in _custom_images(self._start)]
+        images += chain.from_iterable(view.images for member, view in self._views if member.row.listed)
         return images
 
 
@@ -390,7 +397,7 @@ class MadeUpFleet:
 
     def images(self, now: float) -> Sequence[dict[str, Any]]:
         """Custom images, snapshots, and backups: those still being made, too, pending and of no known size."""
-        return _Lazy(self._at(now).images, lambda one: _image_record(one, now))
+        return _Lazy(self._at(now).images, _image_record)
 
     def supported_policies(self, now: float) -> Sequence[dict[str, Any]]:  # noqa: ARG002 - they never change
         """Weekly and daily; usage-based plans such as `intra_daily_4h` are not listed by the API."""
@@ -476,6 +483,15 @@ class _Custom(NamedTuple):
     region: str
 
 
+class _Image(NamedTuple):
+    """One of the account's private images, as it stands at a moment."""
+
+    of: _Made | _Custom
+    status: str
+    moved: bool = False
+    """Whether it left its droplet's backups for the account's snapshots."""
+
+
 def _custom_images(start: float) -> list[_Custom]:
     return [
         _Custom(7_555_621, "golden-base", start - 90 * DAY, 2.34, "custom", "available", "nyc3"),
@@ -499,20 +515,8 @@ def _own_snapshots(member: _Member) -> list[_Custom]:
     ]
 
 
-def _backup_record(made: _Made) -> dict[str, Any]:
-    member = made.of
-    return records.backup(
-        made.id,
-        made.created_at,
-        size=made.size,
-        name=f"{member.row.name}- {records.instant(made.created_at)[:10]}",
-        regions=[member.row.region],
-        min_disk_size=records.size_record(member.row.size)["disk"],
-        type="snapshot" if made.snapshot else "backup",
-    )
-
-
-def _image_record(one: _Made | _Custom, now: float) -> dict[str, Any]:
+def _image_record(image: _Image) -> dict[str, Any]:
+    one = image.of
     if isinstance(one, _Custom):
         return records.image(
             one.id,
@@ -520,22 +524,36 @@ def _image_record(one: _Made | _Custom, now: float) -> dict[str, Any]:
             size=one.size,
             name=one.name,
             type=one.kind,
-            status=one.status,
+            status=image.status,
             regions=[one.region],
         )
-    member = one.of
-    pending = now < one.finished_at
-    moved = one.moved and one.leaves_at <= now
     return records.image(
         one.id,
         one.created_at,
-        size=None if pending else one.size,
-        name=f"{member.row.name}- {records.instant(one.created_at)[:10]}",
-        regions=[member.row.region],
-        min_disk_size=records.size_record(member.row.size)["disk"],
-        type="snapshot" if one.snapshot or moved else "backup",
-        status="pending" if pending else "available",
+        **_backup_attributes(one),
+        size=None if image.status == "pending" else one.size,
+        type="snapshot" if one.snapshot or image.moved else "backup",
+        status=image.status,
     )
+
+
+def _backup_record(made: _Made) -> dict[str, Any]:
+    return records.backup(
+        made.id,
+        made.created_at,
+        **_backup_attributes(made),
+        size=made.size,
+        type="snapshot" if made.snapshot else "backup",
+    )
+
+
+def _backup_attributes(made: _Made) -> dict[str, Any]:
+    row = made.of.row
+    return {
+        "name": f"{row.name}- {records.instant(made.created_at)[:10]}",
+        "regions": [row.region],
+        "min_disk_size": records.size_record(row.size)["disk"],
+    }
 
 
 def _first_window(row: Row, start: float) -> float:
@@ -559,11 +577,9 @@ def _window(start: float | None, hours: int) -> dict[str, str] | None:
     return None if start is None else records.window(start, hours)
 
 
-def _noise(*numbers: int) -> float:
-    """A number from 0 to 1 that looks random and is the same every time."""
-    mixed = 0x9E3779B97F4A7C15
-    for number in numbers:
-        mixed = ((mixed ^ number) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-        mixed ^= mixed >> 29
-    mixed = (mixed * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-    return (mixed ^ mixed >> 32) / 0x1_0000_0000_0000_0000
+def _noise(index: int, number: int) -> tuple[float, float, float]:
+    """Three numbers from 0 to 1 that look random and are the same every time."""
+    mixed = ((index << 40 ^ number) + 0x9E3779B97F4A7C15) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+    mixed ^= mixed >> 31
+    return (mixed & 0xFFFFF) / 0x100000, (mixed >> 20 & 0xFFFFF) / 0x100000, (mixed >> 40 & 0xFFFFF) / 0x100000

@@ -1,0 +1,375 @@
+"""What the made-up fleet promises: every kind is there, the stories are told as written, and what it says agrees."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.demo.api import is_gpu
+from exporter.demo.fleet import ROWS, MadeUpFleet, Row, demo_fleet, fleet_of
+from tests.demo.conftest import START, HandClock
+from tests.lookalike import Api
+
+MINUTE = 60.0
+HOUR = 3600.0
+DAY = 86400.0
+INTERVALS = {"daily": DAY, "weekly": 7 * DAY, "intra_daily_4h": 4 * HOUR}
+RETENTION = {"daily": 7 * DAY, "weekly": 28 * DAY, "intra_daily_4h": 7 * DAY}
+GRACE = 4 * HOUR
+
+STARTS = [START, 1_789_992_000.0, 1_789_992_000.0 + 1, 1_789_992_000.0 - 1, 1_835_481_599.5]
+"""A Monday afternoon; the hour at which windows begin, and a second beside it; just before a leap year's March."""
+
+
+def seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def named(fleet: MadeUpFleet, name: str, now: float) -> dict[str, Any]:
+    return next(record for record in fleet.droplets(now) if record["name"] == name)
+
+
+def backups(fleet: MadeUpFleet, name: str, now: float) -> list[Any]:
+    return list(fleet.backups(fleet.id_of(name), now) or ())
+
+
+def policy(fleet: MadeUpFleet, name: str, now: float) -> Any:
+    return fleet.policies(now)[str(fleet.id_of(name))]
+
+
+def only(name: str, start: float) -> MadeUpFleet:
+    """The demo's fleet with all but one of its stories left out, to be quick."""
+    rest = Row("", None, record="none")
+    return MadeUpFleet([row if row.name == name else rest for row in ROWS], start)
+
+
+class Watch:
+    """Counts the windows missed in a row as a careful onlooker would who reads one droplet's records now and then."""
+
+    def __init__(self, fleet: MadeUpFleet, name: str, since: float) -> None:
+        self.fleet = fleet
+        self.name = name
+        self.since = since
+        self.newest: tuple[float, float] | None = None
+
+    def missed(self, now: float) -> int:
+        record = policy(self.fleet, self.name, now)
+        interval = INTERVALS[record["backup_policy"]["plan"]]
+        length = record["backup_policy"]["window_length_hours"] * HOUR
+        for one in backups(self.fleet, self.name, now):
+            self.newest = max(self.newest or (0.0, 0.0), (seconds(one["created_at"]), one["size_gigabytes"]))
+        created, size = self.newest or (None, self.disk(now))
+        window = seconds(record["next_backup_window"]["start"])
+        count = 0
+        while (window > self.since) if created is None else (window > created + 15 * MINUTE):
+            count += window + length + GRACE + size * 3 * MINUTE <= now
+            window -= interval
+        return count
+
+    def disk(self, now: float) -> float:
+        return float(named(self.fleet, self.name, now)["disk"])
+
+    def changes(self, hours: float) -> list[tuple[float, int]]:
+        """When, in hours, the count became what."""
+        changes: list[tuple[float, int]] = []
+        for step in range(int(hours * 3) + 1):
+            missed = self.missed(self.since + step * 20 * MINUTE)
+            if not changes or changes[-1][1] != missed:
+                changes.append((step / 3, missed))
+        return changes
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_every_kind_is_there_at_the_start(start: float) -> None:
+    """Whenever the demo is started, its fleet has one of everything that an exporter has to bear."""
+    fleet = demo_fleet(start)
+    droplets = {record["id"]: record for record in fleet.droplets(start)}
+    policies = {int(key): record for key, record in fleet.policies(start).items()}
+    lists = {droplet_id: list(fleet.backups(droplet_id, start) or ()) for droplet_id in droplets}
+    enabled = {key: record for key, record in policies.items() if record.get("backup_enabled")}
+    settings = {key: record["backup_policy"] for key, record in enabled.items() if "backup_policy" in record}
+
+    assert 25 <= len(droplets) <= 40
+    assert {one["plan"] for one in settings.values()} == {"daily", "weekly", "intra_daily_4h"}
+    assert len({one["weekday"] for one in settings.values() if one["plan"] == "weekly"}) >= 3
+    assert len({one["hour"] for one in settings.values() if one["plan"] == "daily"}) == 6
+    assert all("weekday" not in one for one in settings.values() if one["plan"] != "weekly")
+    assert 23 in {one["window_length_hours"] for one in settings.values()}
+
+    bare = {key for key, record in policies.items() if record == {"droplet_id": key, "backup_enabled": False}}
+    assert any(not lists[key] and not droplets[key]["tags"][0].startswith("k8s") for key in bare)
+    assert any(len(lists[key]) > 2 for key in bare), "one that kept its backups"
+    nodes = [record for record in droplets.values() if "k8s" in record["tags"]]
+    assert len(nodes) == 3
+    assert all({"k8s", "k8s:worker"} < set(node["tags"]) and node["id"] in bare for node in nodes)
+
+    assert [len(lists[key]) for key, record in droplets.items() if is_gpu(record)] == [7]
+    assert any(set('"\\\n{}') < set(record["name"]) and "東" in record["name"] for record in droplets.values())
+    assert len(policies.keys() - droplets.keys()) == len(droplets.keys() - policies.keys()) == 1
+    assert any(record["next_backup_window"] is None for record in enabled.values())
+    assert any("backup_policy" not in record for record in enabled.values())
+    assert any("backup_enabled" not in record for record in policies.values())
+    windows = [record["next_backup_window"] for record in enabled.values() if record["next_backup_window"]]
+    assert any(seconds(window["start"]) <= start < seconds(window["end"]) for window in windows)
+    assert {one["type"] for records in lists.values() for one in records} == {"backup", "snapshot"}
+    assert any(start - seconds(record["created_at"]) <= HOUR + 1 for record in droplets.values())
+    assert any("backups" not in droplets[key]["features"] for key in enabled if key in droplets)
+    assert {record["status"] for record in droplets.values()} == {"active", "off"}
+    never = [key for key in enabled.keys() & droplets.keys() if not lists[key]]
+    assert any(start - seconds(droplets[key]["created_at"]) > 5 * DAY for key in never)
+    newest = {key: max(records, key=lambda one: one["created_at"]) for key, records in lists.items() if records}
+    largest = {key: max(one["size_gigabytes"] for one in records) for key, records in lists.items() if records}
+    assert [droplets[key]["name"] for key in newest if newest[key]["size_gigabytes"] < largest[key] / 2] == [
+        "git-mirror"
+    ]
+    assert sum("env:prod" in record["tags"] and "team:web" in record["tags"] for record in droplets.values()) > 3
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_at_the_start_three_are_overdue_and_their_backups_prove_it(start: float) -> None:
+    """One window, four, two weekly ones: proved by the last two backups of each, which lie in neighbouring windows."""
+    fleet = demo_fleet(start)
+    overdue = {}
+    for row in ROWS:
+        if row.record == "full" and row.names == "next" and row.listed and backups(fleet, row.name, start):
+            overdue[row.name] = Watch(fleet, row.name, start).missed(start)
+    assert {name: missed for name, missed in overdue.items() if missed} == {
+        "db-replica": 1,
+        "db-analytics": 4,
+        "warehouse": 2,
+    }
+    assert len(overdue) > 20
+    for name in ("db-replica", "db-analytics", "warehouse"):
+        settings = policy(fleet, name, start)
+        interval = INTERVALS[settings["backup_policy"]["plan"]]
+        phase = seconds(settings["next_backup_window"]["start"]) % interval
+        newest, before = sorted((seconds(one["created_at"]) for one in backups(fleet, name, start)), reverse=True)[:2]
+        assert (newest - phase) // interval == (before - phase) // interval + 1
+        assert (newest - phase) % interval < 4 * HOUR
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_the_flaky_one_misses_two_windows_and_takes_two_for_ever(start: float) -> None:
+    """`shop-checkout` is overdue within 12.2 hours, by two a day later, well on day two, and again every four days."""
+    changes = Watch(only("shop-checkout", start), "shop-checkout", start).changes(96 * 3)
+    assert [missed for _, missed in changes] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    for turn in range(3):
+        one, two, well = (hour - 96 * turn for hour, _ in changes[1 + 3 * turn : 4 + 3 * turn])
+        assert 8 <= one <= 12.6
+        assert one + 23.5 <= two <= one + 24.5
+        assert 48 <= well <= 56.4
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize(
+    ("name", "hours", "counts", "first"),
+    [
+        ("shop-search", 24 * 6, [0, 1, 0, 1, 0], (12, 16.6)),
+        ("db-replica", 24 * 8, [1, 0, 1, 0], (8, 16.4)),
+        ("db-analytics", 24 * 12, [4, 5, 0, 1, 2, 3, 4, 5, 0], (16, 21.6)),
+        ("vpn-gateway", 24 * 5, [0, 1, 2, 3, 4], (13, 18)),
+        ("web-nyc-01", 24 * 8, [0], None),
+        ("session-store", 24 * 3, [0], None),
+        ("metrics-archive", 24 * 9, [0], None),
+        ("shop-next", 24 * 4, [0], None),
+        ("crm", 24 * 4, [0], None),
+    ],
+)
+def test_each_story_is_told_as_written(
+    start: float, name: str, hours: float, counts: list[int], first: tuple[float, float] | None
+) -> None:
+    """The others miss what their rows say, from the hour on that the module's text names."""
+    changes = Watch(only(name, start), name, start).changes(hours)
+    assert [missed for _, missed in changes][: len(counts)] == counts
+    if first is not None:
+        assert first[0] <= changes[1][0] <= first[1]
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_new_droplets_get_their_first_backup(start: float) -> None:
+    """A droplet made an hour ago and one just switched on have no backup at the start and one half a day later."""
+    fleet = demo_fleet(start)
+    for name in ("shop-next", "crm"):
+        assert backups(fleet, name, start) == []
+        assert len(backups(fleet, name, start + 12 * HOUR)) == 1
+
+
+def test_the_fleet_says_the_same_whatever_was_asked_before() -> None:
+    """A look at a time does not depend on earlier looks, backwards in time included."""
+    used = demo_fleet(START)
+    for hours in (0, 30, 7.3, 500, -20, 30.1):
+        now = START + hours * HOUR
+        fresh = demo_fleet(START)
+        assert used.droplets(now) == fresh.droplets(now)
+        assert used.policies(now) == fresh.policies(now)
+        assert list(used.images(now)) == list(fresh.images(now))
+
+
+@settings(max_examples=30)
+@given(
+    start=st.floats(1_600_000_000, 2_000_000_000, allow_nan=False),
+    hours=st.lists(st.floats(0, 2000, allow_nan=False), min_size=2, max_size=2),
+)
+def test_listings_lists_and_images_agree(start: float, hours: list[float]) -> None:
+    """The listing's ids are the own list's; images have them all, with the same attributes, and none unexplained."""
+    fleet = demo_fleet(start)
+    known: dict[int, tuple[int, str]] = {}
+    for offset in hours:
+        now = start + offset * HOUR
+        images = {record["id"]: record for record in fleet.images(now)}
+        assert len(images) == len(fleet.images(now)), "ids are unique"
+        kept = set()
+        for record in fleet.droplets(now):
+            own = fleet.backups(record["id"], now) or ()
+            assert [one["id"] for one in own] == record["backup_ids"]
+            assert all(images[one]["type"] == "snapshot" for one in record["snapshot_ids"])
+            for one in own:
+                image = images[one["id"]]
+                assert {key: image[key] for key in one} == one
+                assert image["status"] == "available"
+                assert known.setdefault(one["id"], (record["id"], one["created_at"])) == (
+                    record["id"],
+                    one["created_at"],
+                )
+                assert seconds(one["created_at"]) <= now
+            kept |= set(record["backup_ids"]) | set(record["snapshot_ids"])
+        for key in images.keys() - kept:
+            assert images[key]["status"] == "pending" or images[key]["type"] == "custom"
+            assert images[key]["status"] == "available" or images[key]["size_gigabytes"] is None
+
+
+def appearances(fleet: MadeUpFleet, name: str, start: float, hours: float) -> Iterator[tuple[float, dict[str, Any]]]:
+    """Each backup that appears, and the minute at which it did."""
+    seen = set(named(fleet, name, start)["backup_ids"])
+    for minute in range(int(hours * 60)):
+        now = start + minute * MINUTE
+        for new in set(named(fleet, name, now)["backup_ids"]) - seen:
+            seen.add(new)
+            yield now, next(one for one in backups(fleet, name, now) if one["id"] == new)
+
+
+@pytest.mark.parametrize("name", ["web-nyc-01", "db-primary", "session-store", "shop-frontend"])
+def test_a_backup_begins_in_its_window_and_appears_when_it_is_done(name: str) -> None:
+    """It is created within its window, and shows one to three minutes a GiB later."""
+    fleet = only(name, START)
+    settings = policy(fleet, name, START)
+    interval = INTERVALS[settings["backup_policy"]["plan"]]
+    phase = seconds(settings["next_backup_window"]["start"]) % interval
+    found = list(appearances(fleet, name, START, 24 * 4))
+    assert len(found) in (4, 24)
+    for now, one in found:
+        created = seconds(one["created_at"])
+        assert (created - phase) % interval < 4 * HOUR
+        assert one["size_gigabytes"] * MINUTE <= now - created <= (one["size_gigabytes"] * 3 + 1) * MINUTE
+
+
+def test_a_backup_that_is_being_made_is_a_pending_image() -> None:
+    """Before it is done an image is there, pending and of no size, and no list names it."""
+    fleet = demo_fleet(START)
+    appeared, one = next(appearances(fleet, "db-primary", START, 24))
+    now = appeared - 10 * MINUTE
+    pending = next(image for image in fleet.images(now) if image["id"] == one["id"])
+    assert (pending["status"], pending["size_gigabytes"], pending["type"]) == ("pending", None, "backup")
+    assert one["id"] not in named(fleet, "db-primary", now)["backup_ids"]
+
+
+def test_backups_expire_by_their_plans_retention() -> None:
+    """Weekly ones are kept four weeks, all others seven days; who misses none has four, seven or forty-two."""
+    fleet = demo_fleet(START)
+    for name, counts in (("web-lon-01", {4}), ("web-nyc-01", {6, 7, 8}), ("session-store", {41, 42, 43})):
+        retention = RETENTION[policy(fleet, name, START)["backup_policy"]["plan"]]
+        for day in range(40):
+            now = START + day * DAY
+            own = backups(fleet, name, now)
+            assert len(own) in counts | {min(counts) - 1}
+            assert all(now - seconds(one["created_at"]) <= retention for one in own)
+
+
+def test_a_backup_moved_to_the_snapshots_leaves_the_droplets_backups() -> None:
+    """Every fifth backup of `build-cache` becomes one of the account's snapshots some hours after it was made."""
+    fleet = demo_fleet(START)
+    gone: dict[int, float] = {}
+    before: set[int] = set()
+    for hour in range(24 * 8):
+        now = START + hour * HOUR
+        current = set(named(fleet, "build-cache", now)["backup_ids"])
+        gone |= dict.fromkeys((one for one in before - current), now)
+        before = current
+        record = named(fleet, "build-cache", now)
+        for one in record["snapshot_ids"]:
+            image = next(image for image in fleet.images(now) if image["id"] == one)
+            assert one in gone
+            assert (image["type"], image["status"]) == ("snapshot", "available")
+            assert now > seconds(image["created_at"]) + 6 * HOUR
+    assert len(named(fleet, "build-cache", START + 8 * DAY)["snapshot_ids"]) == 2
+
+
+def test_a_late_policy_names_a_window_that_is_over() -> None:
+    """`web-stage-01` goes on naming a window for hours after it closed, as the API was seen to do."""
+    fleet = demo_fleet(START)
+    ends = {
+        hour: seconds(policy(fleet, "web-stage-01", START + hour * HOUR)["next_backup_window"]["end"])
+        for hour in range(24)
+    }
+    assert any(end < START + hour * HOUR for hour, end in ends.items())
+    assert any(end > START + hour * HOUR for hour, end in ends.items())
+
+
+def test_the_story_of_a_switched_off_droplet_stands_still() -> None:
+    """What a disabled droplet kept stays as it is, for weeks."""
+    fleet = demo_fleet(START)
+    assert backups(fleet, "legacy-api", START) == backups(fleet, "legacy-api", START + 60 * DAY) != []
+
+
+def plans_of(policies: Mapping[str, Any]) -> Counter[str]:
+    return Counter(record["backup_policy"]["plan"] for record in policies.values())
+
+
+def test_a_large_fleet_is_healthy_and_of_the_shares_asked_for() -> None:
+    """`fleet_of` makes so many droplets, a third of them weekly, one with GPUs, none of which ever misses a window."""
+    fleet = fleet_of(300, START)
+    assert plans_of(fleet.policies(START)) == {"weekly": 100, "daily": 200}
+    assert [is_gpu(record) for record in fleet.droplets(START)].count(True) == 1
+    shares = fleet_of(300, START, weekly_share=0, intra_daily_share=0.5)
+    assert plans_of(shares.policies(START)) == {"intra_daily_4h": 150, "daily": 150}
+    small = fleet_of(9, START, intra_daily_share=1 / 3)
+    for name in ("node-00000", "node-00003", "node-00008"):
+        assert Watch(small, name, START).changes(24 * 9) == [(0, 0)]
+
+
+def test_a_fleet_that_ids_cannot_number_is_refused() -> None:
+    """More droplets than the ids of their backups can tell apart are an error that says so."""
+    with pytest.raises(ValueError, match="65537 rows, and a made-up fleet holds at most 65536"):
+        MadeUpFleet([Row("a")] * 65537, START)
+
+
+async def test_thousands_of_droplets_are_served_whole(clock: HandClock) -> None:
+    """Three thousand droplets with twenty-one thousand backups come page by page, distinct and complete."""
+    fleet = fleet_of(3_000, START, weekly_share=0)
+    async with Api(fleet, now=clock, per_minute=None) as api, httpx.AsyncClient(base_url=api.url) as client:
+        client.headers["authorization"] = "Bearer any"
+
+        async def read(path: str, key: str, pages: Sequence[int]) -> tuple[list[Any], int]:
+            records: list[Any] = []
+            for page in pages:
+                answer = (await client.get(f"{path}per_page=200&page={page}")).json()
+                records += answer[key]
+            return records, answer["meta"]["total"]
+
+        droplets, total = await read("/v2/droplets?", "droplets", range(1, 16))
+        gpus, _ = await read("/v2/droplets?type=gpus&", "droplets", [1])
+        policies, _ = await read("/v2/droplets/backups/policies?", "policies", [1, 15])
+        images, images_total = await read("/v2/images?private=true&", "images", [1, 2, 60, 104])
+    assert total == 2999
+    assert len({record["id"] for record in droplets + gpus}) == 3_000
+    assert len(policies) == 400
+    assert 20_700 < images_total < 21_300
+    assert len({record["id"] for record in images}) == len(images) == 800
+    assert sum(len(record["backup_ids"]) for record in droplets) == pytest.approx(21_000, abs=300)
