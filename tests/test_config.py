@@ -138,6 +138,8 @@ def test_every_place_that_a_token_is_put_in_by_mistake(file: Path, tmp_path: Pat
         f"%TAG {TOKEN} y\n",
         f"{LEAST}poll: {{interval: {'x' * 55}{TOKEN}}}\n",
         f"{LEAST}poll: {{interval: {'0123456789abcdef' * 4}}}\n",
+        f"{LEAST}poll: {{concurrency: {'0123456789abcdef' * 4} is cut short}}\n",
+        f"{LEAST}{TOKEN[:40]}: a key that is short enough to be shown\n",
         f"{LEAST}expect_backups: {{select: {{names: ['(?P<{TOKEN}']}}}}\n",
     ):
         file.write_text(text)
@@ -332,6 +334,12 @@ def test_anchors_and_aliases_work(file: Path) -> None:
     assert found.select == found.exclude == Criteria(tags=frozenset({"prod"}))
 
 
+def test_an_odd_expression_is_taken_as_it_is(file: Path) -> None:
+    """A regular expression that Python would only warn of is used, without a warning."""
+    (name,) = written(file, LEAST + "expect_backups: {select: {names: ['[[a]-1']}}").expect_backups.select.names
+    assert name.fullmatch("[-1")
+
+
 def test_problems_come_in_the_order_of_the_file(file: Path) -> None:
     """Problems are listed from the top of the file to its end."""
     file.write_text(
@@ -438,7 +446,9 @@ def test_what_is_wrong_with_the_environment_is_told_at_once(tmp_path: Path) -> N
 def test_a_token_in_the_wrong_variable_is_not_shown(name: str, value: str) -> None:
     """Whatever variable a token is put in, no message shows it."""
     with pytest.raises(ConfigError) as caught:
-        from_environment({"DIGITALOCEAN_TOKEN": "not shown", name: value})
+        from_environment(
+            {name: value} if name != "DIGITALOCEAN_API_URL" else {"DIGITALOCEAN_TOKEN": "not shown", name: value}
+        )
     assert "0123456789" not in repr(caught.value)
     assert "shown" not in repr(caught.value)
     assert all(problem.isprintable() for problem in caught.value.problems)
