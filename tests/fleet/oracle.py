@@ -275,7 +275,7 @@ class Oracle:
         for _, due in self.due_windows(policy, supported, disk, grace, instant(now)):
             if due > instant(now):
                 continue
-            if self.read_at is not None and instant(self.read_at) >= due:
+            if self.read_at is not None and due <= instant(self.read_at) <= instant(now):
                 proven += 1
             else:
                 unproven += 1

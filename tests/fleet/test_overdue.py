@@ -422,6 +422,55 @@ class TestChangeOfPolicy:
         story.shows("2026-03-10 18:00", replace(DAILY, hour=6, next_window=window("2026-03-11 06:00")))
         assert story.missed("2026-03-10 18:00") == 1
 
+    def test_hour_moved_once(self) -> None:
+        """An hour that stays where it moved to, listing after listing, is one change and not many."""
+        story = Story("2026-03-01 00:00", DAILY_BY_CLOCK)
+        story.shows("2026-03-09 18:00", replace(DAILY_BY_CLOCK, hour=6))
+        story.shows("2026-03-10 18:00", replace(DAILY_BY_CLOCK, hour=6))
+        story.reads("2026-03-10 18:05", "2026-03-07 04:05")
+        assert story.missed("2026-03-10 18:05") == 1
+
+    def test_moved_while_the_plan_is_missing(self) -> None:
+        """A start that moves in a record that lacks the plan has moved: each value has its own last known one."""
+        story = self.stale()
+        moved = replace(DAILY, next_window=window("2026-03-10 10:00"))
+        story.shows("2026-03-09 18:00", replace(moved, plan=None))
+        story.shows("2026-03-09 18:05", moved)
+        assert story.verdict("2026-03-09 18:05") == Verdict(0)
+
+    def test_moved_across_a_missing_record(self) -> None:
+        """A value that comes back different after the record was missing has changed; an earlier change stays known."""
+        story = self.stale()
+        story.shows("2026-03-09 18:00", None)
+        story.shows("2026-03-09 18:05", replace(DAILY, next_window=window("2026-03-10 10:00")))
+        story.shows("2026-03-09 18:10", None)
+        assert story.verdict("2026-03-09 18:10") == Verdict(0)
+
+    def test_named_length_missing_for_a_while(self) -> None:
+        """The named window's length is compared with its own last known one, not with the policy's that is left."""
+        longer = replace(DAILY, next_window=window("2026-03-10 04:00", 6))
+        story = Story("2026-03-01 00:00", longer)
+        story.reads("2026-03-09 14:00", "2026-03-07 04:05")
+        assert story.missed("2026-03-09 14:00") == 2
+        story.shows("2026-03-09 18:00", DAILY_BY_CLOCK)
+        story.shows("2026-03-09 18:05", longer)
+        assert story.missed("2026-03-09 18:05") == 2
+
+    def test_supported_length_missing_for_a_while(self) -> None:
+        """The supported policy's length is compared with its own last known one too, where it is the length."""
+        story = Story("2026-03-01 00:00", None)
+        for when, hours, missed in (
+            ("2026-03-09 14:00", 4.0, 2),
+            ("2026-03-09 14:05", None, None),
+            ("2026-03-09 14:10", 4.0, 2),
+            ("2026-03-09 14:15", None, None),
+            ("2026-03-09 14:20", 5.0, 0),
+        ):
+            story.supported = None if hours is None else SupportedPolicy("daily", window_length=hours * HOUR)
+            story.shows(when, replace(DAILY_BY_CLOCK, window_length=None))
+            story.reads(when, "2026-03-07 04:05")
+            assert story.missed(when) == missed
+
     def test_weekday_moved(self) -> None:
         """Another weekday is another phase of a weekly schedule."""
         story = Story("2026-02-01 00:00", WEEKLY_BY_CLOCK)
@@ -680,6 +729,14 @@ class TestEvidence:
             assert story.verdict(f"2026-03-{day} 12:30") == Verdict(None, unjudged=True)
         story.reads("2026-03-16 12:31", "2026-03-15 04:05", "2026-03-16 04:05")
         assert story.verdict("2026-03-16 12:31") == Verdict(0)
+
+    def test_reading_ahead_of_the_clock(self) -> None:
+        """A reading dated in times yet to come, by a clock since set right, proves nothing that is due by then."""
+        story = Story("2026-03-01 00:00", DAILY)
+        story.reads("2026-03-11 18:00", "2026-03-09 04:05")
+        assert story.verdict("2026-03-10 12:00") == Verdict(None, unjudged=True)
+        story.reads("2026-03-10 12:05", "2026-03-09 04:05")
+        assert story.verdict("2026-03-10 12:05") == Verdict(1)
 
     def test_falls_by_a_newer_backup(self) -> None:
         """It falls by a newer backup, wherever that is seen: in the own list, or elsewhere."""
