@@ -84,7 +84,7 @@ def _listings(policies: Listing[records.Policy], droplets: Sequence[Listing[reco
 
 
 def _only(listings: Listings, droplet_ids: frozenset[int]) -> Listings:
-    """Without the Droplets that are not selected: what is asked for one by one must not seem to have lost the others."""
+    """Without the others, which must not seem lost when the selected ones are asked for one by one."""
     return replace(
         listings,
         policies={one: policy for one, policy in listings.policies.items() if one in droplet_ids},

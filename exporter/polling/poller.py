@@ -220,7 +220,9 @@ class Poller:
 
     async def _plan(self, droplet_ids: Iterable[int], among: Collection[Reason] = tuple(Reason)) -> Plan:
         now = self._clock.now()
-        habits = Habits(any(known.unlisted for known in self._known.values()), self._config.poll.verify_every)
+        # A turn is taken at the first poll after it, so turns are that much closer than the lists are to be read.
+        turns = max(self._config.poll.verify_every - self._config.poll.interval, self._config.poll.interval)
+        habits = Habits(any(known.unlisted for known in self._known.values()), turns)
         reasons: list[tuple[Reason, Known]] = []
         enabled = 0
         async for known in unhurried([self._known[droplet_id] for droplet_id in droplet_ids]):

@@ -135,8 +135,12 @@ class Reader:
         found: dict[int, Backup] = {}
         try:
             await self._sweep_into(found, wanted, droplets, listed)
-        except ApiError as error:
+        except (OutOfBudget, Throttled) as error:
             self._note(error)
+        except ApiError as error:
+            # The own lists tell as much; a token without the right to images must not ask for them at every poll.
+            self._errors.setdefault("sweep", error)
+            self._no_sweep_before = now + self._verify_every
         self._resolve(found, wanted)
 
     async def _sweep_into(
