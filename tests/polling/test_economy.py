@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from exporter.config import Config, Poll
 from tests.lookalike import Fault, policy
 from tests.polling.world import DAY, HOUR, MONDAY, World, add, healthy, take_backup
@@ -159,7 +161,7 @@ class TestVerification:
 
 
 class TestRestart:
-    async def test_costs_a_steady_poll(self, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    async def test_costs_a_steady_poll(self, tmp_path: Path) -> None:
         """With a state file a restart costs the listings alone, and no verdict changes."""
         account = healthy(400, now=NOON)
         async with World(account, at=NOON, config=NO_TURNS, state_file=tmp_path / "state") as world:
@@ -169,7 +171,7 @@ class TestRestart:
             await world.poll(MONDAY + DAY + 10 * HOUR)
             before = {droplet.id: droplet.verdict for droplet in world.poller.fleet.droplets}
             assert world.missed(399) == 1
-            world.restart()
+            await world.restart()
             requests = await world.requests(after=300)
             assert requests == {"policies": 2, "droplets": 3, "backups": 2}
             assert {droplet.id: droplet.verdict for droplet in world.poller.fleet.droplets} == before

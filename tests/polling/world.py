@@ -68,7 +68,7 @@ class World:
 
     async def __aenter__(self) -> Self:
         await self.api.start()
-        self.restart()
+        self._begin()
         return self
 
     async def __aexit__(
@@ -78,9 +78,13 @@ class World:
         self.store.close()
         await self.api.stop()
 
-    def restart(self) -> None:
+    async def restart(self) -> None:
         """Begins anew, with what the state file keeps if there is one."""
+        await self.poller.close()
         self.store.close()
+        self._begin()
+
+    def _begin(self) -> None:
         os.environ["TOKEN_OF_THE_TESTS"] = TOKEN
         given = self.config.accounts[0] if self.config.accounts else Account("prod", TokenSource())
         account = replace(given, token=TokenSource(env="TOKEN_OF_THE_TESTS"), api_url=self.api.url)
