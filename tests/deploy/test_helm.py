@@ -437,8 +437,10 @@ def test_the_service_monitor_finds_the_service_and_names_the_job_that_the_rules_
     assert endpoint["metricRelabelings"] == EVERYTHING["serviceMonitor"]["metricRelabelings"]
     scraped = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
     assert JOB in [job["job_name"] for job in scraped]
-    asked = re.findall(r'job="([^"]+)"', "\n".join(path.read_text() for path in RULES.glob("*.yml")))
-    assert set(asked) <= {JOB}
+    rules = "\n".join(path.read_text() for path in RULES.glob("*.yml"))
+    asked = re.findall(r'\bjob(=~?)"([^"]+)"', rules)
+    assert asked
+    assert all(re.fullmatch(wanted if match == "=~" else re.escape(wanted), JOB) for match, wanted in asked)
 
 
 def test_the_rules_are_the_shipped_ones_untouched_by_helms_templates() -> None:

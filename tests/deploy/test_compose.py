@@ -1,0 +1,276 @@
+"""The stack of compose.yaml: checked against Compose's schema, and run as it says, with the real programs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import podman_compose  # type: ignore[import-untyped]
+import pytest
+import yaml
+
+import exporter
+from tests.deploy import sandbox as sandboxes
+from tests.deploy.image import ROOT, SYSTEM_PATH, Image
+from tests.deploy.sandbox import Mount, Network, Sandbox
+
+COMPOSE = ROOT / "deploy" / "compose.yaml"
+SHIPPED = ROOT / "deploy" / "prometheus" / "prometheus.yml"
+TOKEN = "dop_v1_made_up"
+
+Service = dict[str, Any]
+
+
+def resolved(**environment: str) -> dict[str, Any]:
+    """compose.yaml as Compose understands it with these variables in the environment."""
+    read: dict[str, Any] = podman_compose.rec_subs(yaml.safe_load(COMPOSE.read_text()), environment)
+    return read
+
+
+def services(**environment: str) -> dict[str, Service]:
+    found: dict[str, Service] = resolved(**environment)["services"]
+    return found
+
+
+def test_the_stack_is_the_exporter_prometheus_alertmanager_and_grafana() -> None:
+    """Those four, no more."""
+    assert set(services()) == {"exporter", "prometheus", "alertmanager", "grafana"}
+
+
+@pytest.mark.parametrize("environment", [{}, {"DIGITALOCEAN_ACCESS_TOKEN": TOKEN}], ids=["as written", "with a token"])
+def test_the_file_is_valid_compose(environment: dict[str, str], tmp_path: Path) -> None:
+    """It meets the schema of the Compose Specification, before and after the variables are put in."""
+    file = tmp_path / "compose.yaml"
+    file.write_text(yaml.safe_dump(resolved(**environment)) if environment else COMPOSE.read_text())
+    tool = shutil.which("check-jsonschema", path=str(Path(sys.executable).parent))
+    assert tool is not None, "check-jsonschema is not installed: make .venv/test"
+    argv = [tool, "--builtin-schema", "vendor.compose-spec", str(file)]
+    result = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_misspelt_key_would_not_be_valid(tmp_path: Path) -> None:
+    """The schema check is able to fail: an unknown key of a service is refused."""
+    text = COMPOSE.read_text().replace("read_only:", "readonly:")
+    (tmp_path / "compose.yaml").write_text(text)
+    tool = shutil.which("check-jsonschema", path=str(Path(sys.executable).parent))
+    assert tool is not None
+    argv = [tool, "--builtin-schema", "vendor.compose-spec", str(tmp_path / "compose.yaml")]
+    assert subprocess.run(argv, capture_output=True, check=False).returncode == 1
+
+
+@pytest.mark.parametrize("name", ["exporter", "prometheus", "alertmanager", "grafana"])
+def test_every_container_is_confined(name: str) -> None:
+    """A read-only root, no capability, no way to gain one, a pinned image, ports for this machine alone."""
+    service = services()[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert re.search(r":v?\d+\.\d+\.\d+$", service["image"])
+    assert service["ports"]
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert "user" not in service or not service["user"].startswith(("0", "root"))
+    assert not service.keys() & {"privileged", "cap_add", "network_mode", "pid"}
+
+
+def test_the_exporters_image_is_built_from_this_repository() -> None:
+    """The build finds the Dockerfile, and the tag is the package's version."""
+    service = services()["exporter"]
+    context = (COMPOSE.parent / service["build"]["context"]).resolve()
+    assert context == ROOT
+    assert (context / service["build"]["dockerfile"]).is_file()
+    assert service["image"].endswith(f":{exporter.__version__}")
+
+
+def test_ports_address_and_password_can_be_chosen() -> None:
+    """Each has its variable, and only these and the exporter's own are read from the environment."""
+    chosen = services(
+        BIND_ADDRESS="0.0.0.0", EXPORTER_PORT="1", PROMETHEUS_PORT="2", ALERTMANAGER_PORT="3", GRAFANA_PORT="4",
+        GRAFANA_ADMIN_PASSWORD="secret",
+    )  # fmt: skip
+    ports = [chosen[name]["ports"] for name in ("exporter", "prometheus", "alertmanager", "grafana")]
+    assert ports == [["0.0.0.0:1:9819"], ["0.0.0.0:2:9090"], ["0.0.0.0:3:9093"], ["0.0.0.0:4:3000"]]
+    assert "--web.external-url=http://localhost:2/" in chosen["prometheus"]["command"]
+    assert chosen["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == "secret"
+    named = set(re.findall(r"(?<!\$)\$\{(\w+)", COMPOSE.read_text()))
+    assert named == {
+        "BIND_ADDRESS", "EXPORTER_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT",
+        "GRAFANA_ADMIN_PASSWORD", "DIGITALOCEAN_ACCESS_TOKEN", "DIGITALOCEAN_API_URL",
+    }  # fmt: skip
+
+
+def test_what_is_mounted_exists_and_is_read_only() -> None:
+    """Each path of the repository is there and cannot be written; each named volume is declared."""
+    declared = set(resolved()["volumes"])
+    for service in services().values():
+        for volume in service.get("volumes", []):
+            source, _, *options = volume.split(":")
+            if source.startswith("."):
+                assert (COMPOSE.parent / source).exists(), volume
+                assert options == ["ro"], volume
+            else:
+                assert source in declared
+
+
+def test_prometheus_has_the_shipped_configuration_with_the_networks_names() -> None:
+    """It differs from deploy/prometheus/prometheus.yml in the addresses of the exporter and the Alertmanager alone."""
+    mounted = yaml.safe_load(source_of("prometheus", "/etc/prometheus/prometheus.yml").read_text())
+    text = SHIPPED.read_text().replace("localhost:9819", "exporter:9819").replace("localhost:9093", "alertmanager:9093")
+    assert mounted == yaml.safe_load(text.replace("localhost:9090", "prometheus:9090"))
+    assert source_of("prometheus", "/etc/prometheus/rules") == SHIPPED.parent / "rules"
+
+
+def test_grafana_starts_with_data_sources_and_dashboards() -> None:
+    """Provisioning is mounted where Grafana looks, its dashboards where it says, and its data sources name services."""
+    provisioning = source_of("grafana", "/etc/grafana/provisioning")
+    providers = [yaml.safe_load(path.read_text()) for path in (provisioning / "dashboards").glob("*.y*ml")]
+    (provider,) = [one for file in providers for one in file["providers"]]
+    dashboards = source_of("grafana", provider["options"]["path"])
+    assert list(dashboards.glob("*.json"))
+    sources = [yaml.safe_load(path.read_text()) for path in (provisioning / "datasources").glob("*.y*ml")]
+    ports = {"prometheus": "9090", "alertmanager": "9093"}
+    for source in [one for file in sources for one in file["datasources"]]:
+        name, port = source["url"].removeprefix("http://").split(":")
+        assert services()[name]["ports"][0].endswith(f":{port}")
+        assert ports[name] == port
+
+
+def source_of(service: str, target: str) -> Path:
+    """What is mounted there."""
+    for volume in services()[service]["volumes"]:
+        source, mounted, *_ = volume.split(":")
+        if mounted == target:
+            return (COMPOSE.parent / str(source)).resolve()
+    raise AssertionError(f"nothing is mounted at {target} of {service}")
+
+
+# What the file runs, run
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Mount:
+    """The network's name service: each service's name, on loopback."""
+    (tmp_path / "hosts").write_text("127.0.0.1 localhost exporter prometheus alertmanager grafana\n")
+    return Mount("/etc/hosts", tmp_path / "hosts")
+
+
+def environment_of(service: Service) -> dict[str, str]:
+    return {name: str(value) for name, value in service.get("environment", {}).items()}
+
+
+@contextmanager
+def exporter_up(image: Image, network: Network, log: Path, hosts: Mount, **environment: str) -> Iterator[None]:
+    """The service `exporter`, with these variables in Compose's environment, until the block ends."""
+    service = services(**environment)["exporter"]
+    box = image.sandbox(network, hosts, *(Mount(path.split(":")[0]) for path in service["tmpfs"]))
+    env = {**image.env, **environment_of(service)}
+    with box.started([*image.entrypoint, *service["command"]], env, log):
+        sandboxes.wait_for("the exporter", lambda: network.get("http://127.0.0.1:9819/-/ready") != "", logs=[log])
+        assert box.run(image.healthcheck, env).returncode == 0
+        yield
+
+
+def test_without_a_token_the_exporter_serves_the_demo(
+    image: Image, network: Network, hosts: Mount, tmp_path: Path
+) -> None:
+    """No variable set: a made-up fleet, with no network but its own."""
+    with exporter_up(image, network, tmp_path / "log", hosts):
+        metrics = network.get("http://127.0.0.1:9819/metrics")
+    assert 'digitalocean_backup_overdue{account="demo"' in metrics
+
+
+def test_with_a_token_the_exporter_serves_its_account(
+    image: Image, network: Network, hosts: Mount, tmp_path: Path
+) -> None:
+    """DIGITALOCEAN_ACCESS_TOKEN set: that account, by that token."""
+    with (
+        sandboxes.lookalike(network, TOKEN) as url,
+        exporter_up(
+            image,
+            network,
+            tmp_path / "log",
+            hosts,
+            DIGITALOCEAN_ACCESS_TOKEN=TOKEN,
+            DIGITALOCEAN_API_URL=url,
+        ),
+    ):
+        metrics = network.get("http://127.0.0.1:9819/metrics")
+    assert 'digitalocean_backup_overdue{account="default"' in metrics
+    assert 'account="demo"' not in metrics
+
+
+def container(name: str, network: Network, hosts: Mount, changed: Mapping[str, Path]) -> Sandbox:
+    """A service of another image: its volumes at their places, the image's user, and a read-only root."""
+    mounts = [hosts]
+    for volume in services()[name]["volumes"]:
+        source, target, *_ = volume.split(":")
+        if source.startswith("."):
+            mounts.append(Mount(target, changed.get(target, (COMPOSE.parent / source).resolve())))
+        else:
+            mounts.append(Mount(target))
+    return Sandbox(tuple(mounts), user=65534, network=network)
+
+
+def test_the_stack_scrapes_judges_and_notifies(
+    image: Image, network: Network, hosts: Mount, tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    """Prometheus finds exporter, rules and Alertmanager by the network's names; both pass their health checks."""
+    target = "/etc/prometheus/prometheus.yml"
+    config = yaml.safe_load(source_of("prometheus", target).read_text())
+    config["global"].update(scrape_interval="1s", scrape_timeout="1s", evaluation_interval="1s")
+    for job in config["scrape_configs"]:
+        job.pop("scrape_interval", None)
+        job.pop("scrape_timeout", None)
+    quick = tmp_path / "prometheus.yml"
+    quick.write_text(yaml.safe_dump(config))
+    env = {"PATH": SYSTEM_PATH}
+    logs = {name: tmp_path / f"{name}.log" for name in ("exporter", "prometheus", "alertmanager")}
+    boxes = {name: container(name, network, hosts, {target: quick}) for name in ("prometheus", "alertmanager")}
+    programs = {"prometheus": tool("prometheus"), "alertmanager": tool("prometheus-alertmanager")}
+    tool("promtool")
+    tool("amtool")
+
+    def started(name: str) -> Any:
+        return boxes[name].started([programs[name], *services()[name]["command"]], env, logs[name])
+
+    def healthy(name: str) -> bool:
+        check, *command = services()[name]["healthcheck"]["test"]
+        assert check == "CMD"
+        return boxes[name].run(command, env).returncode == 0
+
+    def api(path: str) -> Any:
+        return json.loads(network.get(f"http://prometheus:9090/api/v1/{path}".replace("prometheus:", "127.0.0.1:")))[
+            "data"
+        ]
+
+    assert not healthy("prometheus")
+    assert not healthy("alertmanager")
+    with (
+        exporter_up(image, network, logs["exporter"], hosts),
+        started("alertmanager"),
+        started("prometheus"),
+    ):
+        for name in programs:
+            sandboxes.wait_for(f"{name} healthy", lambda name=name: healthy(name), logs=[logs[name]])
+
+        def scraped() -> bool:
+            found = {one["scrapeUrl"]: one["health"] for one in api("targets")["activeTargets"]}
+            return found.get("http://exporter:9819/metrics") == "up" and set(found.values()) == {"up"}
+
+        sandboxes.wait_for("all targets up", scraped, logs=list(logs.values()))
+        managers = [one["url"] for one in api("alertmanagers")["activeAlertmanagers"]]
+        assert managers == ["http://alertmanager:9093/api/v2/alerts"]
+        files = sorted({Path(group["file"]).name for group in api("rules")["groups"]})
+        assert files == sorted(path.name for path in (SHIPPED.parent / "rules").glob("*.yml"))
+        sandboxes.wait_for(
+            "an alert of the demo at the Alertmanager",
+            lambda: "DropletBackup" in network.get("http://127.0.0.1:9093/api/v2/alerts"),
+            logs=list(logs.values()),
+        )
