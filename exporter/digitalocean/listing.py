@@ -58,6 +58,7 @@ class Gathering(Generic[T]):
         self._where = where
         self._records: dict[int, T] = {}
         self._rejected: set[int] = set()
+        self._ids: set[int] = set()
         self._unidentified = 0
         self._total: int | None = None
         self._expected = 1
@@ -67,6 +68,7 @@ class Gathering(Generic[T]):
         self._fruitless = 0
         self._failures = 0
         self._promised = False
+        self._linked = False
         self._ended = False
         self._error: ApiError | None = None
         self.reason: str | None = None
@@ -82,7 +84,10 @@ class Gathering(Generic[T]):
 
     def add(self, number: int, page: Page[T]) -> None:
         """Take a page in."""
-        new = len((page.records.keys() | page.rejected) - self._records.keys() - self._rejected)
+        known = len(self._ids)
+        self._ids |= page.records.keys()
+        self._ids |= page.rejected
+        new = len(self._ids) - known
         self._records.update(page.records)
         self._rejected |= page.rejected
         self._unidentified += page.unidentified
@@ -95,11 +100,13 @@ class Gathering(Generic[T]):
         self._fruitless = 0 if fruitful else self._fruitless + 1
         self._steady = self._steady or (number > 1 and fruitful)
         self._promised = page.next_page
+        self._linked = self._linked or page.next_page or page.last_page is not None
         if page.length == 0:
             self._ended = True
         elif number >= self._expected:
             full = page.length >= PER_PAGE or (number > 1 and page.length >= self._first_length)
-            more = page.next_page or (full and self._count() != self._total)
+            counted = self._linked if self._total is None else self._count() == self._total
+            more = page.next_page or (full and not counted)
             self._ended = not more or (number > 1 and not fruitful)
         else:
             # One page without news may be an old one, shifted by records that were added meanwhile.
@@ -134,7 +141,7 @@ class Gathering(Generic[T]):
         self._steady = page.length >= PER_PAGE or page.next_page
 
     def _count(self) -> int:
-        return len(self._records.keys() | self._rejected) + self._unidentified
+        return len(self._ids) + self._unidentified
 
     def _shortfall(self) -> Incomplete | None:
         count = self._count()

@@ -370,7 +370,18 @@ def _each_supported_policy(part: _Part) -> Iterator[tuple[int, SupportedPolicy] 
 
 def _read_page(body: bytes, key: str, each: Callable[[_Part], Iterable[tuple[int, T] | _Rejection]]) -> Page[T]:
     """Raises UnreadableBody, and nothing else, whatever the body."""
-    envelope = _open_leniently(body)
+    try:
+        return _assemble(_open(body), key, each)
+    except UnreadableBody:
+        envelope = _open_leniently(body)
+        if envelope is None:
+            raise
+        return _assemble(envelope, key, each)
+
+
+def _assemble(
+    envelope: Mapping[str, _Part], key: str, each: Callable[[_Part], Iterable[tuple[int, T] | _Rejection]]
+) -> Page[T]:
     total = _total(envelope.get("meta"))
     next_page, last_page = _links(envelope.get("links"))
     part = envelope.get(key)
@@ -426,21 +437,18 @@ def _open(body: bytes) -> dict[str, Raw]:
         raise UnreadableBody(f"not JSON: {error}") from error
 
 
-def _open_leniently(body: bytes) -> Mapping[str, _Part]:
-    """As `_open`, but half a surrogate pair or a NaN, at which msgspec gives up the whole, costs only its record."""
+def _open_leniently(body: bytes) -> Mapping[str, _Part] | None:
+    """The parts of an answer at which msgspec gave up the whole, split so that what it minds costs only its record:
+    a NaN, half a surrogate pair, a key that is no UTF-8.
+    """
+    if len(body) > _LENIENT_LIMIT:
+        return None
     try:
-        return _open(body)
-    except UnreadableBody:
-        if len(body) > _LENIENT_LIMIT:
-            raise
-        try:
-            parsed: Any = json.loads(body)
-            if not isinstance(parsed, dict):
-                raise
-            return {key: _split(value) for key, value in parsed.items()}
-        except _CANNOT_DECODE:
-            pass
-        raise
+        # Bytes that are no UTF-8 become half surrogate pairs too, which the record's own decoder refuses.
+        parsed: Any = json.loads(body.decode("utf-8-sig", "surrogateescape"))
+        return {key: _split(value) for key, value in parsed.items()} if isinstance(parsed, dict) else None
+    except _CANNOT_DECODE:
+        return None
 
 
 def _split(value: object) -> _Part:

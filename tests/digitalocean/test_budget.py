@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from collections import deque
 from dataclasses import dataclass, field
@@ -77,7 +78,9 @@ async def test_a_wait_beyond_the_deadline_is_refused_at_once_and_says_until_when
     clock = JumpClock()
     pacing = budget(clock, per_minute=1)
     await send(pacing)
-    with pytest.raises(BudgetSpent, match=r"1 requests were sent in the last minute; the next may go at .* UTC") as spent:
+    with pytest.raises(
+        BudgetSpent, match=r"1 requests were sent in the last minute; the next may go at .* UTC"
+    ) as spent:
         await pacing.acquire(clock.now() + 59)
     assert spent.value.until == NOON + 60
     assert clock.now() == NOON
@@ -145,7 +148,9 @@ async def test_the_remaining_as_told_binds_where_others_have_spent() -> None:
     await pacing.acquire(math.inf)
     await pacing.acquire(math.inf)
     assert pacing.spare() == 0
-    with pytest.raises(BudgetSpent, match=r"20 of the token's 100 requests an hour are left, of which 20 are kept back"):
+    with pytest.raises(
+        BudgetSpent, match=r"20 of the token's 100 requests an hour are left, of which 20 are kept back"
+    ):
         await pacing.acquire(NOON + 99)
 
 
@@ -414,7 +419,7 @@ async def ask_until(budget: Budget, token: Token, clock: JumpClock, deadline: fl
 
 
 async def test_over_a_day_alone_on_a_token_everything_but_the_reserve_is_used_and_no_more() -> None:
-    """A greedy poller spends its share of every hour, never more in any hour or minute, and the token keeps its floor."""
+    """A greedy poller spends its share of each hour and never more of any hour or minute; the token keeps its floor."""
     clock = EventClock()
     token, pacing = Token(clock, 200), Budget(20, 200, 0.2, clock)
     lowest = 200
@@ -478,7 +483,7 @@ async def test_with_other_users_the_reserve_is_theirs(
     # Before the first answer, and once a figure is an hour old, one request goes without knowing the API's own limit.
     assert most_in_any(token.own, HOUR) <= max(1, min(100, actual) - math.ceil(min(100, actual) * reserve)) + 1
     own = [sent_at for sent_at, *_ in history]
-    for (_, remaining, reset, answered_at), (sent_at, *_) in zip(history, history[1:], strict=False):
+    for (_, remaining, reset, answered_at), (sent_at, *_) in itertools.pairwise(history):
         if remaining <= floor:
             expiries = [at + HOUR for at in own if at + HOUR >= answered_at]
             assert sent_at >= min([reset, answered_at + HOUR, *expiries])
