@@ -59,6 +59,7 @@ RETRIES = 2
 _PAUSES = (0.5, 1.0)
 _CHUNK = 64 * 1024
 _ERROR_BODY = 16 * 1024
+_ERROR_PATIENCE = 1.0
 
 # They would log each request at the level info, and its details at debug.
 for _noisy in ("httpx", "httpcore"):
@@ -415,7 +416,7 @@ class Client:
                 else:
                     # Its text is a help and no more: the status says what is to be done.
                     with suppress(Exception):
-                        async with asyncio.timeout(1.0):
+                        async with asyncio.timeout(_ERROR_PATIENCE):
                             body = await _read_body(response, _ERROR_BODY)
                 return _Answer(response.status_code, response.headers, body, sent_at)
         except TimeoutError as error:
