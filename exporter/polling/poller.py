@@ -25,7 +25,7 @@ from exporter.metrics.telemetry import AccountTelemetry
 from exporter.polling.listing import Lister
 from exporter.polling.reading import Outcome, Reader
 from exporter.polling.readings import supported_policy_of
-from exporter.polling.refresh import Habits, Plan, Reason, plan_of, reason_to_read
+from exporter.polling.refresh import Habits, Plan, Reason, demand_of, pages_of, plan_of, reason_to_read
 from exporter.polling.status import Status
 from exporter.polling.store import Store, state_of
 
@@ -87,6 +87,7 @@ class Poller:
         self._known: dict[int, Known] = {}
         self._supported: dict[str, SupportedPolicy] = {}
         self._supported_at: float | None = None
+        self._short_of_budget = False
         self._droplets_listed = False
         self._listed = False
         """Whether any Droplets were ever listed, by whatever listing tells which of them are watched."""
@@ -206,6 +207,7 @@ class Poller:
 
         Without `answers` from the API nothing is asked: what is due is unread.
         """
+        self._check_demand()
         plan = await self._plan(self._known)
         if not answers:
             return plan.needed, ()
@@ -217,6 +219,31 @@ class Poller:
         proved = await self._read(proofs)
         unread = (plan.needed - outcome.settled) | (proofs.needed - proved.settled)
         return unread, outcome.errors + proved.errors
+
+    def _check_demand(self) -> None:
+        """Says so, with the numbers, where the arithmetic cannot work; once, until it changes."""
+        poll, limits = self._config.poll, self._config.rate_limit
+        demand = demand_of(
+            (known for known in self._known.values() if self._watched(known)),
+            self._lister.cost,
+            max(self._reader.sweep_pages, pages_of(sum(len(known.listed or ()) for known in self._known.values()))),
+            poll.interval,
+            poll.verify_every,
+        )
+        allowed = limits.per_hour * (1 - limits.reserve)
+        short = demand.total > allowed
+        if short and not self._short_of_budget:
+            self._log.warning(
+                "the budget cannot work",
+                needed_per_hour=round(demand.total),
+                listings=round(demand.listings),
+                new_backups=round(demand.backups),
+                verification=round(demand.verification),
+                allowed_per_hour=round(allowed),
+                effect="readings are put off and come late",
+                remedy="raise poll.interval or poll.verify_every, or divide the account by select over several tokens",
+            )
+        self._short_of_budget = short
 
     async def _plan(self, droplet_ids: Iterable[int], among: Collection[Reason] = tuple(Reason)) -> Plan:
         now = self._clock.now()

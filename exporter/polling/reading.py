@@ -39,7 +39,8 @@ class Reader:
         self._clock = clock
         self._concurrency = concurrency
         self._verify_every = verify_every
-        self._sweep_pages = 1
+        self.sweep_pages = 1
+        """How many pages of images there were when last looked at."""
         self._no_sweep_before = 0.0
         self._known: dict[int, Known] = {}
         self._keep = 0
@@ -130,7 +131,7 @@ class Reader:
             wanted.update(dict.fromkeys(self._known[droplet_id].unresolved(now), droplet_id))
         droplets = len(set(wanted.values()))
         listed = {backup_id for known in self._known.values() for backup_id in known.listed or ()}
-        if not sweep_pays(droplets, max(self._sweep_pages, pages_of(len(listed))) + 1):
+        if not sweep_pays(droplets, max(self.sweep_pages, pages_of(len(listed))) + 1):
             return
         found: dict[int, Backup] = {}
         try:
@@ -158,7 +159,7 @@ class Reader:
 
         first = await self._client.images(1, keep=self._keep)
         take(first)
-        pages = self._sweep_pages = first.pages
+        pages = self.sweep_pages = first.pages
         if not sweep_lists_backups(pages, len(listed)):
             self._no_sweep_before = self._clock.now() + self._verify_every
         elif sweep_pays(droplets, pages):

@@ -16,7 +16,7 @@ from exporter.fleet.assemble import Rules, supported_of
 from exporter.fleet.evidence import EARLY, due_window, is_due, slack_of
 from exporter.fleet.known import DISMISSED_FOR, Known
 from exporter.fleet.model import SupportedPolicy
-from exporter.fleet.schedule import schedule_of
+from exporter.fleet.schedule import HOUR, interval_of, schedule_of
 
 PER_PAGE = 200
 IDLE_AT_ONCE = 3
@@ -126,6 +126,37 @@ def plan_of(reasons: Iterable[tuple[Reason, Known]], enabled: int) -> Plan:
                 continue
         readings.append((reason, known.id))
     return Plan(tuple(readings))
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Requests an hour that an account takes in the long run, all its windows going well."""
+
+    listings: float
+    backups: float
+    """To learn of each new backup."""
+    verification: float
+
+    @property
+    def total(self) -> float:
+        return self.listings + self.backups + self.verification
+
+
+def demand_of(
+    fleet: Iterable[Known], listing_cost: int, sweep_pages: int, interval: float, verify_every: float
+) -> Demand:
+    """What the Droplets will take. New backups cost a reading each, or a sweep a poll where that is less."""
+    count = 0
+    new = 0.0
+    for known in fleet:
+        count += 1
+        between = interval_of(known.policy.plan) if known.policy and known.policy.enabled else None
+        new += HOUR / between if between else 0.0
+    return Demand(
+        listings=listing_cost * HOUR / interval,
+        backups=min(new, sweep_pages * HOUR / interval),
+        verification=count * HOUR / verify_every,
+    )
 
 
 def pages_of(images: int) -> int:
