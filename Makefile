@@ -4,7 +4,11 @@ BIN := .venv/bin
 
 .PHONY: run test lint clean
 run: .venv/run
-	$(BIN)/python -m exporter serve --auto-demo
+	@if [ -n "$$DIGITALOCEAN_ACCESS_TOKEN$$DIGITALOCEAN_TOKEN$$DIGITALOCEAN_TOKEN_FILE" ]; then \
+		exec $(BIN)/python -m exporter serve; \
+	else \
+		exec $(BIN)/python -m exporter serve --demo; \
+	fi
 
 test: .venv/test lint
 	$(BIN)/python -m pytest -n auto

@@ -1,0 +1,50 @@
+"""The parts of the README that are made, not written; `python -m tests.readme` puts them in place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporter.metrics.families import ACCOUNT_FAMILIES, DROPLET_FAMILIES, EXPORTER_FAMILIES, IDENTITY, Family
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+def metric_reference() -> str:
+    """The metrics of `families.py`, as the README shows them."""
+    parts = []
+    for title, families in (
+        (f"Per Droplet (gauges; labels {_code(IDENTITY)} and those named)", DROPLET_FAMILIES),
+        ("Per account (gauges)", ACCOUNT_FAMILIES),
+        ("The exporter itself", EXPORTER_FAMILIES),
+    ):
+        own = IDENTITY if families is DROPLET_FAMILIES else ()
+        rows = [_row(family, own) for family in families]
+        parts.append("\n".join([f"**{title}**", "", "| family | type | labels | meaning |", "|---|---|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def _row(family: Family, identity: tuple[str, ...]) -> str:
+    more = [label for label in family.labels if label not in identity]
+    labels = _code(more) + (" and one per tag label" if getattr(family, "tagged", False) else "")
+    return f"| `{family.name}` | {family.type} | {labels} | {family.help} |"
+
+
+def _code(labels: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(f"`{label}`" for label in labels)
+
+
+PARTS = {"metrics": metric_reference}
+
+
+def made(text: str) -> str:
+    """The README's text with every made part as it is now."""
+    for name, make in PARTS.items():
+        begin, end = f"<!-- made: {name} -->\n", f"\n<!-- end: {name} -->"
+        head, rest = text.split(begin)
+        _, tail = rest.split(end)
+        text = head + begin + make() + end + tail
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(made(README.read_text()))
