@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -223,7 +224,11 @@ class Session:
         if target.get("instant"):
             return self.prometheus.instant(expr, self.period.end)
         step = self.period.step(panel, target)
-        return self.prometheus.over_time(expr, math.ceil(self.period.start / step) * step, self.period.end, step)
+        return self.prometheus.over_time(expr, math.floor(self.period.start / step) * step, self.period.end, step)
+
+    def at_end(self, panel: JSON, target: JSON) -> list[JSON]:
+        """The answer at the last instant alone, also to a query over time."""
+        return self.prometheus.instant(self.expression(panel, target), self.period.end)
 
     # Frames
 
@@ -440,12 +445,11 @@ def formatted(value: float, unit: str, decimals: int | None = None) -> str:
     if unit == "percentunit":
         return f"{number(value * 100, 1)}%"
     if unit == "dateTimeAsIso":
-        from datetime import UTC, datetime
-
         return f"{datetime.fromtimestamp(value / 1000, UTC):%Y-%m-%d %H:%M:%S}"
-    suffix = unit.removeprefix("suffix:") if unit.startswith("suffix:") else ""
-    if unit in ("short", "none") or suffix:
-        if unit != "none" and abs(value) >= 1000:
-            return f"{number(value / 1000, 2).rstrip('0').rstrip('.')} K{suffix}"
-        return f"{number(value, 2)}{suffix}"
+    if unit.startswith("suffix:"):
+        return number(value, 2) + unit.removeprefix("suffix:")
+    if unit == "short" and abs(value) >= 1000:
+        return f"{number(value / 1000, 2)} K"
+    if unit in ("short", "none"):
+        return number(value, 2)
     raise NotImplementedError(f"unit {unit}")

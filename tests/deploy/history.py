@@ -1,7 +1,7 @@
 """A made-up fleet's metrics at any instant, as two exporters would serve them: what the dashboards are tried with.
 
-Two accounts with fourteen droplets of every kind that a dashboard must show: healthy, overdue, missing, never taken, new,
-not judged, not protected, not expected, known from the policies alone. Two replicas see them, `a` and `b`; in the hour
+Two accounts with droplets of every kind that a dashboard must show: healthy, overdue, missing, never taken, new, not
+judged, not protected, not expected, known from the policies alone. Two replicas see them, `a` and `b`; in the hour
 before `disagree_until`, `b` has not yet noticed that a droplet was renamed, retagged and put on another plan.
 """
 
@@ -199,7 +199,7 @@ class Story:
         yield sample("exporter_last_listing_timestamp_seconds", now - now % 300 - stale)
         rates = {"droplets": 1.0, "policies": 1.0, "backups": 0.4 * share, "supported_policies": 0.05, "images": 0.1}
         for endpoint in ("droplets", "droplet", "policies", "supported_policies", "backups", "policy", "images"):
-            sent = rates.get(endpoint, 0.0) * polls * (1 + 0.1 * math.sin(now / DAY))
+            sent = rates.get(endpoint, 0.0) * (polls + 60 * math.sin(now / DAY))
             yield sample("exporter_api_requests_total", max(0, math.floor(sent)), endpoint=endpoint, code="200")
             if endpoint in ("policies", "backups"):
                 errors = failed if account == "staging" else polls // 700

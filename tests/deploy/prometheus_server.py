@@ -42,6 +42,12 @@ class Prometheus:
         return list(found["result"])
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 def backfill(promtool: str, lines: Iterator[str], directory: Path) -> Path:
     """A data directory that holds these lines of OpenMetrics with timestamps."""
     source, data = directory / "history.txt", directory / "data"
@@ -67,9 +73,7 @@ def running(
     prometheus: str, directory: Path, *, targets: Mapping[str, Sequence[str]] | None = None, lookback: str = "5m"
 ) -> Iterator[Prometheus]:
     """A server on a free port of loopback over `directory/data`, scraping the targets of each job every second."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     jobs = [
         {
             "job_name": job,

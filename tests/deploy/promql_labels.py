@@ -1,7 +1,7 @@
 """Which labels the series of a PromQL expression carry, worked out from the families that are served.
 
-An expression that names a family which is not served, or a label that the series at that place do not carry, is refused:
-Prometheus would answer it with nothing, or with too much, and never complain.
+An expression that names a family which is not served, or a label that the series at that place do not carry, is
+refused: Prometheus would answer it with nothing, or with too much, and never complain.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _need(named: object, there: Labels, where: object) -> None:
 
 def _of(node: promql.Expr, families: Mapping[str, Labels]) -> Labels:
     if isinstance(node, promql.VectorSelector):
-        if node.name not in families:
+        if node.name is None or node.name not in families:
             raise LookupError(f"{node.name} is not served")
         _need([m.name for m in node.matchers.matchers], families[node.name], node)
         return families[node.name]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,10 +16,10 @@ import yaml
 
 from deploy.grafana.generator import __main__ as generator
 from exporter.metrics.families import FAMILIES
-from tests.deploy import history
+from tests.deploy import draw_dashboards, drawing, history
 from tests.deploy.grafana import ALL, FOLDER, JSON, Display, Frame, Period, Session, interpolated, load
+from tests.deploy.prometheus_server import Prometheus, backfill, free_port, running
 from tests.deploy.promql_labels import labels
-from tests.deploy.prometheus_server import Prometheus, backfill, running
 
 NAMES = ("fleet", "droplet", "exporter")
 TAG_LABEL = "team"
@@ -27,7 +31,7 @@ SERVED = {
     | ({TAG_LABEL} if series == "digitalocean_backup_droplet_info" else set())
     for family in FAMILIES
     for series in family.series
-} | {name: TARGET for name in ("process_resident_memory_bytes", "process_start_time_seconds")}
+} | dict.fromkeys(("process_resident_memory_bytes", "process_start_time_seconds"), TARGET)
 """Every series that the exporter serves, the client library's that are asked for included, and its labels."""
 ALERTS = {"ALERTS": frozenset({"alertname", "alertstate", "severity", "account", "droplet_id", "droplet_name"})}
 CHOSEN = {
@@ -152,7 +156,7 @@ def test_no_data_source_is_named() -> None:
 
 
 def test_variables() -> None:
-    """The variables of the issue are there, and every reference is to one that the dashboard has or Grafana provides."""
+    """Every reference is to a variable that the dashboard has or that Grafana provides."""
     own = {name: [v["name"] for v in load(name)["templating"]["list"]] for name in NAMES}
     assert own["fleet"] == ["datasource", "account", "tag_label", "tag_value"]
     assert own["droplet"] == ["datasource", "account", "tag_label", "tag_value", "droplet"]
@@ -177,7 +181,8 @@ def test_links_lead_to_dashboards_that_exist() -> None:
         assert {link["url"].split("/")[2] for link in dashboard["links"]} == others
         assert all(link["keepTime"] and link["includeVars"] for link in dashboard["links"])
         for url in urls:
-            assert (match := re.fullmatch(r"/d/([\w-]+)/[\w-]+(?:\?(.*))?", url)), url
+            match = re.fullmatch(r"/d/([\w-]+)/[\w-]+(?:\?(.*))?", url)
+            assert match, url
             variables = {v["name"] for v in by_uid[match[1]]["templating"]["list"]}
             handed = re.findall(r"var-(\w+)=", match[2] or "") + re.findall(r"\{(\w+):queryparam\}", match[2] or "")
             assert set(handed) <= variables, url
@@ -216,7 +221,7 @@ def test_provisioning() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_asked_that_is_not_served(name: str) -> None:
-    """Every expression parses, and names only families and labels that the exporter serves, at the place they are named."""
+    """Every expression parses, and names only families and labels that the exporter serves, where they are named."""
     dashboard = load(name)
     for panel in panels(dashboard):
         columns: set[str] = set()
@@ -299,16 +304,73 @@ def test_every_query_is_answered_once(name: str, prometheus: Prometheus, period:
             answer = session.series(panel, target)
             where = f"{panel['title']}: {session.expression(panel, target)}"
             assert answer, where
-            identities = [tuple(one["metric"].get(k) for k in ("account", "droplet_id")) for one in answer]
-            if all(identity[1] for identity in identities):
-                assert len(set(identities)) == len(identities), where
-            assert not any("instance" in one["metric"] for one in answer) or panel["title"] == "Replicas", where
+            assert_once(answer, panel, where)
             values = [float(v) for one in answer for _, v in one.get("values") or [one["value"]]]
             assert all(value == value for value in values), f"NaN: {where}"
         for frame in session.frames(panel):
             if panel["type"] not in ("table", "barchart"):
                 shown += [f.title for f in frame.fields if f.name == "Value"]
         assert len(set(shown)) == len(shown), f"{panel['title']}: {shown}"
+
+
+@contextlib.contextmanager
+def demo(speed: int) -> Iterator[str]:
+    """The exporter in its demo mode; gives its address."""
+    address = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "exporter", "serve", "--demo", f"--demo.speed={speed}"]
+    process = subprocess.Popen(
+        [*command, f"--web.listen-address={address}", "--log.level=error"], cwd=FOLDER.parents[1]
+    )
+    try:
+        yield address
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def scraped(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Prometheus after it scraped two replicas of the demo, whose day lasts five minutes, for some seconds."""
+    with contextlib.ExitStack() as stack:
+        replicas = [stack.enter_context(demo(288)) for _ in history.REPLICAS]
+        directory = tmp_path_factory.mktemp("demo")
+        server = stack.enter_context(running(tool("prometheus"), directory, targets={"digitalocean-backup": replicas}))
+        enough = "count(count_over_time(digitalocean_backup_exporter_up[1m]) >= 5) == 2"
+        deadline = time.monotonic() + 60
+        while not server.instant(enough, time.time()):
+            assert time.monotonic() < deadline, server.instant("digitalocean_backup_exporter_up", time.time())
+            time.sleep(0.25)
+        yield server
+
+
+def test_the_demo_fills_every_panel(scraped: Prometheus) -> None:
+    """Every query on two replicas of the demo has data, no droplet or account twice, on all three dashboards."""
+    now = time.time()
+    (found,) = scraped.instant('max by (droplet_id) (digitalocean_backup_kept{droplet_name="shop-checkout"})', now)
+    droplet = found["metric"]["droplet_id"]
+    for name in NAMES:
+        choices: list[dict[str, str | list[str]]] = [
+            {},
+            {"tag_label": "team"},
+            {"tag_label": "env", "tag_value": ["prod"]},
+        ]
+        for chosen in choices:
+            session = Session(load(name), scraped, Period(now - 300, now, 1), chosen | {"droplet": droplet})
+            for panel in panels(session.dashboard):
+                for target in panel["targets"]:
+                    answer = session.at_end(panel, target)
+                    where = f"{panel['title']}: {session.expression(panel, target)}"
+                    assert answer, where
+                    assert_once(answer, panel, where)
+
+
+def assert_once(answer: list[JSON], panel: JSON, where: str) -> None:
+    """No droplet has two series, and no series is told from another by its replica alone."""
+    droplets = [
+        (one["metric"].get("account"), one["metric"]["droplet_id"]) for one in answer if "droplet_id" in one["metric"]
+    ]
+    assert len(set(droplets)) == len(droplets), where
+    assert not any("instance" in one["metric"] for one in answer) or panel["title"] == "Replicas", where
 
 
 @pytest.mark.parametrize("label", [ALL, TAG_LABEL, "nothing_of_the_kind"])
@@ -462,3 +524,21 @@ def test_firing_alerts_are_marked(name: str, prometheus: Prometheus, period: Per
             "DropletBackupOverdue",
             "DropletBackupMissing",
         }
+
+
+def test_a_dashboard_is_drawn(
+    tool: Callable[[str], str], tmp_path: Path, prometheus: Prometheus, period: Period
+) -> None:
+    """The drawing script makes a picture of a whole dashboard, with every panel's title and figures on the page."""
+    session = Session(load("droplet"), prometheus, period, {"droplet": "441000006"})
+    page, height = drawing.page(session)
+    for panel in panels(session.dashboard):
+        assert f"<h2>{panel['title']}</h2>" in page
+    assert "No data" not in page
+    assert ">Missing</text>" in page
+    picture = tmp_path / "droplet.png"
+    draw_dashboards.screenshot(tool("chromium"), page, height, picture)
+    content = picture.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert struct.unpack(">II", content[16:24]) == (drawing.WIDTH, height)
+    assert len(content) > 50_000

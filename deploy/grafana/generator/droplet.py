@@ -86,7 +86,7 @@ def _now() -> parts.Line:
             "Time since this droplet's list of backups was last read from its own endpoint, or every id that a "
             "listing named for it was resolved. Lists that show no change are read again by `poll.verify_every`, a "
             "day unless configured.",
-            now(f"time() - {ONE.value('refreshed_timestamp_seconds')}", NAME),
+            now(f"clamp_min(time() - {ONE.value('refreshed_timestamp_seconds')}, 0)", NAME),
         )
         .unit("s")
         .decimals(1)
@@ -165,7 +165,7 @@ def _policy() -> parts.Line:
         "Value #B": settings(display_name="Created", unit="dateTimeAsIso", custom_width=160),
     }.items():
         droplet = droplet.override_by_name(name, properties)
-    return 4, [(13, policy), (11, droplet)]
+    return 3, [(13, policy), (11, droplet)]
 
 
 def _windows() -> parts.Line:
@@ -189,7 +189,7 @@ def _windows() -> parts.Line:
         "Value #D": settings(display_name="Oldest backup", unit="dateTimeAsIso"),
     }.items():
         windows = windows.override_by_name(name, properties)
-    return 4, [(24, windows)]
+    return 3, [(24, windows)]
 
 
 def _age() -> parts.Line:

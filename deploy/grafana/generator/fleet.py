@@ -6,7 +6,7 @@ from grafana_foundation_sdk.models import dashboard as models
 
 from . import parts
 from .parts import BLUE, GREEN, ORANGE, PURPLE, RED, YELLOW, now, over_time, rows, settings, steps
-from .queries import DROPLET, FLEET, PLANNED, by_plan, by_tag, family, grouped, windows_of_day
+from .queries import DROPLET, FLEET, PLANNED, by_plan, by_tag, family, grouped, named, windows_of_day
 
 AGE = f"{FLEET.age} and {FLEET.value('enabled')} == 1"
 """Of droplets whose backups are on: that of the others only grows, and means nothing."""
@@ -152,7 +152,8 @@ def _table() -> parts.Line:
             display_name="State",
             mappings=parts.state_values(),
             custom_cell_options=parts.COLOURED_CELL,
-            custom_width=130,
+            custom_align="left",
+            custom_width=150,
             links=parts.to_droplet(),
         ),
         "droplet_name": settings(display_name="Droplet", custom_min_width=160, links=parts.to_droplet()),
@@ -166,7 +167,7 @@ def _table() -> parts.Line:
             thresholds=steps("text", (1, RED)),
             custom_cell_options=parts.COLOURED_TEXT,
         ),
-        "Value #D": settings(display_name="Newest backup", unit="s", decimals=1, custom_width=130),
+        "Value #D": settings(display_name="Newest backup is", unit="s", decimals=1, custom_width=130),
         "Value #E": settings(
             display_name="Age in intervals",
             unit="percentunit",
@@ -177,7 +178,13 @@ def _table() -> parts.Line:
             custom_cell_options={"type": "gauge", "mode": "basic", "valueDisplayMode": "text"},
             custom_width=160,
         ),
-        "Value #F": settings(display_name="Next window in", unit="h", decimals=1, custom_width=125),
+        "Value #F": settings(
+            display_name="Next window in",
+            unit="h",
+            decimals=1,
+            mappings=parts.values({0: ("open now", GREEN)}),
+            custom_width=125,
+        ),
         "Value #G": settings(display_name="Kept", custom_width=70),
         "Value #H": settings(display_name="Newest size", unit="bytes", decimals=1, custom_width=110),
         "Value #I": settings(display_name="All sizes", unit="bytes", decimals=1, custom_width=110),
@@ -214,7 +221,7 @@ def _table() -> parts.Line:
     for name, properties in columns.items():
         panel = panel.override_by_name(name, properties)
     panel = panel.override_by_name("Value #B", settings(custom_hidden=True))
-    return 11, [(24, panel.sort_by(parts.sorted_by(("State", True), ("Age in intervals", True))))]
+    return 13, [(24, panel.sort_by(parts.sorted_by(("State", True), ("Age in intervals", True))))]
 
 
 def _windows() -> parts.Line:
@@ -235,6 +242,8 @@ def _windows() -> parts.Line:
     hours = FLEET.value("hours_until_next_window")
     soon = f"{hours} <= 168"
     start = FLEET.value("next_window_start_timestamp_seconds")
+    for plan, color in parts.PLANS.items():
+        load = load.override_by_regexp(plan, parts.colored(color))
     until = family("hours_until_next_window")
     counted_on = f"max by ({DROPLET}) (timestamp({until}) + 3600 * {until})"
     opens = f"1000 * (round({counted_on}, 60) and {hours} > 0 or {start} and {hours} == 0)"
@@ -292,7 +301,7 @@ def _ages() -> parts.Line:
     )
     worst = (
         parts.lines(
-            "Oldest newest backup by plan, in intervals",
+            "Worst age by plan, in intervals",
             "The age of the newest backup of each plan's worst droplet, against the time its plan leaves between two "
             "backups. Up to about one and a window's length is normal; steadily above two means that windows are "
             "missed.",
@@ -305,6 +314,9 @@ def _ages() -> parts.Line:
         .thresholds_style(parts.dashed_threshold())
         .legend(parts.legend("lastNotNull", "max"))
     )
+    for plan, color in parts.PLANS.items():
+        plans = plans.override_by_regexp(plan, parts.colored(color))
+        worst = worst.override_by_regexp(plan, parts.colored(color))
     return 8, [(6, plans), (9, ages), (9, worst)]
 
 
@@ -325,12 +337,7 @@ def _sizes() -> parts.Line:
         parts.ranked(
             "Largest, all backups of a droplet",
             "The ten droplets whose backups take the most.",
-            now(
-                "sort_desc(topk(10, "
-                + FLEET.labelled("droplet_info", ["droplet_name"], FLEET.value("kept_size_bytes"))
-                + "))",
-                "{{droplet_name}}",
-            ),
+            now(f"sort_desc(topk(10, {named(FLEET.value('kept_size_bytes'))}))", "{{shown}}"),
         )
         .unit("bytes")
         .decimals(1)
@@ -343,10 +350,7 @@ def _sizes() -> parts.Line:
         parts.ranked(
             "Growth of the newest backup",
             "The ten droplets whose newest backup grew the most over the time shown.",
-            now(
-                f"sort_desc(topk(10, {FLEET.labelled('droplet_info', ['droplet_name'], delta)}))",
-                "{{droplet_name}}",
-            ),
+            now(f"sort_desc(topk(10, {named(delta)}))", "{{shown}}"),
         )
         .unit("bytes")
         .decimals(1)

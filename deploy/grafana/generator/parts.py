@@ -54,6 +54,9 @@ STATES: Mapping[State, tuple[str, str]] = {
 }
 """How a state is called and coloured, the worst first."""
 
+PLANS = {"/^daily/": "blue", "/^weekly/": "purple", "/^intra_daily/": "orange"}
+"""A plan's colour, the same in every panel; plans not known take the palette's."""
+
 STATES_EXPLAINED = (
     "Missing: two or more windows in a row without a backup. Overdue: one window missed. Never taken: enabled, and "
     "no backup two days after the droplet was made (nine where weekly). Not judged: nothing could be said for want "
@@ -219,7 +222,7 @@ def lines(title: str, description: str, *targets: prometheus.Dataquery, fill: fl
         panel.line_width(1.5)
         .fill_opacity(fill)
         .show_points(common_models.VisibilityMode.NEVER)
-        .color_scheme(color_mode(models.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        .color_scheme(color_mode(models.FieldColorModeId.PALETTE_CLASSIC))
         .thresholds(steps(GREEN))
         .legend(legend())
         .tooltip(tooltip())
@@ -266,7 +269,7 @@ def shares(title: str, description: str, target: prometheus.Dataquery) -> piecha
         .with_target(target)
         .reduce_options(_last())
         .pie_type(pie_models.PieChartType.DONUT)
-        .color_scheme(color_mode(models.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        .color_scheme(color_mode(models.FieldColorModeId.PALETTE_CLASSIC))
         .thresholds(steps(GREEN))
         .unit("short")
         .decimals(0)
@@ -308,7 +311,7 @@ def matrix(title: str, description: str, target: prometheus.Dataquery, *, row: s
         .show_value(common_models.VisibilityMode.NEVER)
         .legend(legend())
         .tooltip(tooltip())
-        .color_scheme(color_mode(models.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        .color_scheme(color_mode(models.FieldColorModeId.PALETTE_CLASSIC))
         .thresholds(steps(GREEN))
     )
 
@@ -493,10 +496,7 @@ def tag_variables() -> list[dashboard.QueryVariable]:
 
 def droplet_variable() -> dashboard.QueryVariable:
     """One droplet, by id, shown by its name and account; by its id where only the policies know it."""
-    named = queries.FLEET.described("droplet_info", ["droplet_name"])
-    shown = f'label_replace({named}, "shown", "$1", "droplet_id", "(.+)")'
-    shown = f'label_replace({shown}, "shown", "$1", "droplet_name", "(?s)(.+)")'
-    shown = f'max by (droplet_id, shown) (label_join({shown}, "shown", " · ", "shown", "account"))'
+    shown = f"max by (droplet_id, shown) ({queries.named(queries.FLEET.value('droplet_info'))})"
     return (
         dashboard.QueryVariable("droplet")
         .label("Droplet")

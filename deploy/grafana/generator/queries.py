@@ -105,10 +105,10 @@ class Scope:
 
     @property
     def not_judged(self) -> str:
-        """Enabled and without a verdict though there are backups, or expected and not known whether enabled."""
+        """Enabled and without a verdict though there are backups, or not known whether enabled (or even expected)."""
         return (
             f"({self.value('enabled')} == 1 unless {self.missed} unless {self.value('kept')} == 0) "
-            f"or ({self.value('expected')} == 1 unless {self.value('enabled')})"
+            f"or ({self.value('droplet_info')} unless {self.value('enabled')} unless {self.value('expected')} == 0)"
         )
 
     @property
@@ -153,6 +153,14 @@ def grouped(expr: str) -> str:
     """An aggregate by the tag label chosen, its value as the label `group`; `none` where a droplet has no such tag."""
     named = f'label_replace({expr}, "group", "$1", "${{tag_label:raw}}", "(?s)(.+)")'
     return f'label_replace({named}, "group", "none", "${{tag_label:raw}}", "")'
+
+
+def named(value: str) -> str:
+    """A value of each droplet with the label `shown`: its name, or its id where it has none, and its account."""
+    shown = FLEET.labelled("droplet_info", ["droplet_name"], value)
+    shown = f'label_replace({shown}, "shown", "$1", "droplet_id", "(.+)")'
+    shown = f'label_replace({shown}, "shown", "$1", "droplet_name", "(?s)(.+)")'
+    return f'label_join({shown}, "shown", " · ", "shown", "account")'
 
 
 def by_tag(aggregate: str, value: str) -> str:
