@@ -23,6 +23,7 @@ from exporter.fleet.model import Droplet, Fleet
 from exporter.metrics.families import (
     ACCOUNT_FAMILIES,
     DROPLET_FAMILIES,
+    IDENTITY,
     ClockFamily,
     DropletFamily,
     Family,
@@ -302,7 +303,7 @@ def _lines(
     """What makes the lines of a family from some Droplets and their escaped identities."""
     name, value_of, more = family.name, family.value, family.more
     label_names = family.label_names(tag_labels)
-    if label_names == CLOCK_FAMILIES[0].labels:
+    if label_names == IDENTITY:
 
         def plain(droplets: Sequence[Droplet], identities: Sequence[str]) -> bytes:
             return "".join(

@@ -3,8 +3,9 @@ from __future__ import annotations
 import asyncio
 import math
 import subprocess
+import threading
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import hypothesis
@@ -366,6 +367,26 @@ async def test_accounts_updated_at_once_are_both_there() -> None:
     both = [replace(FLEET, account=name) for name in ("b", "a")]
     await asyncio.gather(exposition.update(both[0]), exposition.remove("gone"), exposition.update(both[1]))
     assert await text_of(exposition) == render(both, NOW, TAGS)
+
+
+async def test_slow_rendering_does_not_undo_a_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the text of one account's poll takes to put together, that of another that ended later stays."""
+    exposition_ = Exposition(TAGS)
+    together, later_is_done, calls = exposition._Snapshot.of, threading.Event(), iter(range(9))
+
+    def slow_at_first(accounts: Sequence[exposition._Account]) -> exposition._Snapshot:
+        call = next(calls)
+        if call == 0:
+            later_is_done.wait(0.2)
+        snapshot = together(accounts)
+        if call == 1:
+            later_is_done.set()
+        return snapshot
+
+    monkeypatch.setattr(exposition._Snapshot, "of", slow_at_first)
+    both = [replace(FLEET, account=name) for name in ("a", "b")]
+    await asyncio.gather(*map(exposition_.update, both))
+    assert await text_of(exposition_) == render(both, NOW, TAGS)
 
 
 async def test_droplet_without_tag_values_has_empty_labels() -> None:
