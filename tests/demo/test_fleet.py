@@ -132,6 +132,21 @@ def test_every_kind_is_there_at_the_start(start: float) -> None:
     assert sum("env:prod" in record["tags"] and "team:web" in record["tags"] for record in droplets.values()) > 3
 
 
+def test_windows_are_where_the_policy_says() -> None:
+    """The window that a policy names begins on its weekday and at its hour, UTC."""
+    fleet = demo_fleet(START)
+    settings = policy(fleet, "web-lon-01", START)["backup_policy"]
+    assert (settings["weekday"], settings["hour"]) == ("SUN", 20)
+    for record in fleet.policies(START).values():
+        settings, window = record.get("backup_policy"), record.get("next_backup_window")
+        if settings is not None and window is not None and settings["plan"] != "intra_daily_4h":
+            begins = datetime.fromisoformat(window["start"])
+            assert begins.hour == settings["hour"]
+            assert settings.get("weekday") in (None, begins.strftime("%a").upper())
+            length = settings["window_length_hours"] * HOUR
+            assert seconds(window["end"]) - seconds(window["start"]) == length
+
+
 @pytest.mark.parametrize("start", STARTS)
 def test_at_the_start_three_are_overdue_and_their_backups_prove_it(start: float) -> None:
     """One window, four, two weekly ones: proved by the last two backups of each, which lie in neighbouring windows."""
@@ -210,6 +225,29 @@ def test_the_fleet_says_the_same_whatever_was_asked_before() -> None:
         assert used.droplets(now) == fresh.droplets(now)
         assert used.policies(now) == fresh.policies(now)
         assert list(used.images(now)) == list(fresh.images(now))
+
+
+@pytest.mark.parametrize("name", ["web-stage-01", "web-nyc-01", "shop-checkout", "vpn-gateway", "build-cache"])
+def test_a_record_kept_from_before_is_right_until_something_happens(name: str) -> None:
+    """Looked at every quarter of an hour, the fleet says what one that is looked at for the first time says."""
+    used = only(name, START)
+    for quarter in range(4 * 30):
+        now = START + quarter * 15 * MINUTE
+        fresh = only(name, START)
+        assert used.droplets(now) == fresh.droplets(now)
+        assert policy(used, name, now) == policy(fresh, name, now)
+        assert list(used.images(now)) == list(fresh.images(now))
+
+
+def test_a_droplet_that_only_the_policies_name_is_not_found() -> None:
+    """Its policy is still listed; the droplet is not, and neither its backups nor their images are there."""
+    fleet = demo_fleet(START)
+    gone = fleet.id_of("destroyed-yesterday")
+    assert policy(fleet, "destroyed-yesterday", START)["backup_enabled"] is True
+    assert gone not in {record["id"] for record in fleet.droplets(START)}
+    assert fleet.backups(gone, START) is None
+    assert not [image for image in fleet.images(START) if image["name"].startswith("destroyed-yesterday")]
+    assert fleet.backups(1, START) is None
 
 
 @settings(max_examples=30)
@@ -309,6 +347,7 @@ def test_a_backup_moved_to_the_snapshots_leaves_the_droplets_backups() -> None:
             assert (image["type"], image["status"]) == ("snapshot", "available")
             assert now > seconds(image["created_at"]) + 6 * HOUR
     assert len(named(fleet, "build-cache", START + 8 * DAY)["snapshot_ids"]) == 2
+    assert len(named(fleet, "build-cache", START + 60 * DAY)["snapshot_ids"]) in (5, 6), "each is kept four weeks"
 
 
 def test_a_late_policy_names_a_window_that_is_over() -> None:
