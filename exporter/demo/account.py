@@ -14,6 +14,10 @@ from exporter.demo.api import Api
 from exporter.demo.fleet import demo_fleet
 
 
+POLL_AT_MOST_EVERY = 1.0
+"""Seconds of the machine, whatever the demo's speed."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Given(TokenSource):
     """A token that is nowhere but here."""
@@ -34,6 +38,7 @@ async def demo_account(clock: Clock) -> AsyncIterator[Config]:
     async with Api(demo_fleet(clock.now()), now=clock.now, token=token) as api:
         yield Config(
             accounts=(Account("demo", _Given(token=token), api.url),),
-            poll=Poll(),
+            # At speed, polls follow each other so fast that they would have no time to be answered.
+            poll=Poll(interval=max(300.0, clock.speed * POLL_AT_MOST_EVERY)),
             tag_labels=(TagLabel("team", "team:"), TagLabel("env", "env:")),
         )

@@ -47,11 +47,14 @@ class Schedule:
 
 
 def clock_start(policy: Policy, interval: float) -> float | None:
-    """Some start of a window by the policy's hour and weekday; `None` where it lacks what its plan needs."""
+    """Some start of a window by the policy's hour and weekday; `None` where they do not tell.
+
+    An hour tells nothing of windows that are not at the same hours every day, as with an interval of 5 or 48 hours.
+    """
     if policy.hour is None:
         return None
     if interval != WEEK:
-        return policy.hour * HOUR
+        return policy.hour * HOUR if DAY % interval == 0 else None
     weekday = _WEEKDAYS.get((policy.weekday or "").upper())
     return None if weekday is None else weekday + policy.hour * HOUR
 

@@ -69,6 +69,8 @@ def clock_start(plan: str | None, hour: int | None, weekday: str | None) -> date
     every = interval(plan)
     if every is None or hour is None:
         return None
+    if every != WEEK and DAY % every:
+        return None  # Its windows are at other hours every day: the hour alone does not place them.
     day = datetime(2024, 1, 1, tzinfo=UTC)
     if every == WEEK:
         if weekday not in WEEKDAYS:

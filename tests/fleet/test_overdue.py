@@ -146,8 +146,13 @@ class TestWindows:
 
     @pytest.mark.parametrize(
         "policy",
-        [replace(DAILY_BY_CLOCK, hour=None), replace(WEEKLY_BY_CLOCK, weekday=None)],
-        ids=["no hour", "no weekday"],
+        [
+            replace(DAILY_BY_CLOCK, hour=None),
+            replace(WEEKLY_BY_CLOCK, weekday=None),
+            replace(DAILY_BY_CLOCK, plan="intra_daily_48h"),
+            replace(DAILY_BY_CLOCK, plan="intra_daily_5h"),
+        ],
+        ids=["no hour", "no weekday", "every second day", "other hours every day"],
     )
     def test_no_place_in_time(self, policy: Policy) -> None:
         """With no named window, and no hour or for a weekly plan no weekday, there is nothing to judge."""

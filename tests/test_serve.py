@@ -1,0 +1,253 @@
+"""The exporter started as a user starts it: the demo, real Prometheus, stopping, what goes wrong at the start."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter.demo.fleet import demo_fleet
+from exporter.metrics.families import FAMILIES
+from tests.deploy.prometheus_server import running
+from tests.lookalike import Api, Fault, Fixture
+from tests.polling.world import DAY
+from tests.processes import Exporter, exporter, run, until
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Exporter]:
+    with exporter("--demo") as started:
+        started.line('event="poll finished"')
+        yield started
+
+
+class TestDemo:
+    def test_every_family(self, demo: Exporter) -> None:
+        """The demo shows every family of the contract but those that only a fault gives a series."""
+        names = {family.name for family in parse_text(demo.get("/metrics"))}
+        missing = {family.name.removesuffix("_total") for family in FAMILIES} - names
+        assert not missing
+
+    def test_openmetrics(self, demo: Exporter) -> None:
+        """OpenMetrics is served where it is asked for, and holds the same samples of the fleet."""
+        text = demo.get("/metrics", Accept="application/openmetrics-text;version=1.0.0")
+        assert text.endswith("# EOF\n")
+        assert "_created" not in text
+        assert any(family.name == "digitalocean_backup_overdue" for family in parse_openmetrics(text))
+
+    def test_promtool(self, demo: Exporter, tool: Callable[[str], str]) -> None:
+        """`promtool check metrics` objects to the two names that keep a human unit, and to nothing else."""
+        done = subprocess.run(
+            [tool("promtool"), "check", "metrics"],
+            input=demo.get("/metrics"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        complaints = [line for line in (done.stdout + done.stderr).splitlines() if line]
+        allowed = ("digitalocean_backup_hours_until_next_window", "digitalocean_backup_retention_days")
+        assert [line for line in complaints if not line.startswith(allowed)] == []
+
+    def test_ready_and_healthy(self, demo: Exporter) -> None:
+        """Both probes answer 200 once the account was listed."""
+        assert demo.status("/-/ready")[0] == 200
+        assert demo.status("/-/healthy")[0] == 200
+
+    def test_page(self, demo: Exporter) -> None:
+        """The page names the exporter and links to the rest."""
+        status, text = demo.status("/")
+        assert status == 200
+        assert 'href="/metrics"' in text
+
+    def test_lifecycle_is_off(self, demo: Exporter) -> None:
+        """Reloading over HTTP is refused unless enabled, and never by GET."""
+        assert demo.status("/-/reload", "POST")[0] == 403
+        assert demo.status("/-/reload")[0] == 405
+
+    def test_names_reach_prometheus(self, demo: Exporter, tool: Callable[[str], str], tmp_path: Path) -> None:
+        """Real Prometheus scrapes the fleet, odd names and all, and answers queries of it."""
+        target = demo.url.removeprefix("http://")
+        with running(tool("prometheus"), tmp_path, targets={"digitalocean-backups": [target]}) as prometheus:
+
+            def names() -> set[str]:
+                found = prometheus.instant("digitalocean_backup_droplet_info", time.time())
+                return {series["metric"].get("droplet_name", "") for series in found}
+
+            shown = until(names, "a scrape")
+        served = {record["name"] for record in demo_fleet(time.time()).droplets(time.time())}
+        assert served <= shown
+        assert any('"' in name and "\\" in name and "\n" in name for name in shown)
+
+
+def test_demo_at_speed() -> None:
+    """At speed a Droplet of the demo goes overdue and recovers while one watches."""
+    with exporter("--demo", "--demo.speed=20000") as started:
+
+        def overdue() -> set[str]:
+            return {
+                sample.labels["droplet_name"]
+                for family in parse_text(started.get("/metrics"))
+                for sample in family.samples
+                if sample.name == "digitalocean_backup_overdue" and sample.value == 1
+            }
+
+        until(lambda: "shop-checkout" in overdue(), "shop-checkout is overdue")
+        until(lambda: "shop-checkout" not in overdue(), "shop-checkout is well again")
+
+
+class TestStopping:
+    def test_while_the_api_hangs(self) -> None:
+        """SIGTERM ends it with 0 in time, whatever the API does."""
+        with hanging_api() as url, exporter(DIGITALOCEAN_TOKEN="t", DIGITALOCEAN_API_URL=url) as started:
+            assert started.status("/-/ready") == (503, "Waiting for the first complete listing of: default.\n")
+            assert "digitalocean_backup_exporter_up{" not in started.get("/metrics")
+            began = time.monotonic()
+            assert started.stop() == 0
+            assert time.monotonic() - began < 5
+
+    def test_interrupt(self) -> None:
+        """SIGINT does the same."""
+        with exporter("--demo") as started:
+            started.line("listening")
+            started.process.send_signal(signal.SIGINT)
+            assert started.process.wait(10) == 0
+
+
+class TestTheStart:
+    def test_taken_port(self, demo: Exporter) -> None:
+        """A second start on a taken port says so in one line and exits."""
+        address = demo.url.removeprefix("http://")
+        done = run("serve", "--demo", f"--web.listen-address={address}")
+        assert done.returncode == 2
+        assert [line for line in done.stderr.splitlines() if "cannot listen" in line and address in line]
+        assert "Traceback" not in done.stderr
+
+    def test_no_token(self) -> None:
+        """Without token and configuration one line says how to mend it."""
+        done = run()
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        assert "DIGITALOCEAN_ACCESS_TOKEN" in done.stderr
+        assert "--demo" in done.stderr
+
+    def test_bad_configuration(self, tmp_path: Path) -> None:
+        """A bad configuration is told, key by key, and nothing is served."""
+        file = tmp_path / "config.yaml"
+        file.write_text("accounts: [{name: a, token_env: TOKEN_A}]\npoll: {interval: soon}\n")
+        done = run("serve", f"--config.file={file}", TOKEN_A="t")
+        assert done.returncode == 2
+        assert 'poll.interval: "soon" is not a duration; write it like 90s, 5m or 1h30m' in done.stderr
+
+    def test_check_config(self, tmp_path: Path) -> None:
+        """`check-config` says good, or what is wrong, by its exit code too."""
+        file = tmp_path / "config.yaml"
+        file.write_text("accounts: [{name: a, token_env: TOKEN_A}]\n")
+        assert run("check-config", f"--config.file={file}", TOKEN_A="t").returncode == 0
+        assert run("check-config", f"--config.file={file}").returncode == 2
+
+    def test_flags_before_the_command(self) -> None:
+        """Flags may come before the command, and without one it serves."""
+        assert run("--log.level", "error", "once", "--demo").returncode == 0
+
+
+class TestOnce:
+    def test_to_stdout(self) -> None:
+        """`once` writes the metrics to stdout and nothing else there."""
+        done = run("once", "--demo")
+        assert done.returncode == 0
+        names = {family.name for family in parse_text(done.stdout)}
+        assert "digitalocean_backup_overdue" in names
+        assert not [name for name in names if name.startswith(("process_", "python_"))]
+
+    def test_to_a_file(self, tmp_path: Path) -> None:
+        """`once --output` writes the file whole, readable by node_exporter, and keeps its mode later."""
+        file = tmp_path / "backups.prom"
+        assert run("once", "--demo", f"--output={file}").returncode == 0
+        assert file.stat().st_mode & 0o777 == 0o644
+        file.chmod(0o600)
+        assert run("once", "--demo", f"--output={file}").returncode == 0
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert [entry.name for entry in tmp_path.iterdir()] == ["backups.prom"]
+
+    def test_nothing_learned(self, tmp_path: Path) -> None:
+        """If nothing was learned the file stays as it was and the exit code is 2."""
+        file = tmp_path / "backups.prom"
+        file.write_text("as it was")
+        with refusing_port() as url:
+            done = run("once", f"--output={file}", DIGITALOCEAN_TOKEN="t", DIGITALOCEAN_API_URL=url)
+        assert done.returncode == 2
+        assert file.read_text() == "as it was"
+
+    def test_partly_learned(self) -> None:
+        """If one listing failed what was learned is written and the exit code is 1."""
+        with look_alike(Fault("droplets", status=500)) as url:
+            done = run("once", DIGITALOCEAN_TOKEN="t", DIGITALOCEAN_API_URL=url)
+        assert done.returncode == 1
+        assert "digitalocean_backup_exporter_up" in done.stdout
+
+    def test_unwritable(self, tmp_path: Path) -> None:
+        """A file that cannot be written is an error of one line, exit code 2."""
+        done = run("once", "--demo", f"--output={tmp_path / 'missing' / 'file.prom'}")
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+
+
+class hanging_api:  # used as a function
+    """Takes connections and never answers."""
+
+    def __enter__(self) -> str:
+        self.server = socket.create_server(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{self.server.getsockname()[1]}"
+
+    def __exit__(self, *_: object) -> None:
+        self.server.close()
+
+
+class refusing_port:
+    """A port that nobody listens on."""
+
+    def __enter__(self) -> str:
+        self.socket = socket.socket()
+        self.socket.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+
+class look_alike:
+    """The demo's account behind the look-alike, with faults, in a thread of its own."""
+
+    def __init__(self, *faults: Fault, account: Fixture | None = None) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.api = Api(account or demo_fleet(time.time() - DAY), now=time.time, token="t")
+        self.api.faults.extend(faults)
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+
+    def __enter__(self) -> str:
+        self.thread.start()
+        asyncio.run_coroutine_threadsafe(self.api.start(), self.loop).result(10)
+        return self.api.url
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self.api.stop(), self.loop).result(10)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+
+def test_json_log() -> None:
+    """`--log.format=json` logs one object a line."""
+    done = run("once", "--demo", "--log.format=json")
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert any(event["event"] == "poll finished" and event["level"] == "info" for event in events)
