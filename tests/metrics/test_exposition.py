@@ -220,7 +220,10 @@ def test_text_is_the_client_librarys_byte_for_byte(fleets: list[Fleet], now: flo
 
 
 @pytest.mark.usefixtures("small_steps")
-@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.settings(
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+    max_examples=hypothesis.settings().max_examples // 4,  # each is a dozen compressed pages
+)
 @hypothesis.given(st.lists(fleets(1), min_size=1, max_size=3), INSTANTS)
 def test_page_is_that_of_the_latest_fleets(polls: list[list[Fleet]], now: float) -> None:
     """After any polls and removals of accounts, page and compressed page are the text of the fleets known last."""
