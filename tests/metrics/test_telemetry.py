@@ -167,12 +167,16 @@ def test_removed_account_is_gone_whatever_comes_late(telemetry: Telemetry) -> No
 
 def test_known_account_goes_on_counting(telemetry: Telemetry) -> None:
     """A reload that keeps an account keeps its counters and takes over its new interval."""
-    telemetry.account("prod", 300.0).throttled(2.0)
+    before = telemetry.account("prod", 300.0)
+    before.throttled(2.0)
     telemetry.account("prod", 60.0).throttled(1.0)
     assert lines_of(telemetry, "api_throttled", "poll_interval") == [
         'poll_interval_seconds{account="prod"} 60.0',
         'api_throttled_seconds_total{account="prod"} 3.0',
     ]
+    telemetry.remove("prod")
+    before.throttled(1.0)
+    assert lines_of(telemetry, "api_throttled") == []
 
 
 def test_reload_that_fails_keeps_the_instant_of_the_good_one(telemetry: Telemetry) -> None:
