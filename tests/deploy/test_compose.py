@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,13 @@ Service = dict[str, Any]
 
 def resolved(**environment: str) -> dict[str, Any]:
     """compose.yaml as Compose understands it with these variables in the environment."""
-    read: dict[str, Any] = podman_compose.rec_subs(yaml.safe_load(COMPOSE.read_text()), environment)
+    read: dict[str, Any] = json.loads(_resolved(json.dumps(environment)))
     return read
+
+
+@cache
+def _resolved(environment: str) -> str:
+    return json.dumps(podman_compose.rec_subs(yaml.safe_load(COMPOSE.read_text()), json.loads(environment)))
 
 
 def services(**environment: str) -> dict[str, Service]:
@@ -89,6 +95,14 @@ def test_the_exporters_image_is_built_from_this_repository() -> None:
     assert service["image"].endswith(f":{exporter.__version__}")
 
 
+def test_the_exporter_runs_the_images_own_command(image: Image) -> None:
+    """The shell that looks for a token starts what the image would, with `--demo` or without."""
+    (script,) = services()["exporter"]["command"]
+    started = re.findall(r"exec (.*)", script)
+    own = " ".join([*image.entrypoint, *image.command])
+    assert started == [own, f"{own} --demo"]
+
+
 def test_ports_address_and_password_can_be_chosen() -> None:
     """Each has its variable, and only these and the exporter's own are read from the environment."""
     chosen = services(
@@ -123,7 +137,7 @@ def test_prometheus_has_the_shipped_configuration_with_the_networks_names() -> N
     """It differs from deploy/prometheus/prometheus.yml in the addresses of the exporter and the Alertmanager alone."""
     mounted = yaml.safe_load(source_of("prometheus", "/etc/prometheus/prometheus.yml").read_text())
     text = SHIPPED.read_text().replace("localhost:9819", "exporter:9819").replace("localhost:9093", "alertmanager:9093")
-    assert mounted == yaml.safe_load(text.replace("localhost:9090", "prometheus:9090"))
+    assert mounted == yaml.safe_load(text)
     assert source_of("prometheus", "/etc/prometheus/rules") == SHIPPED.parent / "rules"
 
 
@@ -171,7 +185,7 @@ def exporter_up(image: Image, network: Network, log: Path, hosts: Mount, **envir
     service = services(**environment)["exporter"]
     box = image.sandbox(network, hosts, *(Mount(path.split(":")[0]) for path in service["tmpfs"]))
     env = {**image.env, **environment_of(service)}
-    with box.started([*image.entrypoint, *service["command"]], env, log):
+    with box.started([*service["entrypoint"], *service["command"]], env, log):
         sandboxes.wait_for("the exporter", lambda: network.get("http://127.0.0.1:9819/-/ready") != "", logs=[log])
         assert box.run(image.healthcheck, env).returncode == 0
         yield
