@@ -13,7 +13,6 @@ from exporter.config import Account, Config, Poll, TagLabel, TokenSource
 from exporter.demo.api import Api
 from exporter.demo.fleet import demo_fleet
 
-
 POLL_AT_MOST_EVERY = 1.0
 """Seconds of the machine, whatever the demo's speed."""
 

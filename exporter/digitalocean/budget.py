@@ -140,6 +140,14 @@ class Budget:
             spare = min(spare, self._remaining(self._told) - self._floor(self._told) - keep)
         return max(0, spare) if self._held_until <= now + HOUR else 0
 
+    def minute_wait(self, requests: int) -> float:
+        """Seconds until the minute's limit has room for so many requests, or for all that it ever has."""
+        now = self._now()
+        surplus = len(self._minute) + len(self._in_flight) + min(requests, self._per_minute) - self._per_minute
+        if surplus <= 0 or not self._minute:
+            return 0.0
+        return max(0.0, self._minute[min(surplus, len(self._minute)) - 1] + MINUTE - now)
+
     # After a request -----------------------------------------------------------------------------------------------
 
     def learn(self, ticket: int, limit: float | None, remaining: float | None, reset: float | None) -> None:

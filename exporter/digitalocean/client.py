@@ -446,6 +446,7 @@ class Client:
                     },
                     cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
                     follow_redirects=False,
+                    event_hooks={"response": [_put_location_aside]},
                     timeout=None,  # noqa: S113 - the whole request has one limit, set where it is sent
                     limits=httpx.Limits(
                         max_connections=self._concurrency,
@@ -492,7 +493,7 @@ class Client:
             case _ if 300 <= status < 400:
                 return Refused(
                     endpoint,
-                    f"{what}, a redirect to {self._quote(_host_of(answer.headers.get('location', '')))}: the token was"
+                    f"{what}, a redirect to {self._quote(_host_of(answer.headers.get(_LOCATION, '')))}: the token was"
                     " not sent there; set api_url to the API's own address",
                 )
             case _ if status >= 500:
@@ -511,6 +512,15 @@ def _clean(text: str, length: int = 200) -> str:
     """Text of another's making on one short line, without control characters."""
     text = " ".join("".join(char if char.isprintable() else " " for char in text[: length * 4]).split())
     return text if len(text) <= length else text[: length - 3] + "..."
+
+
+_LOCATION = "x-location"
+
+
+async def _put_location_aside(response: httpx.Response) -> None:
+    """Hide where a redirect leads from httpx, which would trip over an address that is none."""
+    if "location" in response.headers:
+        response.headers[_LOCATION] = response.headers.pop("location")
 
 
 async def _read_body(response: httpx.Response, limit: int) -> bytes:

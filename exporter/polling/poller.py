@@ -113,6 +113,8 @@ class Poller:
         await self._clock.sleep(random.uniform(0, min(JITTER, interval / 10)))  # noqa: S311  # no secret hangs on it
         try:
             while True:
+                # A poll that the minute's limit would starve is better a little late than a failure.
+                await self._clock.sleep(self._budget.minute_wait(self._lister.cost))
                 started = self._clock.now()
                 await self.poll()
                 wait = min(interval, max(0.0, started + interval - self._clock.now()))

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from exporter.config import Account, Config, Poll, TokenSource
+from exporter.config import Account, Config, Poll, RateLimit, TokenSource
 from exporter.fleet.selection import Criteria, Selection
 from tests.lookalike import OMIT, Fault, backup, disabled, policy
 from tests.polling.world import DAY, HOUR, MONDAY, TOKEN, World, add, healthy, take_backup
@@ -477,3 +477,22 @@ class TestTheLoop:
             await world.poller.run()
         assert [round(later - first) for first, later in itertools.pairwise(began)] == [300, 300, 300]
         assert NOON <= began[0] <= NOON + 2
+
+    async def test_too_short_an_interval(self) -> None:
+        """Where the minute's limit does not allow a poll at every interval, polls come late and do not fail."""
+        config = Config(accounts=(), poll=Poll(interval=5.0, timeout=2.0), rate_limit=RateLimit(per_minute=20))
+        async with World(healthy(3, now=NOON), at=NOON, config=config, per_minute=20) as world:
+            results: list[str] = []
+            poll = world.poller.poll
+
+            async def watched() -> str:
+                results.append(await poll())
+                if len(results) == 20:
+                    raise KeyboardInterrupt
+                return results[-1]
+
+            world.poller.poll = watched  # type: ignore[method-assign, assignment]
+            with pytest.raises(KeyboardInterrupt):
+                await world.poller.run()
+            assert set(results) == {"success"}
+            assert world.clock.now() - NOON > 120
