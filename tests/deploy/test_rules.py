@@ -1,0 +1,229 @@
+"""The shipped rules: whole, tried by promtool in every way that the contract names, and asking only what is served."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import promql_parser as promql
+import pytest
+
+from exporter.metrics.families import FAMILIES
+from tests.deploy.promql_labels import labels
+from tests.deploy.rule_files import (
+    DEPLOY,
+    RULE_FILES,
+    RULES,
+    SEVERITIES,
+    TEST_FILES,
+    TESTS,
+    Rule,
+    Story,
+    alerts,
+    rules,
+    stories,
+)
+
+VARIANTS = ("fires and stays silent", "two replicas", "ten-minute gap", "restart")
+SUBJECT = {
+    alert: "instance"
+    if alert in ("BackupExporterDown", "BackupExporterReloadFailed")
+    else "droplet_id"
+    if alert.startswith("Droplet") and alert != "DropletBackupsUnjudged"
+    else "account"
+    for alert in SEVERITIES
+}
+"""By which label the things that an alert may fire for are told apart."""
+TARGET = frozenset({"job", "instance"})
+SERVED = {
+    series: frozenset(family.labels)
+    | TARGET
+    | ({"le"} if series.endswith("_bucket") else set())
+    | ({"team"} if series == "digitalocean_backup_droplet_info" else set())
+    for family in FAMILIES
+    for series in family.series
+} | {"up": TARGET}
+LONGEST_FOR = 5
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def known() -> dict[str, frozenset[str]]:
+    """What is served, and what the rules record of it: the recorded series' labels come from their expressions."""
+    series = dict(SERVED)
+    waiting = [rule for rule in rules() if not rule.is_alert]
+    while waiting:
+        for rule in waiting:
+            if {s.name for s in selectors(promql.parse(rule.expr))} <= series.keys():
+                series[rule.name] = labels(rule.expr, series)
+                waiting.remove(rule)
+                break
+        else:
+            names = ", ".join(rule.name for rule in waiting)
+            raise LookupError(f"neither served nor recorded is what these are made of: {names}")
+    return series
+
+
+def selectors(node: Any) -> Iterator[promql.VectorSelector]:
+    """Every selector of an expression."""
+    if isinstance(node, promql.VectorSelector):
+        yield node
+    elif isinstance(node, promql.MatrixSelector):
+        yield node.vector_selector
+    elif isinstance(node, promql.BinaryExpr):
+        yield from selectors(node.lhs)
+        yield from selectors(node.rhs)
+    elif isinstance(node, promql.Call):
+        for arg in node.args:
+            yield from selectors(arg)
+    elif hasattr(node, "expr"):
+        yield from selectors(node.expr)
+
+
+def queries(rule: Rule) -> Iterator[str]:
+    """The expressions that an alert's texts ask Prometheus for, with a value in place of each label."""
+    for text in rule.body.get("annotations", {}).values():
+        for quoted in re.findall(r'query \(printf ("(?:[^"\\]|\\.)*")', text):
+            yield quoted[1:-1].replace('\\"', '"').replace("%q", '"x"')
+
+
+def outermost_labels(text: str) -> set[str]:
+    """The labels of the alert that its texts use."""
+    return set(re.findall(r"\$labels\.(\w+)", text))
+
+
+@pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: path.stem)
+def test_promtool_tests(path: Path, tool: Callable[[str], str]) -> None:
+    """Every unit test of the rules passes in the real rule engine."""
+    done = run(tool("promtool"), "test", "rules", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_accepts_the_configuration(tool: Callable[[str], str]) -> None:
+    """The configuration is valid and finds every rule file, wherever Prometheus is started."""
+    done = run(tool("promtool"), "check", "config", str(DEPLOY / "prometheus" / "prometheus.yml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    for path in RULE_FILES:
+        assert f"Checking {path}" in done.stdout
+
+
+def test_promtool_finds_no_fault_with_the_rules(tool: Callable[[str], str]) -> None:
+    """The rules are valid, and no rule is there twice."""
+    done = run(tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", *map(str, RULE_FILES))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_alerts_are_those_of_the_contract() -> None:
+    """Every alert of the contract is shipped, once, with its severity."""
+    assert sorted(rule.name for rule in alerts()) == sorted(SEVERITIES)
+    assert {rule.name: rule.body["labels"] for rule in alerts()} == {
+        alert: {"severity": severity} for alert, severity in SEVERITIES.items()
+    }
+
+
+def test_every_alert_can_be_acted_on() -> None:
+    """Every alert has a summary of one line, a description that says what to do next, and its runbook."""
+    bases = set()
+    for rule in alerts():
+        notes = rule.body["annotations"]
+        assert notes.keys() == {"summary", "description", "runbook_url"}, rule.name
+        assert "\n" not in notes["summary"], rule.name
+        assert "Next: " in notes["description"], rule.name
+        base, _, anchor = notes["runbook_url"].partition("#")
+        assert anchor == rule.name.lower()
+        bases.add(base)
+    assert len(bases) == 1, "one place holds all runbooks, so that one replacement moves them"
+
+
+def test_every_alert_says_what_it_is_about() -> None:
+    """The texts name the droplet and account, the account, or the instance that the alert is about."""
+    for rule in alerts():
+        subject = SUBJECT[rule.name]
+        wanted = {"droplet_id", "droplet_name", "account"} if subject == "droplet_id" else {subject}
+        assert wanted <= outermost_labels(rule.body["annotations"]["description"]), rule.name
+        assert wanted - {"droplet_id", "droplet_name"} <= outermost_labels(rule.body["annotations"]["summary"])
+
+
+def test_no_alert_waits_long_in_one_piece() -> None:
+    """No `for` is long, as any gap resets it, and every alert outlives a gap by keep_firing_for."""
+    for rule in alerts():
+        assert re.fullmatch(rf"[1-{LONGEST_FOR}]m", rule.body.get("for", "1m")), rule.name
+        assert re.fullmatch(r"(1[5-9]|[2-9]\d)m", rule.body["keep_firing_for"]), rule.name
+
+
+def test_every_alert_is_tried_in_every_way() -> None:
+    """Each alert has tests in which it fires and stays silent: alone, with two replicas, a gap and a restart."""
+    for alert in SEVERITIES:
+        for variant in VARIANTS:
+            found = [s for s in stories() if alert in s.alerts and s.variant == variant]
+            assert found, f"{alert}: no test of the variant {variant}"
+            for story in found:
+                check_variant(alert, story)
+
+
+def check_variant(alert: str, story: Story) -> None:
+    """What a variant's name promises is in its data."""
+    where = f"{story.file.name}: {alert}: {story.variant}"
+    subject = SUBJECT[alert]
+    there = {found[subject] for found, _ in story.series() if subject in found}
+    firing = {found[subject] for found in story.firing(alert)}
+    assert firing & there, f"{where}: fires for none of {there}"
+    assert there - firing, f"{where}: is silent for none of {there}"
+    values = [given for _, given in story.series()]
+    if story.variant == "two replicas":
+        assert len({found["instance"] for found, _ in story.series()}) == 2, where
+    if story.variant == "ten-minute gap":
+        minutes = int(story.body["interval"].removesuffix("m"))
+        gaps = [max((int(n) for n in re.findall(r"_x(\d+)", given)), default=0) for given in values]
+        assert all(missing * minutes >= 10 for missing in gaps), where
+    if story.variant == "restart":
+        restarted = [given for given in values if "stale" in given]
+        assert restarted or alert == "BackupExporterDown", where
+        assert subject == "instance" or len(restarted) == len(values), where
+
+
+def test_what_must_not_fire_is_tried_with_all_rules() -> None:
+    """The stories that must wake nobody run against every rule file, so that a new rule is tried by them at once."""
+    told = [story for story in stories() if story.file.name.startswith("must-not-fire")]
+    for word in ("outage", "Kubernetes", "hour ago", "today", "renamed", "keeps failing"):
+        assert any(word in story.body["name"] for story in told), word
+    for path in TESTS.glob("must-not-fire*.yml"):
+        assert "rule_files: [../rules/*.yml]" in path.read_text()
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.name)
+def test_nothing_is_asked_that_is_not_served(rule: Rule) -> None:
+    """Rules and the texts of alerts name only families, and labels of them, that the exporter serves."""
+    series = known()
+    carried = labels(rule.expr, series)
+    for query in queries(rule):
+        assert labels(query, series) is not None
+    for text in rule.body.get("annotations", {}).values():
+        assert outermost_labels(text) <= carried
+        assert len(list(re.findall(r"query \(", text))) == len(list(re.findall(r'query \(printf "', text)))
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.name)
+def test_replicas_are_reduced(rule: Rule) -> None:
+    """No rule tells two exporters of the same account apart, but those that are about one exporter."""
+    about_one = {"BackupExporterDown", "BackupExporterReloadFailed"}
+    assert (TARGET & labels(rule.expr, known()) == frozenset()) == (rule.name not in about_one)
+
+
+def test_no_number_is_repeated_that_a_metric_serves() -> None:
+    """Intervals, limits and plans come from their metrics: neither their values nor a plan's name stand in a rule."""
+    for rule in rules():
+        numbers = set(re.findall(r"(?<![\w.])\d+(?![\w.])", rule.expr))
+        assert not numbers & {"300", "5000", "250", "604800", "4"}, rule.name
+        assert "plan=" not in rule.expr
+
+
+def test_the_stated_alert_files_are_one_to_one_with_their_tests() -> None:
+    """Every rule file has a test file of its name (the teams' numbers are tried with the fleet's)."""
+    untried = {path.name for path in RULES.glob("*.yml")} - {path.name for path in TESTS.glob("*.yml")}
+    assert untried == {"fleet-by-team.yml"}
