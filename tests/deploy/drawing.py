@@ -357,8 +357,8 @@ def _legend(panel: JSON, series: Sequence[Field], width: float) -> tuple[str, fl
         if right:
             return made, 0, width * 0.4
         return made, 22 + 22 * len(series), 0
-    chips = "".join(
-        f'<span style="margin-right:12px;white-space:nowrap"><span style="color:{_series_color(s, i)}">▬</span> '
+    chips = " ".join(
+        f'<span style="margin-right:9px;white-space:nowrap"><span style="color:{_series_color(s, i)}">▬</span> '
         f"{html.escape(s.title)}</span>"
         for i, s in enumerate(series)
     )

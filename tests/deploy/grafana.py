@@ -441,7 +441,7 @@ def formatted(value: float, unit: str, decimals: int | None = None) -> str:
         for power, name in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
             if abs(value) >= 1024**power:
                 return f"{number(value / 1024**power, 1)} {name}"
-        return f"{number(value, 0)} B"
+        return f"{value:.0f} B"
     if unit == "percentunit":
         return f"{number(value * 100, 1)}%"
     if unit == "dateTimeAsIso":

@@ -103,8 +103,10 @@ def test_identities_are_stable() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_panels_and_queries_are_told_apart(name: str) -> None:
-    """Ids are unique in a dashboard, and the letters of the queries in a panel."""
+    """Ids and titles are unique in a dashboard, and the letters of the queries in a panel."""
     dashboard = load(name)
+    titles = [panel["title"] for panel in dashboard["panels"]]
+    assert len(set(titles)) == len(titles)
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(set(ids)) == len(ids)
     assert all(ids)
@@ -370,7 +372,7 @@ def assert_once(answer: list[JSON], panel: JSON, where: str) -> None:
         (one["metric"].get("account"), one["metric"]["droplet_id"]) for one in answer if "droplet_id" in one["metric"]
     ]
     assert len(set(droplets)) == len(droplets), where
-    assert not any("instance" in one["metric"] for one in answer) or panel["title"] == "Replicas", where
+    assert not any("instance" in one["metric"] for one in answer) or panel["title"] == "Exporters", where
 
 
 @pytest.mark.parametrize("label", [ALL, TAG_LABEL, "nothing_of_the_kind"])
@@ -423,7 +425,7 @@ def test_the_table_of_the_fleet(prometheus: Prometheus, period: Period) -> None:
         "Missing",
         "Overdue",
         "Never taken",
-        "Not judged",
+        "Unknown",
         "Unprotected",
         "First backup to come",
         *["Protected"] * 8,
@@ -456,7 +458,7 @@ def test_the_numbers_of_the_fleet(prometheus: Prometheus, period: Period) -> Non
 
     fleet = numbers()
     assert (fleet["Expected"], fleet["Overdue"], fleet["Missing"], fleet["Never taken"]) == ("14", "2", "1", "1")
-    assert (fleet["Unprotected"], fleet["Not judged"], fleet["Protected"]) == ("1", "1", f"{9 / 14:.1%}")
+    assert (fleet["Unprotected"], fleet["Unknown"], fleet["Protected"]) == ("1", "1", f"{9 / 14:.1%}")
     staging = numbers(account=["staging"])
     assert (staging["Expected"], staging["Overdue"], staging["Protected"]) == ("4", "0", "75.0%")
     data = numbers(tag_label="team", tag_value=["data", "platform"])

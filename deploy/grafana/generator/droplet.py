@@ -149,8 +149,8 @@ def _policy() -> parts.Line:
 
     droplet = parts.listing(
         "Droplet",
-        "What DigitalOcean tells of the droplet itself, and the configured tag labels.",
-        rows(ONE.described("droplet_info", ["droplet_name", "region", "size", "status"])),
+        "What DigitalOcean tells of the droplet itself, and its value of the tag label chosen above.",
+        rows(ONE.described("droplet_info", ["droplet_name", "region", "size", "status", "${tag_label:raw}"])),
         rows(f"1000 * {ONE.value('droplet_created_timestamp_seconds')}"),
         order=["droplet_name", "droplet_id", "account", "region", "size", "status", "Value #B"],
     )
@@ -224,7 +224,7 @@ def _age() -> parts.Line:
 def _kept() -> parts.Line:
     count = (
         parts.lines(
-            "Backups kept",
+            "Backups kept over time",
             "How many backups exist. The dashed line is how many the plan's interval leaves within the retention: "
             "fewer means that some were missed, deleted, or that the policy is young.",
             over_time(ONE.value("kept"), f"kept, {NAME}"),
@@ -243,7 +243,7 @@ def _kept() -> parts.Line:
     )
     size = (
         parts.lines(
-            "Size",
+            "Size over time",
             "Size of the newest backup, and of all that are kept. A newest backup much smaller than those before it "
             "may lack data.",
             over_time(ONE.value("newest_size_bytes"), f"newest, {NAME}"),

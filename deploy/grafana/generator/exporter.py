@@ -172,7 +172,7 @@ def _tables() -> parts.Line:
 
     build = f"{PREFIX}exporter_build_info"
     replicas = parts.listing(
-        "Replicas",
+        "Exporters",
         "Every exporter scraped: its version, whether the last reload of its configuration succeeded, and what it "
         "uses.",
         rows(f"max by (instance, version, python_version) ({build})"),

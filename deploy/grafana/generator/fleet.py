@@ -85,11 +85,11 @@ def _numbers() -> parts.Line:
         (
             3,
             parts.counted(
-                "Not judged",
-                "Droplets of which nothing can be said: their list could not be read since their last window was "
-                "due, their plan is not known, or it is not known whether backups are on. See the exporter's "
-                "dashboard.",
-                FLEET.count(FLEET.not_judged),
+                "Unknown",
+                "Droplets of which nothing can be said: their list could not be read since their last window was due "
+                "(the exporter's dashboard counts these as not judged), their plan is not known, or it is not known "
+                "whether backups are on.",
+                FLEET.count(FLEET.unknown),
                 PURPLE,
             ),
         ),

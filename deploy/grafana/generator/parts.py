@@ -46,7 +46,7 @@ STATES: Mapping[State, tuple[str, str]] = {
     State.MISSING: ("Missing", "dark-red"),
     State.OVERDUE: ("Overdue", "red"),
     State.NEVER_TAKEN: ("Never taken", "orange"),
-    State.NOT_JUDGED: ("Not judged", "purple"),
+    State.UNKNOWN: ("Unknown", "purple"),
     State.UNPROTECTED: ("Unprotected", "yellow"),
     State.FIRST_PENDING: ("First backup to come", "blue"),
     State.PROTECTED: ("Protected", "green"),
@@ -58,9 +58,10 @@ PLANS = {"/^daily/": "blue", "/^weekly/": "purple", "/^intra_daily/": "orange"}
 """A plan's colour, the same in every panel; plans not known take the palette's."""
 
 STATES_EXPLAINED = (
-    "Missing: two or more windows in a row without a backup. Overdue: one window missed. Never taken: enabled, and "
-    "no backup two days after the droplet was made (nine where weekly). Not judged: nothing could be said for want "
-    "of a reading. Unprotected: expected, and backups are off."
+    "Missing: two or more windows in a row without a backup. Overdue: one window missed. Never taken: enabled, and no "
+    "backup two days after the droplet was made (nine where weekly). Unknown: it could not be judged, for want of a "
+    "reading or of a plan that is known, or it is not known whether backups are on. Unprotected: expected, and backups "
+    "are off."
 )
 
 Panel: TypeAlias = (
@@ -221,7 +222,7 @@ def lines(title: str, description: str, *targets: prometheus.Dataquery, fill: fl
     return (
         panel.line_width(1.5)
         .fill_opacity(fill)
-        .show_points(common_models.VisibilityMode.NEVER)
+        .show_points(common_models.VisibilityMode.AUTO)
         .color_scheme(color_mode(models.FieldColorModeId.PALETTE_CLASSIC))
         .thresholds(steps(GREEN))
         .legend(legend())

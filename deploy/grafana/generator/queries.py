@@ -32,7 +32,7 @@ class State(IntEnum):
     PROTECTED = 1
     FIRST_PENDING = 2
     UNPROTECTED = 3
-    NOT_JUDGED = 4
+    UNKNOWN = 4
     NEVER_TAKEN = 5
     OVERDUE = 6
     MISSING = 7
@@ -104,7 +104,7 @@ class Scope:
         )
 
     @property
-    def not_judged(self) -> str:
+    def unknown(self) -> str:
         """Enabled and without a verdict though there are backups, or not known whether enabled (or even expected)."""
         return (
             f"({self.value('enabled')} == 1 unless {self.missed} unless {self.value('kept')} == 0) "
@@ -133,7 +133,7 @@ class Scope:
             (State.OVERDUE, f"{self.missed} == 1"),
             (State.NEVER_TAKEN, self.never_taken),
             (State.FIRST_PENDING, f"{enabled} == 1 and {self.value('kept')} == 0"),
-            (State.NOT_JUDGED, self.not_judged),
+            (State.UNKNOWN, self.unknown),
             (State.UNPROTECTED, self.unprotected),
             (State.PROTECTED, f"{enabled} == 1"),
             (State.NOT_EXPECTED, f"{enabled} == 0 or {expected} == 0"),
