@@ -1,0 +1,350 @@
+"""Verdicts and figures in words for people: the page and the commands say the same of a Droplet, in the same order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from math import inf, isfinite
+
+from exporter.fleet.model import GIB, Droplet, Policy, Window
+from exporter.fleet.schedule import DAY, HOUR, WEEK, clock_start, hours_until_next_window, interval_of, named_length
+
+MINUTE = 60.0
+EARLY = 15 * MINUTE
+"""How long before a window's start a backup still belongs to it."""
+FIRST_BACKUP_WITHIN = 2 * DAY
+"""How old a Droplet may be without a backup; a plan with days between its windows has a week more."""
+
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+class State(StrEnum):
+    """What is to be said of a Droplet's backups, the worst first; the value is what users filter by."""
+
+    MISSING = "missing"
+    """Two or more windows in a row were missed."""
+    OVERDUE = "overdue"
+    """One was."""
+    NEVER_TAKEN = "never-taken"
+    """Backups are on, none exists, and the Droplet is older than two days, nine where its plan is weekly."""
+    UNJUDGED = "unjudged"
+    """It cannot be told: a due window could not be looked at, or the API says too little."""
+    UNPROTECTED = "unprotected"
+    """Backups are off though expected."""
+    WAITING = "waiting"
+    """Backups are on, and the first is still to come."""
+    PROTECTED = "protected"
+    NOT_EXPECTED = "not-expected"
+    """Backups are not on, and not expected to be."""
+
+    @property
+    def words(self) -> str:
+        """`never taken`."""
+        return self.value.replace("-", " ")
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether somebody has to do something."""
+        return self in _BAD
+
+
+_BAD = frozenset({State.MISSING, State.OVERDUE, State.NEVER_TAKEN, State.UNPROTECTED})
+_RANK = {state: rank for rank, state in enumerate(State)}
+
+WorstFirst = tuple[int, float, str, int]
+
+
+def state_of(droplet: Droplet, now: float) -> State:
+    """The one state of a Droplet; where several fit, the worst."""
+    policy, verdict = droplet.policy, droplet.verdict
+    enabled = policy.enabled if policy else None
+    if not enabled:
+        if droplet.expected is False:
+            return State.NOT_EXPECTED
+        return State.UNPROTECTED if enabled is False and droplet.expected else State.UNJUDGED
+    if verdict.missed_windows:
+        return State.MISSING if verdict.missed_windows > 1 else State.OVERDUE
+    if droplet.backups == ():
+        created_at = droplet.description.created_at if droplet.description else None
+        patience = FIRST_BACKUP_WITHIN + (WEEK if (droplet.interval or 0) > DAY else 0)
+        if created_at is not None and now - created_at > patience:
+            return State.NEVER_TAKEN
+    if verdict.unjudged or verdict.missed_windows is None:
+        return State.UNJUDGED
+    return State.WAITING if droplet.backups == () else State.PROTECTED
+
+
+def worst_first(droplet: Droplet, state: State) -> WorstFirst:
+    """The key that sorts Droplets by state, then the longest without a backup first, then by name."""
+    newest = droplet.newest
+    return (_RANK[state], -inf if newest is None else newest.created_at, droplet.name, droplet.id)
+
+
+def tally(states: Iterable[State]) -> dict[State, int]:
+    """How many Droplets are in each state, every state named, the worst first."""
+    counted = Counter(states)
+    return {state: counted[state] for state in State}
+
+
+def headline(counts: Mapping[State, int]) -> str:
+    """The answer to "are my backups all right?": `3 of 34 droplets need attention: 1 missing, 2 overdue`."""
+    total = sum(counts.values())
+    if not total:
+        return "There are no droplets"
+    wrong = {state: count for state, count in counts.items() if count and (state.is_bad or state is State.UNJUDGED)}
+    needy = sum(count for state, count in wrong.items() if state.is_bad)
+    parts = ", ".join(f"{count:,} {state.words}" for state, count in wrong.items())
+    if needy:
+        return f"{needy:,} of {plural(total, 'droplet')} {'needs' if needy == 1 else 'need'} attention: {parts}"
+    if wrong:
+        return (
+            f"{sum(wrong.values()):,} of {plural(total, 'droplet')} could not be judged; nothing is known to be missing"
+        )
+    covered = counts[State.PROTECTED] + counts[State.WAITING]
+    if not covered:
+        return f"None of {plural(total, 'droplet')} is expected to have backups"
+    waiting = counts[State.WAITING]
+    if waiting:
+        return f"Nothing is missing: {counts[State.PROTECTED]:,} protected, {waiting:,} waiting for their first backup"
+    if covered == total:
+        return "The one droplet is protected" if total == 1 else f"All {total:,} droplets are protected"
+    return f"All {plural(covered, 'droplet')} that should have backups {'is' if covered == 1 else 'are'} protected"
+
+
+def verdict_of(droplet: Droplet, state: State, now: float) -> str:
+    """The state in a sentence: `no backup since Tuesday's window, 2 missed`."""
+    policy, newest = droplet.policy, droplet.newest
+    missed = droplet.verdict.missed_windows
+    if state in (State.MISSING, State.OVERDUE):
+        late = ", and the last window could not be judged" if droplet.verdict.unjudged else ""
+        since = f"no backup since {_window_name(droplet, newest.created_at, now)}" if newest else "no backup"
+        return f"{since}, {missed or 0:,} missed{late}"
+    if state is State.NEVER_TAKEN:
+        created_at = droplet.description.created_at if droplet.description else None
+        age = f" in the {span(now - created_at)} since it was created" if created_at is not None else ""
+        return f"backups are on, and none was taken{age}"
+    if state is State.UNJUDGED:
+        return _why_unjudged(droplet, policy)
+    if state is State.UNPROTECTED:
+        return "backups are off, though expected" + _left(droplet)
+    if state is State.WAITING:
+        return "no backup yet, its first is still to come"
+    if state is State.NOT_EXPECTED:
+        off = "backups are off" if policy and policy.enabled is False else "no backups"
+        return f"{off}, and none are expected" + _left(droplet)
+    return "backed up on time"
+
+
+def _why_unjudged(droplet: Droplet, policy: Policy | None) -> str:
+    if policy is None or policy.enabled is None:
+        return "the API does not say whether backups are on"
+    if not policy.enabled:
+        return "backups are off, and whether they are expected is not known"
+    if droplet.backups is None and droplet.refreshed_at is None:
+        return "its backups could not be read yet"
+    if droplet.verdict.unjudged:
+        return "a backup is due, and its backups could not be read since"
+    if droplet.interval is None:
+        return f'the plan "{policy.plan}" is not known' if policy.plan else "the API does not name its plan"
+    return "the API does not say when its windows are"
+
+
+def _left(droplet: Droplet) -> str:
+    kept = len(droplet.backups or ())
+    return f"; {plural(kept, 'old backup')} left" if kept else ""
+
+
+def _window_name(droplet: Droplet, instant: float, now: float) -> str:
+    """The window that a backup of this instant belongs to: `Tuesday's window`."""
+    interval, anchor = droplet.interval, _anchor(droplet)
+    start = instant
+    if interval is not None and anchor is not None:
+        start = anchor + (instant + EARLY - anchor) // interval * interval
+    then, today = _utc(start), _utc(now)
+    if then is None or today is None:
+        return "a window of unknown date"
+    time = f"{then:%H:%M} " if interval is not None and interval < DAY else ""
+    days = (today.date() - then.date()).days
+    if days == 0:
+        return f"today's {time}window"
+    if days == 1:
+        return f"yesterday's {time}window"
+    if 1 < days < 7:
+        return f"{_WEEKDAYS[then.weekday()]}'s {time}window"
+    return f"the {time}window of {_date(then, today)}"
+
+
+# Windows and policies
+
+
+def next_window_of(droplet: Droplet, now: float) -> Window | None:
+    """The window that is open or comes next, as the API names it or, where it names none or a past one, counted on."""
+    policy, interval = droplet.policy, droplet.interval
+    if policy is None or not policy.enabled:
+        return None
+    window = policy.next_window
+    if window is None:
+        anchor = _anchor(droplet)
+        if anchor is None:
+            return None
+        window = Window(anchor, anchor + (policy.window_length or 0.0))
+    hours = hours_until_next_window(window, interval, now)
+    if hours is None:
+        return None
+    length = max(0.0, window.end - window.start)
+    if hours > 0:
+        start = now + hours * HOUR
+    elif interval is None or now < window.end:
+        start = window.start
+    else:
+        start = window.start + (now - window.start) // interval * interval
+    return Window(start, start + length)
+
+
+def next_window_words(window: Window | None, now: float) -> str:
+    """`open until 20:00`, `today 20:00, in 5 h`; empty where none is known."""
+    if window is None:
+        return ""
+    if window.start <= now:
+        return f"open until {moment(window.end, now)}"
+    return f"{moment(window.start, now)}, in {brief(window.start - now)}"
+
+
+def policy_words(droplet: Droplet) -> str:
+    """`weekly, Sundays 20:00-24:00 UTC, kept 28 days`; `off`; `not known`."""
+    policy = droplet.policy
+    if policy is None or (policy.enabled is None and policy.plan is None):
+        return "not known"
+    if policy.enabled is False:
+        return "off"
+    parts = [plan_words(policy.plan), _when(policy)]
+    if droplet.retention_days is not None:
+        parts.append(f"kept {_number(droplet.retention_days)} day{'' if droplet.retention_days == 1 else 's'}")
+    return ", ".join(filter(None, parts))
+
+
+def plan_words(plan: str | None) -> str:
+    """`daily`, `weekly`, `every 4 hours`; a plan not known as it is."""
+    if plan is None:
+        return "plan not known"
+    interval = interval_of(plan)
+    if interval is None or plan in ("daily", "weekly"):
+        return plan
+    return f"every {plural(int(interval // HOUR), 'hour')}"
+
+
+def _when(policy: Policy) -> str:
+    interval, hour, weekday = interval_of(policy.plan), policy.hour, (policy.weekday or "").upper()
+    window = policy.next_window
+    then = _utc(window.start) if window else None
+    if interval is not None and interval < DAY:
+        return ""
+    day = next((f"{name}s" for name in _WEEKDAYS if weekday and name.upper().startswith(weekday)), policy.weekday or "")
+    if hour is None and then is not None:
+        hour = then.hour
+    if not day and policy.plan == "weekly" and then is not None:
+        day = f"{_WEEKDAYS[then.weekday()]}s"
+    if hour is None:
+        return day
+    length = max(policy.window_length or 0.0, named_length(policy) or 0.0)
+    end = hour + length / HOUR
+    until = ""
+    if length and end <= hour + 24 and end == int(end):
+        until = f"-{int(end) if end <= 24 else int(end) - 24:02}:00"
+    return f"{day} {hour:02}:00{until} UTC".strip()
+
+
+def _anchor(droplet: Droplet) -> float | None:
+    """The start of some window."""
+    policy, interval = droplet.policy, droplet.interval
+    if policy is None or interval is None:
+        return None
+    return policy.next_window.start if policy.next_window else clock_start(policy, interval)
+
+
+# Figures
+
+
+def span(seconds: float) -> str:
+    """A length of time, rounded down to what matters: `12 minutes`, `6 hours`, `2 days`."""
+    for length, unit in ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute")):
+        if seconds >= (length if unit != "day" else 2 * DAY):
+            return plural(int(seconds // length), unit)
+    return plural(max(0, int(seconds)), "second")
+
+
+def brief(seconds: float) -> str:
+    """The same for a column: `45 s`, `12 min`, `6 h 5 min`, `2 d 4 h`, `23 d`."""
+    if not isfinite(seconds):
+        return "?"
+    whole = max(0, int(seconds))
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days >= 10:
+        return f"{days:,} d"
+    if days:
+        return f"{days} d {hours} h" if hours else f"{days} d"
+    if hours:
+        return f"{hours} h {minutes} min" if minutes and hours < 10 else f"{hours} h"
+    return f"{minutes} min" if minutes else f"{whole} s"
+
+
+def size_words(size: float | None) -> str:
+    """`4.2 GiB`, as the API counts gigabytes; `not known`."""
+    if size is None or not isfinite(size):
+        return "not known"
+    if size >= 1000 * GIB:
+        return f"{size / GIB / 1024:,.1f} TiB"
+    return f"{size / GIB:.1f} GiB" if size >= 0.095 * GIB or not size else f"{size / GIB * 1024:.1f} MiB"
+
+
+def moment(instant: float, now: float) -> str:
+    """An instant in UTC as it is said now: `today 20:00`, `Sunday 20:00`, `3 Dec 20:00`, `3 Dec 2027`."""
+    then, today = _utc(instant), _utc(now)
+    if then is None or today is None:
+        return "at an unknown time"
+    days = (then.date() - today.date()).days
+    time = f"{then:%H:%M}"
+    if -7 < days < 7:
+        return {0: "today", 1: "tomorrow", -1: "yesterday"}.get(days, _WEEKDAYS[then.weekday()]) + " " + time
+    return f"{_date(then, today)} {time}" if then.year == today.year else _date(then, today)
+
+
+def instant_words(instant: float) -> str:
+    """An instant in full: `2026-11-24 20:00:05 UTC`."""
+    then = _utc(instant)
+    return "at an unknown time" if then is None else f"{then:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def kept_size(droplet: Droplet) -> float | None:
+    """Bytes of all its backups together; `None` where one is not known."""
+    total = 0.0
+    for backup in droplet.backups or ():
+        if backup.size is None:
+            return None
+        total += backup.size
+    return None if droplet.backups is None else total
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 droplet`, `2,000 droplets`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _number(value: float) -> str:
+    if not isfinite(value):
+        return "?"
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+
+
+def _date(then: datetime, today: datetime) -> str:
+    return f"{then.day} {_MONTHS[then.month - 1]}" + ("" if then.year == today.year else f" {then.year}")
+
+
+def _utc(instant: float) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(instant, UTC)
+    except (OverflowError, ValueError, OSError):  # Years that Python's calendar does not have.
+        return None
