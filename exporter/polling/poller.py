@@ -261,15 +261,17 @@ class Poller:
             reason = reason_to_read(known, self._supported, self._rules, habits, now)
             if reason is not None and reason in among:
                 reasons.append((reason, known))
-        return plan_of(reasons, enabled)
+        return plan_of(reasons, enabled, self._budget.spare(self._keep_back()))
 
     async def _read(self, plan: Plan) -> Outcome:
         self.status = replace(self.status, readings_planned=len(plan.readings))
-        # What the coming hour's listings will take is kept back: without them nothing new is noticed at all.
+        return await self._reader.read(plan, self._known, keep=self._keep_back(), progress=self._progress)
+
+    def _keep_back(self) -> int:
+        """What the coming hour's listings will take: without them nothing new is noticed at all."""
         limits = self._config.rate_limit
         listings = self._lister.cost * 3600 / self._config.poll.interval
-        keep = int(min(listings, limits.per_hour * (1 - limits.reserve) / 2))
-        return await self._reader.read(plan, self._known, keep=keep, progress=self._progress)
+        return int(min(listings, limits.per_hour * (1 - limits.reserve) / 2))
 
     def _progress(self, done: int) -> None:
         self.status = replace(self.status, readings_done=done)

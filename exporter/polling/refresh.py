@@ -21,6 +21,8 @@ from exporter.fleet.schedule import HOUR, interval_of, schedule_of
 PER_PAGE = 200
 IDLE_AT_ONCE = 3
 """How many Droplets without enabled backups have an unknown list read in one poll; more where most have them."""
+UNSURE_SHARE = 40
+"""The part of the spare budget that one poll may spend on lists that might have changed unseen."""
 SWEEP_PROOF = 20
 """A sweep that has shown no backup yet is given up once it cost a 20th of the readings that it should have saved."""
 
@@ -40,6 +42,8 @@ class Reason(IntEnum):
     """Nothing is known, but backups are not enabled either."""
     VERIFY = 5
     """Its turn has come within `verify_every`."""
+    UNSURE = 6
+    """The listing does not tell its backups, so that a new one would show late; worth it only where budget is plenty."""
 
     @property
     def needed(self) -> bool:
@@ -91,7 +95,9 @@ def reason_to_read(
         )
         if waiting and read_at < schedule.start(ended) + schedule.length:
             return Reason.WINDOW_ENDED
-    return Reason.VERIFY if _turn_has_come(known.id, read_at, habits.verify_every, now) else None
+    if _turn_has_come(known.id, read_at, habits.verify_every, now):
+        return Reason.VERIFY
+    return Reason.UNSURE if schedule is not None and (known.listed is None or known.unlisted) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +114,8 @@ class Plan:
         return frozenset(droplet_id for reason, droplet_id in self.readings if reason.needed)
 
 
-def plan_of(reasons: Iterable[tuple[Reason, Known]], enabled: int) -> Plan:
-    """The readings in the order in which the budget is spent on them.
+def plan_of(reasons: Iterable[tuple[Reason, Known]], enabled: int, spare: int) -> Plan:
+    """The readings in the order in which the budget is spent on them; `spare` is what the hour still allows.
 
     Within a reason, lists that failed before come last, so that they never hold up the others; then the longest unread.
     """
@@ -117,12 +123,12 @@ def plan_of(reasons: Iterable[tuple[Reason, Known]], enabled: int) -> Plan:
         reasons,
         key=lambda item: (item[0], item[1].failed_at is not None, item[1].evidence.read_at or 0.0, item[1].id),
     )
-    idle = max(IDLE_AT_ONCE, enabled // 20)
+    left = {Reason.IDLE: max(IDLE_AT_ONCE, enabled // 20), Reason.UNSURE: spare // UNSURE_SHARE}
     readings = []
     for reason, known in ordered:
-        if reason is Reason.IDLE:
-            idle -= 1
-            if idle < 0:
+        if reason in left:
+            left[reason] -= 1
+            if left[reason] < 0:
                 continue
         readings.append((reason, known.id))
     return Plan(tuple(readings))

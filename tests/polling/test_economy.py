@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.config import Config, Poll
+from exporter.config import Config, Poll, RateLimit
 from tests.lookalike import Fault, policy
 from tests.polling.world import DAY, HOUR, MONDAY, World, add, healthy, take_backup
 
@@ -175,3 +175,25 @@ class TestRestart:
             requests = await world.requests(after=300)
             assert requests == {"policies": 2, "droplets": 3, "backups": 2}
             assert {droplet.id: droplet.verdict for droplet in world.poller.fleet.droplets} == before
+
+
+class TestUnsureLists:
+    async def test_read_while_budget_is_plenty(self) -> None:
+        """Where the listing tells no ids and budget is plenty, every list is read at each poll: backups show at once."""
+        account = healthy(3, now=NOON)
+        for record in account.droplet_list:
+            record["backup_ids"] = []
+        async with World(account, at=NOON, config=NO_TURNS) as world:
+            await world.poll()
+            assert (await world.requests(after=300))["backups"] == 3
+
+    async def test_left_alone_otherwise(self) -> None:
+        """A poll spends no more than a fortieth of what is spare on them, the longest unread first."""
+        account = healthy(90, now=NOON, days=1)
+        for record in account.droplet_list:
+            record["backup_ids"] = []
+        config = Config(accounts=(), poll=Poll(verify_every=1e9), rate_limit=RateLimit(per_hour=1500))
+        async with World(account, at=NOON, config=config) as world:
+            await world.poll()
+            read = [(await world.requests(after=300))["backups"] for _ in range(4)]
+            assert all(0 < count <= 1200 // 40 for count in read)
