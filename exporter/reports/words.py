@@ -39,6 +39,8 @@ class State(StrEnum):
     PROTECTED = "protected"
     NOT_EXPECTED = "not-expected"
     """Backups are not on, and not expected to be."""
+    GONE = "gone"
+    """Its list of backups is answered by 404: a Droplet that was destroyed, as far as the API has noticed."""
 
     @property
     def words(self) -> str:
@@ -72,8 +74,11 @@ def state_of(droplet: Droplet, now: float) -> State:
         patience = FIRST_BACKUP_WITHIN + (WEEK if (droplet.interval or 0) > DAY else 0)
         if created_at is not None and now - created_at > patience:
             return State.NEVER_TAKEN
-    if verdict.unjudged or verdict.missed_windows is None:
+    if verdict.unjudged:
         return State.UNJUDGED
+    if verdict.missed_windows is None:
+        # A list that had to be read and was not makes it unjudged, save where the answer was 404.
+        return State.GONE if droplet.backups is None and _anchor(droplet) is not None else State.UNJUDGED
     return State.WAITING if droplet.backups == () else State.PROTECTED
 
 
@@ -103,6 +108,7 @@ def headline(counts: Mapping[State, int]) -> str:
         return (
             f"{sum(wrong.values()):,} of {plural(total, 'droplet')} could not be judged; nothing is known to be missing"
         )
+    total -= counts[State.GONE]
     covered = counts[State.PROTECTED] + counts[State.WAITING]
     if not covered:
         return f"None of {plural(total, 'droplet')} is expected to have backups"
@@ -124,8 +130,8 @@ def verdict_of(droplet: Droplet, state: State, now: float) -> str:
         return f"{since}, {missed or 0:,} missed{late}"
     if state is State.NEVER_TAKEN:
         created_at = droplet.description.created_at if droplet.description else None
-        age = f" in the {span(now - created_at)} since it was created" if created_at is not None else ""
-        return f"backups are on, and none was taken{age}"
+        age = f"; created {span(now - created_at)} ago" if created_at is not None else ""
+        return f"backups are on, and none was ever taken{age}"
     if state is State.UNJUDGED:
         return _why_unjudged(droplet, policy)
     if state is State.UNPROTECTED:
@@ -135,6 +141,8 @@ def verdict_of(droplet: Droplet, state: State, now: float) -> str:
     if state is State.NOT_EXPECTED:
         off = "backups are off" if policy and policy.enabled is False else "no backups"
         return f"{off}, and none are expected" + _left(droplet)
+    if state is State.GONE:
+        return "the API names a policy, and no longer knows the droplet's backups"
     return "backed up on time"
 
 
@@ -143,9 +151,9 @@ def _why_unjudged(droplet: Droplet, policy: Policy | None) -> str:
         return "the API does not say whether backups are on"
     if not policy.enabled:
         return "backups are off, and whether they are expected is not known"
-    if droplet.backups is None and droplet.refreshed_at is None:
-        return "its backups could not be read yet"
     if droplet.verdict.unjudged:
+        if droplet.backups is None:
+            return "its backups could not be read yet"
         return "a backup is due, and its backups could not be read since"
     if droplet.interval is None:
         return f'the plan "{policy.plan}" is not known' if policy.plan else "the API does not name its plan"
@@ -209,7 +217,7 @@ def next_window_words(window: Window | None, now: float) -> str:
     if window is None:
         return ""
     if window.start <= now:
-        return f"open until {moment(window.end, now)}"
+        return f"open until {moment(window.end, now).removeprefix('today ')}"
     return f"{moment(window.start, now)}, in {brief(window.start - now)}"
 
 
