@@ -459,6 +459,17 @@ def test_the_rules_are_the_shipped_ones_untouched_by_helms_templates() -> None:
             assert all(entry.keys() <= known for entry in group["rules"])
 
 
+def test_the_runbooks_address_can_be_set() -> None:
+    """Every alert links to its section of the page that the values name."""
+    address = "https://wiki.example.com/backups"
+    values = {"prometheusRule": {"enabled": True, "runbooksUrl": address}}
+    groups = [group for rule in of_kind(render(values), "PrometheusRule") for group in rule["spec"]["groups"]]
+    alerts = [rule for group in groups for rule in group["rules"] if "alert" in rule]
+    assert alerts
+    for alert in alerts:
+        assert alert["annotations"]["runbook_url"] == f"{address}#{alert['alert'].lower()}"
+
+
 def test_the_dashboards_are_the_shipped_ones_for_grafanas_sidecar() -> None:
     """Each file of deploy/grafana/dashboards becomes a ConfigMap that the sidecar looks for, byte by byte the same."""
     made = [config for config in of_kind(render(EVERYTHING), "ConfigMap") if "config.yaml" not in config["data"]]

@@ -126,8 +126,9 @@ def test_the_build_lock_satisfies_the_build_system() -> None:
 def test_the_wheel_in_the_image_holds_every_file_of_the_package(image: Image) -> None:
     """Templates and other data are not left behind, as an editable install would hide."""
     (package,) = image.root.glob("opt/venv/lib/python3*/site-packages/exporter")
-    tracked = {path.relative_to(ROOT / "exporter") for path in (ROOT / "exporter").rglob("*") if path.is_file()}
-    wanted = {path for path in tracked if "__pycache__" not in path.parts}
+    source = image.root / "context" / "exporter"
+    wanted = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
+    assert Path("py.typed") in wanted
     assert wanted <= {path.relative_to(package) for path in package.rglob("*")}
 
 
