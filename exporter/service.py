@@ -32,7 +32,7 @@ class Service:
         self._pollers: dict[str, Poller] = {}
         self._loops: dict[str, asyncio.Task[None]] = {}
         for account in config.accounts:
-            self._pollers[account.name] = self._poller(account.name, config, None)
+            self._pollers[account.name] = self._poller(account.name, config, self.exposition, None)
         telemetry.reloaded(True, clock.now())
 
     @property
@@ -95,24 +95,26 @@ class Service:
         if before.state_file != config.state_file:
             self._store.close()
             self._store = Store(config.state_file)
-        if before.tag_labels != config.tag_labels:
-            self.exposition = Exposition(self.tag_labels)
+        text = self.exposition if before.tag_labels == config.tag_labels else Exposition(self.tag_labels)
         pollers = {}
         for name in accounts:
             old = self._pollers.get(name)
-            pollers[name] = old if old is not None and name in same else self._poller(name, config, old)
+            pollers[name] = old if old is not None and name in same else self._poller(name, config, text, old)
         gone = set(self._pollers).difference(pollers)
         self._store.forget(gone)
         for name in gone:
             self.telemetry.remove(name)
-            await self.exposition.remove(name)
-        self._pollers = pollers
+            await text.remove(name)
+        for name, poller in pollers.items():
+            if name not in self._loops:
+                await poller.judge()
+        # The new text takes over once it holds all that the old one did.
+        self._pollers, self.exposition = pollers, text
         for name in pollers:
             if name not in self._loops:
-                await pollers[name].judge()
                 self._loops[name] = asyncio.create_task(pollers[name].run(), name=f"poll {name}")
 
-    def _poller(self, name: str, config: Config, heir_of: Poller | None) -> Poller:
+    def _poller(self, name: str, config: Config, text: Exposition, heir_of: Poller | None) -> Poller:
         account = next(account for account in config.accounts if account.name == name)
         return Poller(
             account,
@@ -120,12 +122,9 @@ class Service:
             self.telemetry.account(name, config.poll.interval),
             self.clock,
             store=self._store,
-            on_fleet=self._show,
+            on_fleet=text.update,
             heir_of=heir_of,
         )
-
-    async def _show(self, fleet: Fleet) -> None:
-        await self.exposition.update(fleet)
 
 
 def _but_accounts(config: Config) -> tuple[object, ...]:

@@ -63,7 +63,7 @@ class Reader:
         changed = plan.ids(Reason.CHANGED)
         await self._sweep(changed)
         await self._lists([droplet_id for droplet_id in changed if droplet_id not in self._settled])
-        await self._lists(plan.ids(Reason.WINDOW_ENDED, Reason.IDLE, Reason.VERIFY))
+        await self._lists(plan.ids(Reason.WINDOW_ENDED, Reason.IDLE, Reason.VERIFY, Reason.UNSURE))
         return Outcome(frozenset(self._settled), frozenset(self._swept), tuple(self._errors.values()))
 
     # Own lists

@@ -43,7 +43,7 @@ class Reason(IntEnum):
     VERIFY = 5
     """Its turn has come within `verify_every`."""
     UNSURE = 6
-    """The listing does not tell its backups, so that a new one would show late; worth it only where budget is plenty."""
+    """The listing does not tell its backups, so that a new one would show late: while budget is plenty."""
 
     @property
     def needed(self) -> bool:

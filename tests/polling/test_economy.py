@@ -179,7 +179,7 @@ class TestRestart:
 
 class TestUnsureLists:
     async def test_read_while_budget_is_plenty(self) -> None:
-        """Where the listing tells no ids and budget is plenty, every list is read at each poll: backups show at once."""
+        """Where the listing tells no ids, every list is read at each poll while budget is plenty."""
         account = healthy(3, now=NOON)
         for record in account.droplet_list:
             record["backup_ids"] = []
