@@ -212,6 +212,8 @@ def test_provisioning() -> None:
     assert prometheus["isDefault"] is True
     assert "uid" not in prometheus
     provider = yaml.safe_load((FOLDER / "provisioning/dashboards/dashboards.yml").read_text())
+    scrapes = yaml.safe_load((FOLDER.parent / "compose/prometheus.yml").read_text())["global"]["scrape_interval"]
+    assert prometheus["jsonData"]["timeInterval"] == scrapes
     (files,) = provider["providers"]
     assert files["type"] == "file"
     assert files["options"]["path"] == "/etc/grafana/dashboards"
@@ -316,15 +318,15 @@ def test_every_query_is_answered_once(name: str, prometheus: Prometheus, period:
 
 
 @contextlib.contextmanager
-def demo(speed: int) -> Iterator[str]:
-    """The exporter in its demo mode; gives its address."""
+def demo(speed: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The exporter in its demo mode; gives its address and its process."""
     address = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "exporter", "serve", "--demo", f"--demo.speed={speed}"]
     process = subprocess.Popen(
         [*command, f"--web.listen-address={address}", "--log.level=error"], cwd=FOLDER.parents[1]
     )
     try:
-        yield address
+        yield address, process
     finally:
         process.terminate()
         process.wait(10)
@@ -336,10 +338,15 @@ def scraped(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
     with contextlib.ExitStack() as stack:
         replicas = [stack.enter_context(demo(288)) for _ in history.REPLICAS]
         directory = tmp_path_factory.mktemp("demo")
-        server = stack.enter_context(running(tool("prometheus"), directory, targets={"digitalocean-backup": replicas}))
-        enough = "count(count_over_time(digitalocean_backup_exporter_up[1m]) >= 5) == 2"
+        server = stack.enter_context(
+            running(
+                tool("prometheus"), directory, targets={"digitalocean-backup": [address for address, _ in replicas]}
+            )
+        )
+        enough = "count(count_over_time(digitalocean_backup_exporter_up[1m]) >= 3) == 2"
         deadline = time.monotonic() + 60
         while not server.instant(enough, time.time()):
+            assert all(process.poll() is None for _, process in replicas), "the demo ended; see stderr"
             assert time.monotonic() < deadline, server.instant("digitalocean_backup_exporter_up", time.time())
             time.sleep(0.25)
         yield server

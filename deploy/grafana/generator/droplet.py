@@ -27,7 +27,7 @@ def _now() -> parts.Line:
         parts.number(
             "Missed windows",
             "How many windows in a row were missed up to now. Nothing here means that it cannot be known.",
-            over_time(ONE.missed, NAME),
+            now(ONE.missed, NAME),
         )
         .unit("short")
         .decimals(0)
@@ -56,14 +56,14 @@ def _now() -> parts.Line:
         .thresholds(steps(BLUE))
     )
     kept = (
-        parts.number("Backups kept", "How many backups of this droplet exist.", over_time(ONE.value("kept"), NAME))
+        parts.number("Backups kept", "How many backups of this droplet exist.", now(ONE.value("kept"), NAME))
         .unit("short")
         .decimals(0)
         .min(0)
         .thresholds(steps(ORANGE, (1, GREEN)))
     )
     newest = (
-        parts.number("Newest size", "Size of the newest backup kept.", over_time(ONE.value("newest_size_bytes"), NAME))
+        parts.number("Newest size", "Size of the newest backup kept.", now(ONE.value("newest_size_bytes"), NAME))
         .unit("bytes")
         .decimals(1)
         .min(0)
@@ -73,7 +73,7 @@ def _now() -> parts.Line:
         parts.number(
             "Size of all",
             "Size of all backups of this droplet; absent if one of them is not known.",
-            over_time(ONE.value("kept_size_bytes"), NAME),
+            now(ONE.value("kept_size_bytes"), NAME),
         )
         .unit("bytes")
         .decimals(1)
@@ -92,7 +92,7 @@ def _now() -> parts.Line:
         .decimals(1)
         .thresholds(steps(GREEN, (2 * 86400, YELLOW)))
     )
-    return 4, [(3, panel) for panel in (state, missed, age, until, kept, newest, total, read)]
+    return 3, [(3, panel) for panel in (state, missed, age, until, kept, newest, total, read)]
 
 
 def _timeline() -> parts.Line:

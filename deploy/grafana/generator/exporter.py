@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.models import dashboard as models
 
 from . import parts
-from .parts import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW, over_time, rows, settings, steps
+from .parts import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW, now, over_time, rows, settings, steps
 from .queries import PREFIX, exporter, family
 
 HOUR = 3600
@@ -27,7 +27,7 @@ def _now() -> parts.Line:
         parts.number(
             "Listings",
             "Whether the last poll of every account and replica got its listings of policies and droplets complete.",
-            over_time(f"min({exporter('up')})"),
+            now(f"min({exporter('up')})"),
             background=True,
         )
         .mappings(parts.values({0: ("incomplete", RED), 1: ("complete", GREEN)}))
@@ -37,7 +37,7 @@ def _now() -> parts.Line:
         parts.number(
             "Last complete listing",
             "Time since the last poll with complete listings, in poll intervals, of the worst account. Six alarm.",
-            over_time(f"max(({LISTING_AGE}) / on (account) {_reduced('max', 'poll_interval_seconds')})"),
+            now(f"max(({LISTING_AGE}) / on (account) {_reduced('max', 'poll_interval_seconds')})"),
         )
         .unit("suffix: polls ago")
         .decimals(1)
@@ -49,7 +49,7 @@ def _now() -> parts.Line:
             "Rate limit left",
             "What is left of the token's hour, of the account with the least. The exporter itself leaves the "
             "configured reserve, a fifth by default, to the token's other users.",
-            over_time(f"min({SHARE_LEFT})"),
+            now(f"min({SHARE_LEFT})"),
         )
         .unit("percentunit")
         .decimals(0)
@@ -61,7 +61,7 @@ def _now() -> parts.Line:
         parts.number(
             "Droplets not judged",
             "Droplets whose last due window could not be judged for want of a reading.",
-            over_time(f"sum(max by (account) ({family('unjudged_droplets')}))"),
+            now(f"sum(max by (account) ({family('unjudged_droplets')}))"),
         )
         .unit("short")
         .decimals(0)
@@ -73,7 +73,7 @@ def _now() -> parts.Line:
             "Lists left unread",
             "Droplets whose list of backups the last poll had to read and did not, for want of budget or because the "
             "API failed.",
-            over_time(f"sum({_reduced('max', 'unread_droplets')})"),
+            now(f"sum({_reduced('max', 'unread_droplets')})"),
         )
         .unit("short")
         .decimals(0)
@@ -84,7 +84,7 @@ def _now() -> parts.Line:
         parts.number(
             "Records rejected",
             "Records of the API's answers that could not be understood and were left out, over the time shown.",
-            parts.now(f"sum(max by (account, endpoint) (increase({exporter('rejected_records_total')}[$__range])))"),
+            now(f"sum(max by (account, endpoint) (increase({exporter('rejected_records_total')}[$__range])))"),
         )
         .unit("short")
         .decimals(0)
@@ -96,7 +96,7 @@ def _now() -> parts.Line:
             "Held back",
             "Time requests were held back over the time shown, by the exporter's own pacing or by the API's "
             "`retry-after`.",
-            parts.now(f"sum(increase({exporter('api_throttled_seconds_total')}[$__range]))"),
+            now(f"sum(increase({exporter('api_throttled_seconds_total')}[$__range]))"),
         )
         .unit("s")
         .decimals(1)
@@ -107,14 +107,14 @@ def _now() -> parts.Line:
         parts.number(
             "Replicas",
             "Exporters scraped. Each polls for itself; the rules and dashboards bear several.",
-            over_time(f"count({PREFIX}exporter_build_info)"),
+            now(f"count({PREFIX}exporter_build_info)"),
         )
         .unit("short")
         .decimals(0)
         .min(0)
         .thresholds(steps(RED, (1, "text")))
     )
-    return 4, [(3, panel) for panel in (listings, late, left, unjudged, unread, rejected, throttled, replicas)]
+    return 3, [(3, panel) for panel in (listings, late, left, unjudged, unread, rejected, throttled, replicas)]
 
 
 def _tables() -> parts.Line:
@@ -287,7 +287,7 @@ def _errors() -> parts.Line:
             "Requests that failed, by endpoint and code",
             "Over the time shown, all replicas together: every answer but 2xx, and none (`error`). A 404 can be a "
             "droplet that has gone.",
-            parts.now(
+            now(
                 "sort_desc(sum by (endpoint, code) "
                 f"(increase({exporter('api_requests_total', _NOT_GOOD)}[$__range])) or "
                 f"0 * sum by (endpoint, code) ({exporter('api_requests_total', _NOT_GOOD)}))",

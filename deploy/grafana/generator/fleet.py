@@ -16,14 +16,14 @@ INTERVALS = f"{FLEET.age} / {FLEET.value('interval_seconds')} and {FLEET.value('
 def _numbers() -> parts.Line:
     share = f"count({FLEET.within(FLEET.protected)}) or 0 * count({FLEET.within(FLEET.value('expected'))} == 1)"
     expected = f"sum({FLEET.within(FLEET.value('expected'))})"
-    return 4, [
+    return 3, [
         (
             3,
             parts.number(
                 "Protected",
                 "Share of the droplets that ought to have backups whose backups are on, which have one, and which are "
                 "not known to have missed a window.",
-                over_time(f"({share}) / ({expected} > 0)"),
+                now(f"({share}) / ({expected} > 0)"),
                 background=True,
             )
             .unit("percentunit")
@@ -38,7 +38,7 @@ def _numbers() -> parts.Line:
                 "Expected",
                 "Droplets that ought to have backups (configuration `expect_backups`; by default all but Kubernetes "
                 "nodes).",
-                over_time(expected),
+                now(expected),
             )
             .unit("short")
             .decimals(0)
@@ -98,7 +98,7 @@ def _numbers() -> parts.Line:
             parts.number(
                 "Backups kept",
                 "Size of all backups that exist, of the droplets chosen.",
-                over_time(f"sum({FLEET.within(FLEET.value('kept_size_bytes'))})"),
+                now(f"sum({FLEET.within(FLEET.value('kept_size_bytes'))})"),
             )
             .unit("bytes")
             .decimals(1)
@@ -122,7 +122,7 @@ def _states() -> parts.Line:
         )
         .unit("short")
         .decimals(0)
-        .max_data_points(400)
+        .max_data_points(250)
         .min(0)
     )
     for state, (name, color) in reversed(list(parts.STATES.items())):
@@ -140,7 +140,7 @@ def _states() -> parts.Line:
         .unit("percentunit")
         .min(0)
         .max(1)
-        .max_data_points(400)
+        .max_data_points(250)
         .legend(parts.legend("lastNotNull", "min"))
     )
     return 8, [(6, ring), (9, history), (9, share)]
@@ -309,7 +309,7 @@ def _ages() -> parts.Line:
         )
         .unit("percentunit")
         .min(0)
-        .max_data_points(400)
+        .max_data_points(250)
         .thresholds(steps("transparent", (2, RED)))
         .thresholds_style(parts.dashed_threshold())
         .legend(parts.legend("lastNotNull", "max"))

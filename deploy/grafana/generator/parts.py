@@ -189,16 +189,18 @@ def tooltip() -> common.VizTooltipOptions:
 
 
 def number(title: str, description: str, target: prometheus.Dataquery, *, background: bool = False) -> stat.Panel:
-    """A figure, its line of the past below it where the query is one over time."""
+    """A figure, as of now.
+
+    No line of the past below it: that takes a query over time, whose last point lies up to a step before the end, for a
+    week most of an hour.
+    """
     return (
         stat.Panel()
         .title(title)
         .description(description)
         .with_target(target)
         .reduce_options(_last())
-        .graph_mode(
-            common_models.BigValueGraphMode.AREA if target.build().range_val else common_models.BigValueGraphMode.NONE
-        )
+        .graph_mode(common_models.BigValueGraphMode.NONE)
         .color_mode(
             common_models.BigValueColorMode.BACKGROUND_SOLID if background else common_models.BigValueColorMode.VALUE
         )
@@ -210,7 +212,7 @@ def number(title: str, description: str, target: prometheus.Dataquery, *, backgr
 
 def counted(title: str, description: str, expr: str, color: str) -> stat.Panel:
     """A number of droplets that ought to be none."""
-    panel = number(title, description, over_time(expr)).unit("short").decimals(0)
+    panel = number(title, description, now(expr)).unit("short").decimals(0)
     return panel.thresholds(steps(GREEN, (1, color))).min(0)
 
 
