@@ -1,0 +1,79 @@
+"""The runbooks: a section for every alert, and nothing in them that cannot be asked."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.deploy.promql_labels import labels
+from tests.deploy.rule_files import DEPLOY, SEVERITIES, alerts
+from tests.deploy.test_rules import known
+
+RUNBOOKS = DEPLOY / "runbooks.md"
+PAGES = (RUNBOOKS, DEPLOY / "high-availability.md")
+
+
+def sections() -> dict[str, str]:
+    """The text under each heading of the second level."""
+    _, *parts = re.split(r"(?m)^## ", RUNBOOKS.read_text(encoding="utf-8"))
+    return {part.partition("\n")[0]: part.partition("\n")[2] for part in parts}
+
+
+def anchor(heading: str) -> str:
+    """The anchor that GitHub, GitLab and most renderers make of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_every_runbook_url_ends_in_a_section() -> None:
+    """The anchor of every alert is the anchor of a heading in the runbooks, and of one only."""
+    anchors = [anchor(heading) for heading in sections()]
+    assert len(anchors) == len(set(anchors))
+    for rule in alerts():
+        assert urlsplit(rule.body["annotations"]["runbook_url"]).fragment in anchors, rule.name
+
+
+def test_every_alert_has_a_section_of_the_three_parts() -> None:
+    """Each section says what the alert means, how to check it and how to mend it, and no section is about nothing."""
+    found = sections()
+    assert list(found) == list(SEVERITIES)
+    for alert, text in found.items():
+        assert [f"**{part}.**" in text for part in ("Meaning", "Check", "Mend")] == [True] * 3, alert
+        assert re.search(r"`[^`]+`|```", text.partition("**Check.**")[2]), f"{alert}: nothing to type"
+
+
+def test_the_table_names_every_alert_with_its_severity() -> None:
+    """The table at the top is the list of alerts."""
+    rows = re.findall(r"(?m)^\| \[(\w+)\]\(#(\w+)\) \| (\w+) \|", RUNBOOKS.read_text(encoding="utf-8"))
+    assert rows == [(alert, alert.lower(), severity) for alert, severity in SEVERITIES.items()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_the_pages_ask_is_served(page: object) -> None:
+    """Every PromQL expression of the pages names only families and labels that the exporter serves or the rules record."""
+    assert isinstance(page, type(RUNBOOKS))
+    text = page.read_text(encoding="utf-8")
+    series = known()
+    series["digitalocean_backup_droplet_info"] |= {"region"}
+    asked = 0
+    for block in re.findall(r"(?ms)^ *```promql\n(.*?)```", text):
+        for expression in re.split(r"\n\s*\n", block.strip()):
+            labels(expression, series)
+            asked += 1
+    assert asked >= 2
+    for name in set(re.findall(r"\b(digitalocean_backup_\w+|account:\w+(?::\w+)*)", text)):
+        assert name in series, name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: object) -> None:
+    """Links to sections and files of the project find them."""
+    assert isinstance(page, type(RUNBOOKS))
+    text = page.read_text(encoding="utf-8")
+    anchors = {anchor(heading) for heading in re.findall(r"(?m)^#+ (.*)$", text)}
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if target.startswith("#"):
+            assert target[1:] in anchors, target
+        elif "://" not in target:
+            assert (page.parent / target).exists(), target
