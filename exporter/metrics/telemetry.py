@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Literal, TypeVar, get_args
 
@@ -31,6 +32,17 @@ POLL_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 6
 """From a poll that finds nothing new to one that the budget stretches over its whole interval."""
 REQUEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Around the API's usual answer times, up to the request timeout and what a longer one may be set to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What is left of a token's hour, as the API last told; `None` where it has not."""
+
+    limit: float | None = None
+    remaining: float | None = None
+    reset_at: float | None = None
+    """When the oldest of the token's requests no longer counts."""
+
 
 _Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
 
@@ -81,6 +93,11 @@ class Telemetry:
         self.poll_interval.labels(name).set(interval)
         return found
 
+    def allowance(self, name: str) -> Allowance:
+        """What the account's token has left; nothing is known of an account that is not configured."""
+        found = self._accounts.get(encodable(name))
+        return Allowance() if found is None else found.allowance
+
     def remove(self, name: str) -> None:
         """Drops every series of an account that is no longer configured; reports that come late are ignored."""
         name = encodable(name)
@@ -121,6 +138,7 @@ class AccountTelemetry:
     def __init__(self, telemetry: Telemetry, name: str) -> None:
         self.name = name
         self.removed = False
+        self.allowance = Allowance()
         self._all = telemetry
         for result in get_args(PollResult):
             telemetry.polls.labels(name, result)
@@ -149,9 +167,15 @@ class AccountTelemetry:
         """What an answer's headers tell of the token's hourly budget; what it does not tell stays as last told."""
         if self.removed:
             return
-        for gauge, value in ((self._all.limit, limit), (self._all.remaining, remaining), (self._all.reset, reset)):
-            if value is not None and isfinite(value):
-                gauge.labels(self.name).set(value)
+        told = {
+            name: value
+            for name, value in (("limit", limit), ("remaining", remaining), ("reset_at", reset))
+            if value is not None and isfinite(value)
+        }
+        gauges = {"limit": self._all.limit, "remaining": self._all.remaining, "reset_at": self._all.reset}
+        for name, value in told.items():
+            gauges[name].labels(self.name).set(value)
+        self.allowance = replace(self.allowance, **told)
 
     def poll_finished(self, result: PollResult, duration: float, at: float, *, listed: bool, unread: int) -> None:
         """A poll has ended.

@@ -17,6 +17,8 @@ EARLY = 15 * MINUTE
 FIRST_BACKUP_WITHIN = 2 * DAY
 """How old a Droplet may be without a backup; a plan with days between its windows has a week more."""
 
+MOST_DRAWN = 60
+
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -115,9 +117,8 @@ def headline(counts: Mapping[State, int]) -> str:
     waiting = counts[State.WAITING]
     if waiting:
         return f"Nothing is missing: {counts[State.PROTECTED]:,} protected, {waiting:,} waiting for their first backup"
-    if covered == total:
-        return "The one droplet is protected" if total == 1 else f"All {total:,} droplets are protected"
-    return f"All {plural(covered, 'droplet')} that should have backups {'is' if covered == 1 else 'are'} protected"
+    which = "" if covered == total else " that should have backups"
+    return f"The one droplet{which} is protected" if covered == 1 else f"All {covered:,} droplets{which} are protected"
 
 
 def verdict_of(droplet: Droplet, state: State, now: float) -> str:
@@ -210,6 +211,20 @@ def next_window_of(droplet: Droplet, now: float) -> Window | None:
     else:
         start = window.start + (now - window.start) // interval * interval
     return Window(start, start + length)
+
+
+def missed_windows_of(droplet: Droplet, now: float) -> list[float]:
+    """The starts of the windows that were missed up to now, the latest `MOST_DRAWN` at most."""
+    missed, interval, anchor = droplet.verdict.missed_windows, droplet.interval, _anchor(droplet)
+    if not missed or interval is None or anchor is None:
+        return []
+    newest = droplet.newest
+    if newest is not None:
+        last = int((newest.created_at + EARLY - anchor) // interval) + missed
+    else:
+        last = int((now - anchor) // interval) - 1
+    numbers = range(last - min(missed, MOST_DRAWN) + 1, last + 1)
+    return [start for number in numbers if (start := anchor + number * interval) <= now]
 
 
 def next_window_words(window: Window | None, now: float) -> str:
