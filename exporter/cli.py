@@ -6,12 +6,15 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from exporter import __version__
 
 if TYPE_CHECKING:
     from exporter.config import Config
+    from exporter.web.settings import Settings
+
+T = TypeVar("T")
 
 NAME = "digitalocean-backup-exporter"
 DESCRIPTION = "Prometheus exporter for the backups of DigitalOcean Droplets."
@@ -57,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         help="where to listen; may be given several times (default :9819)",
     )
     serve.add_argument("--web.telemetry-path", dest="path", metavar="PATH", default="/metrics", type=_path)
+    _web_config(serve)
     serve.add_argument(
         "--web.enable-lifecycle",
         dest="lifecycle",
@@ -85,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Reads configuration and secrets as serve would and says what is wrong with them. Contacts nobody.",
     )
     _common(check, demo=False)
+    _web_config(check)
     check.set_defaults(run=_check_config)
     return parser
 
@@ -110,6 +115,16 @@ def _common(parser: argparse.ArgumentParser, *, demo: bool = True) -> None:
             default=1.0,
             help="how many times faster than life the demo's time passes; 288 makes a day of five minutes",
         )
+
+
+def _web_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--web.config.file",
+        dest="web_config",
+        metavar="FILE",
+        type=lambda text: Path(text) if text else None,
+        help="TLS, users and headers, in the format of Prometheus's exporters",
+    )
 
 
 def _with_command(arguments: list[str]) -> list[str]:
@@ -161,7 +176,16 @@ def _loader(options: argparse.Namespace) -> Callable[[], Config]:
     return load
 
 
-def _configured(load: Callable[[], Config]) -> Config | None:
+def _settings(options: argparse.Namespace) -> Callable[[], Settings]:
+    def load() -> Settings:
+        from exporter.web.settings import Settings
+
+        return Settings(options.web_config)
+
+    return load
+
+
+def _configured(load: Callable[[], T]) -> T | None:
     """The configuration; if it has mistakes, they are told and there is none."""
     from exporter.config import ConfigError
 
@@ -174,9 +198,11 @@ def _configured(load: Callable[[], Config]) -> Config | None:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    config = _configured(_loader(options))
-    if config is None:
+    config, settings = _configured(_loader(options)), _configured(_settings(options))
+    if config is None or settings is None:
         return NOTHING
+    for note in settings.notes:
+        print(f"{NAME}: {options.web_config}: {note}", file=sys.stderr)  # noqa: T201  # beside the command's result
     names = ", ".join(account.name for account in config.accounts)
     print(f"{options.config or 'environment'}: good; accounts: {names}")  # noqa: T201  # the command's result
     return 0
@@ -203,7 +229,9 @@ def _run(options: argparse.Namespace, command: str) -> int:
         return NOTHING
     load = _loader(options)
     config = None if options.demo else _configured(load)
-    if config is None and not options.demo:
+    settings = _configured(_settings(options)) if command == "serve" else None
+    if (config is None and not options.demo) or (settings is None and command == "serve"):
         return NOTHING
-    action = commands.serve if command == "serve" else commands.once
-    return asyncio.run(action(options, config, load))
+    if settings is not None:
+        return asyncio.run(commands.serve(options, config, load, settings))
+    return asyncio.run(commands.once(options, config, load))

@@ -10,7 +10,6 @@ import sys
 from collections.abc import AsyncIterator, Callable
 
 import structlog
-from aiohttp import web
 
 from exporter import __version__
 from exporter.clock import Clock
@@ -20,34 +19,32 @@ from exporter.metrics.negotiation import TEXT
 from exporter.metrics.telemetry import Telemetry
 from exporter.reports.textfile import write
 from exporter.service import Service
-from exporter.web.app import application
-
-STOP_WITHIN = 4.0
-"""Seconds that a scrape in hand has to end after SIGTERM; one less than a stop may take."""
+from exporter.web import app
+from exporter.web.auth import Guard
+from exporter.web.server import Server
+from exporter.web.settings import Settings
 
 Load = Callable[[], Config]
 
 
-async def serve(options: argparse.Namespace, config: Config | None, load: Load) -> int:
+async def serve(options: argparse.Namespace, config: Config | None, load: Load, settings: Settings) -> int:
     """Polls and serves until SIGTERM or SIGINT; 0, or 2 if an address cannot be listened on."""
     stopping = asyncio.Event()
+    reloading = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, reloading.set)
     log = structlog.get_logger()
+    for note in settings.notes:
+        log.warning("web configuration", file=str(options.web_config), note=note)
     async with _account_of(options, config, load) as (config, load, clock):
         service = Service(config, load, clock, Telemetry(__version__))
-        runner = web.AppRunner(
-            application(service, options.path, lifecycle=options.lifecycle),
-            access_log=None,
-            handle_signals=False,
-            shutdown_timeout=STOP_WITHIN,
-        )
-        await runner.setup()
+        routes = app.routes(service, options.path, lifecycle=options.lifecycle)
+        server = Server(app.locked(routes, Guard(lambda: settings.users)), settings)
         for host, port in options.listen or [("", 9819)]:
             try:
-                site = web.TCPSite(runner, host or None, port)
-                await site.start()
+                await server.listen(host, port)
             except OSError as error:
                 log.error(
                     "cannot listen",
@@ -55,24 +52,18 @@ async def serve(options: argparse.Namespace, config: Config | None, load: Load) 
                     problem=error.strerror,
                     remedy="free the address, or choose another by --web.listen-address",
                 )
-                await runner.cleanup()
+                await server.stop()
                 return 2
-        for address in runner.addresses:
-            host, port = address[:2]
-            host = f"[{host}]" if ":" in host else host
-            log.info("listening", metrics=f"http://{host}:{port}{options.path}", page=f"http://{host}:{port}/")
-        reloads: set[asyncio.Task[None]] = set()
-
-        def reload() -> None:
-            task = asyncio.create_task(_reload(service))
-            reloads.add(task)
-            task.add_done_callback(reloads.discard)
-
-        loop.add_signal_handler(signal.SIGHUP, reload)
+        scheme = "http" if settings.context is None else "https"
+        for host, port in server.addresses:
+            root = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+            log.info("listening", metrics=f"{root}{options.path}", page=f"{root}/")
         service.start()
+        reloads = asyncio.create_task(_reload_whenever(reloading, service))
         await stopping.wait()
         log.info("stopping")
-        await asyncio.gather(service.stop(), runner.cleanup())
+        reloads.cancel()
+        await asyncio.gather(service.stop(), server.stop())
     return 0
 
 
@@ -98,9 +89,12 @@ async def once(options: argparse.Namespace, config: Config | None, load: Load) -
         return 0 if set(results) == {"success"} else 1
 
 
-async def _reload(service: Service) -> None:
-    with contextlib.suppress(ConfigError):  # It is logged, and shows in the metrics.
-        await service.reload()
+async def _reload_whenever(asked: asyncio.Event, service: Service) -> None:
+    while True:
+        await asked.wait()
+        asked.clear()
+        with contextlib.suppress(ConfigError):  # It is logged, and shows in the metrics.
+            await service.reload()
 
 
 @contextlib.asynccontextmanager

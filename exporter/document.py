@@ -115,11 +115,18 @@ class Value:
             found.setdefault(name.value, value)
         return found
 
-    def mapping(self, schema: Mapping[str, Callable[[Value], Any]]) -> dict[str, Any]:
-        """What the schema's functions make of the values. Keys that are missing or `null` are left out."""
+    def mapping(
+        self, schema: Mapping[str, Callable[[Value], Any]], refused: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """What the schema's functions make of the values. Keys that are missing or `null` are left out.
+
+        `refused` are keys that others know and we do not, with what to say of each.
+        """
         found: dict[str, Any] = {}
         for key, value in self.entries().items():
-            if key not in schema:
+            if refused and key in refused:
+                value.note(refused[key])
+            elif key not in schema:
                 value.note(_unknown(key, schema))
             elif not value.is_null:
                 found[key] = value.attempt(schema[key])
@@ -191,8 +198,11 @@ def _unknown(key: str, known: Iterable[str]) -> str:
     return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; those here are {', '.join(known)}"
 
 
-def read(path: Path) -> Value:
-    """The file's outermost value. Raises `ConfigError` if the file cannot be read or is no YAML."""
+def read(path: Path, *, may_be_empty: bool = False) -> Value:
+    """The file's outermost value. Raises `ConfigError` if the file cannot be read or is no YAML.
+
+    A file without a value is an error, or an empty mapping if it may be empty.
+    """
     import yaml  # not above: `--help` does without it
 
     text = _content(path)
@@ -209,6 +219,8 @@ def read(path: Path) -> Value:
         raise ConfigError(f"nested too deeply; a configuration has four levels ({path})") from None
     except (ValueError, OverflowError):  # those of chr() and int(), which PyYAML lets through
         raise ConfigError(f"not YAML: an escape or a directive has an impossible number; correct it ({path})") from None
+    if may_be_empty and (root is None or root.tag == "tag:yaml.org,2002:null"):
+        return Value(Document(path), yaml.MappingNode("tag:yaml.org,2002:map", []))
     if root is None:
         raise ConfigError(f"the file is empty; write a configuration like that of config.example.yaml ({path})")
     return Value(Document(path), root, line=root.start_mark.line + 1)

@@ -1,8 +1,11 @@
-"""The HTTP interface: metrics for Prometheus, health for orchestrators, a page for people."""
+"""The HTTP interface: metrics for Prometheus, health for orchestrators, a page for people.
+
+Handlers make an `Answer`; `server` sends it, within the limits that hold for every client.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from html import escape
 
 from aiohttp import hdrs, web
@@ -12,90 +15,85 @@ from exporter.config import ConfigError
 from exporter.metrics.negotiation import accepts_gzip, negotiate
 from exporter.polling.status import Status
 from exporter.service import Service
+from exporter.web.answer import HTML, Answer, text
+from exporter.web.auth import Guard
 
 HEALTHY = "/-/healthy"
 READY = "/-/ready"
 RELOAD = "/-/reload"
 
+Respond = Callable[[web.BaseRequest], Awaitable[Answer]]
+Routes = Mapping[str, Mapping[str, Respond]]
+"""For each path, the methods it knows, `HEAD` aside, and who answers them."""
 
-def application(service: Service, telemetry_path: str, *, lifecycle: bool) -> web.Application:
+
+def routes(service: Service, telemetry_path: str, *, lifecycle: bool) -> Routes:
     """Everything that is served; no request makes the exporter call the API."""
 
-    async def metrics(request: web.Request) -> web.StreamResponse:
+    async def metrics(request: web.BaseRequest) -> Answer:
         style = negotiate(request.headers.get(hdrs.ACCEPT))
         gzip = accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING))
         own = style.encode(service.telemetry.registry)
         pieces = await service.exposition.page(service.clock.now(), tail=own, gzip=gzip)
-        headers: dict[str, str] = {hdrs.CONTENT_TYPE: style.content_type, hdrs.VARY: "Accept, Accept-Encoding"}
+        headers: dict[str, str] = {hdrs.VARY: "Accept, Accept-Encoding"}
         if gzip:
             headers[hdrs.CONTENT_ENCODING] = "gzip"
-        return await _send(request, pieces, headers)
+        return Answer(pieces, content_type=style.content_type, headers=headers)
 
-    async def healthy(_request: web.Request) -> web.Response:
-        return _text("The exporter is healthy.\n")
+    async def healthy(_request: web.BaseRequest) -> Answer:
+        return text("The exporter is healthy.\n")
 
-    async def ready(_request: web.Request) -> web.Response:
+    async def ready(_request: web.BaseRequest) -> Answer:
         waiting = sorted(status.account for status in service.statuses if not status.ready)
         if waiting:
-            return _text(f"Waiting for the first complete listing of: {', '.join(waiting)}.\n", status=503)
-        return _text("The exporter is ready.\n")
+            return text(f"Waiting for the first complete listing of: {', '.join(waiting)}.\n", 503)
+        return text("The exporter is ready.\n")
 
-    async def reload(_request: web.Request) -> web.Response:
+    async def reload(_request: web.BaseRequest) -> Answer:
         if not lifecycle:
-            return _text("Reloading over HTTP is off; start with --web.enable-lifecycle, or send SIGHUP.\n", status=403)
+            return text("Reloading over HTTP is off; start with --web.enable-lifecycle, or send SIGHUP.\n", 403)
         try:
             await service.reload()
         except ConfigError as error:
-            return _text("The configuration was not reloaded:\n" + "\n".join(error.problems) + "\n", status=500)
-        return _text("The configuration was reloaded.\n")
+            return text("The configuration was not reloaded:\n" + "\n".join(error.problems) + "\n", 500)
+        return text("The configuration was reloaded.\n")
 
-    async def page(_request: web.Request) -> web.Response:
-        return web.Response(text=_page(service.statuses, telemetry_path), content_type="text/html", charset="utf-8")
+    async def page(_request: web.BaseRequest) -> Answer:
+        return Answer((_page(service.statuses, telemetry_path).encode(),), content_type=HTML)
 
-    app = web.Application(middlewares=[_plain_errors])
-    app.router.add_get(telemetry_path, metrics)
-    app.router.add_get(HEALTHY, healthy)
-    app.router.add_get(READY, ready)
-    app.router.add_post(RELOAD, reload)
-    if telemetry_path != "/":
-        app.router.add_get("/", page)
-    app.on_response_prepare.append(_name_no_version)
-    return app
+    return {
+        "/": {hdrs.METH_GET: page},
+        telemetry_path: {hdrs.METH_GET: metrics},
+        HEALTHY: {hdrs.METH_GET: healthy},
+        READY: {hdrs.METH_GET: ready},
+        RELOAD: {hdrs.METH_POST: reload},
+    }
 
 
-async def _send(request: web.Request, pieces: Iterable[bytes], headers: dict[str, str]) -> web.StreamResponse:
-    response = web.StreamResponse(headers=headers)
-    pieces = list(pieces)
-    response.content_length = sum(map(len, pieces))
-    await response.prepare(request)
-    if request.method != hdrs.METH_HEAD:
-        for piece in pieces:
-            await response.write(piece)
-    await response.write_eof()
-    return response
+def locked(routes: Routes, guard: Guard) -> Respond:
+    """The routes behind the guard; all but `/-/healthy`, which tells nothing and is asked by those without a key."""
+
+    async def respond(request: web.BaseRequest) -> Answer:
+        if request.path != HEALTHY:
+            refusal = await guard.refusal(request)
+            if refusal is not None:
+                return refusal
+        return await dispatch(routes, request)
+
+    return respond
 
 
-def _text(text: str, status: int = 200) -> web.Response:
-    return web.Response(text=text, status=status)
-
-
-@web.middleware
-async def _plain_errors(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except web.HTTPMethodNotAllowed as error:
-        allowed = ", ".join(sorted(error.allowed_methods))
-        response = _text(f"Not allowed here; use {allowed}.\n", status=405)
-        response.headers[hdrs.ALLOW] = allowed
-        return response
-    except web.HTTPNotFound:
-        return _text("There is nothing here; see / for what there is.\n", status=404)
-
-
-async def _name_no_version(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers[hdrs.SERVER] = "digitalocean-backup-exporter"
+async def dispatch(routes: Routes, request: web.BaseRequest) -> Answer:
+    """The answer to a request: the handler's, or 404, or 405."""
+    methods = routes.get(request.path)
+    if methods is None:
+        return text("There is nothing here; see / for what there is.\n", 404)
+    method = hdrs.METH_GET if request.method == hdrs.METH_HEAD else request.method
+    handler = methods.get(method)
+    if handler is None:
+        allowed = [*methods, *([hdrs.METH_HEAD] if hdrs.METH_GET in methods else [])]
+        return text(f"Not allowed here; use {', '.join(allowed)}.\n", 405, {hdrs.ALLOW: ", ".join(allowed)})
+    return await handler(request)
 
 
 def _page(statuses: Iterable[Status], telemetry_path: str) -> str:

@@ -1,0 +1,211 @@
+"""The web configuration: the file that Prometheus and its exporters share, for TLS, users and a few headers.
+
+The format is that of Prometheus's exporter-toolkit, `docs/web-configuration.md` in its repository. What its check
+accepts is accepted here, for the keys that are supported; the others are refused, for a lock that is not there is
+worse than an exporter that does not start.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from exporter.document import ConfigError, Value, quoted, read
+
+ClientAuth = Literal["NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"]
+
+BCRYPT = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """The files of the server's certificate, and what is asked of clients."""
+
+    cert_file: Path
+    key_file: Path
+    client_ca_file: Path | None = None
+    client_auth: ClientAuth = "NoClientCert"
+    min_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+    max_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.cert_file, self.key_file, *((self.client_ca_file,) if self.client_ca_file else ()))
+
+
+@dataclass(frozen=True, slots=True)
+class WebConfig:
+    """How the exporter is served."""
+
+    tls: Tls | None = None
+    users: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Name to bcrypt hash; where there are none, everybody may read."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What every answer carries on top."""
+    notes: tuple[str, ...] = ()
+    """What is allowed and perhaps not meant."""
+
+
+def load(path: Path) -> WebConfig:
+    """The web configuration that a file holds; an empty file is one without TLS, users and headers.
+
+    Raises `ConfigError` with everything that is wrong, in the order of the file. The files that it names are not read.
+    """
+    root = read(path, may_be_empty=True)
+    try:
+        given = root.mapping(_TOP, _REFUSED)
+    except ValueError as wrong:
+        root.note(str(wrong))
+    root.document.check()
+    tls, notes = given.get("tls_server_config", (None, ()))
+    http = given.get("http_server_config", {})
+    return WebConfig(tls, given.get("basic_auth_users", {}), http.get("headers", {}), notes)
+
+
+def _written(value: Value) -> str:
+    """A scalar as it is written, numbers and booleans too, which the toolkit's parser takes for strings."""
+    if value.node.id != "scalar":
+        raise ValueError(f"{value.found} is not a string; write one in quotes")
+    text: str = value.node.value
+    odd = re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text)
+    if odd:
+        raise ValueError(f"the string holds the character U+{ord(odd[0]):04X}; take it out")
+    return text
+
+
+def _file(value: Value) -> Path | None:
+    text = _written(value)
+    return value.document.path.parent / text if text else None
+
+
+_VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
+
+
+def _version(value: Value) -> ssl.TLSVersion:
+    name = _written(value)
+    if name in ("TLS10", "TLS11"):
+        raise ValueError(f"{name} is not secure and not supported here; write TLS12 or TLS13")
+    if name not in _VERSIONS:
+        raise ValueError(f"{quoted(name)} is no version of TLS; write TLS12 or TLS13")
+    return _VERSIONS[name]
+
+
+def _client_auth(value: Value) -> ClientAuth:
+    match _written(value):
+        case "" | "NoClientCert":
+            return "NoClientCert"
+        case "VerifyClientCertIfGiven":
+            return "VerifyClientCertIfGiven"
+        case "RequireAndVerifyClientCert":
+            return "RequireAndVerifyClientCert"
+        case "RequestClientCert" | "RequireAnyClientCert" | "RequireClientCert" as name:
+            # Python's ssl module verifies each certificate that it asks for.
+            raise ValueError(
+                f"{name} lets clients in by certificates that nobody verifies, which is not supported here; "
+                "write VerifyClientCertIfGiven or RequireAndVerifyClientCert"
+            )
+        case name:
+            raise ValueError(
+                f"{quoted(name)} is no client_auth_type; write NoClientCert, VerifyClientCertIfGiven or "
+                "RequireAndVerifyClientCert"
+            )
+
+
+_TLS = {
+    "cert_file": _file,
+    "key_file": _file,
+    "client_ca_file": _file,
+    "client_auth_type": _client_auth,
+    "min_version": _version,
+    "max_version": _version,
+}
+_INLINE = "not supported here; put it into a file and name it by"
+_TLS_REFUSED = {
+    "cert": f"{_INLINE} cert_file",
+    "key": f"{_INLINE} key_file",
+    "client_ca": f"{_INLINE} client_ca_file",
+    "client_allowed_sans": "not supported here; have the clients' certificates made by an authority of their own, "
+    "and name that by client_ca_file",
+    "cipher_suites": "not supported here; the ciphers are those of OpenSSL's configuration. Take it out",
+    "prefer_server_cipher_suites": "not supported here; the order is the server's. Take it out",
+    "curve_preferences": "not supported here; the curves are those of OpenSSL's configuration. Take it out",
+}
+
+
+def _tls(value: Value) -> tuple[Tls | None, tuple[str, ...]]:
+    given: dict[str, Any] = value.mapping(_TLS, _TLS_REFUSED)
+    cert, key, ca = (given.get(name) for name in ("cert_file", "key_file", "client_ca_file"))
+    client_auth: ClientAuth = given.get("client_auth_type") or "NoClientCert"
+    oldest = given.get("min_version") or ssl.TLSVersion.TLSv1_2
+    newest = given.get("max_version") or ssl.TLSVersion.TLSv1_3
+    if oldest > newest:
+        value.note("above max_version, so that no client could connect; write a lower one", "min_version")
+    if ca and client_auth == "NoClientCert":
+        value.note(
+            "client_ca_file is given, and clients are not asked for certificates; write RequireAndVerifyClientCert",
+            "client_auth_type",
+        )
+    if not (cert or key or ca or client_auth != "NoClientCert"):
+        note = "tls_server_config names no cert_file and no key_file: TLS is off"
+        return None, (note,) if given else ()
+    for name, file in (("cert_file", cert), ("key_file", key)):
+        if file is None:
+            value.note("missing; TLS needs a certificate and its key, each a file in PEM format", name)
+    if cert is None or key is None:
+        return None, ()
+    notes: tuple[str, ...] = ()
+    if client_auth != "NoClientCert" and not ca:
+        notes = ("tls_server_config names no client_ca_file: a certificate of any public authority lets a client in",)
+    return Tls(cert, key, ca, client_auth, oldest, newest), notes
+
+
+def _users(value: Value) -> Mapping[str, str]:
+    found = {}
+    for name, entry in value.entries().items():
+        stored = entry.node.value if entry.node.id == "scalar" else ""
+        if BCRYPT.fullmatch(stored):
+            found[name] = stored
+        else:  # not shown: the password itself may stand here
+            entry.note("not a bcrypt hash; make one by: htpasswd -nBC 10 NAME")
+    return found
+
+
+def _header(*allowed: str) -> Any:
+    def decode(value: Value) -> str:
+        text = _written(value)
+        if allowed and text not in allowed:
+            raise ValueError(f"{quoted(text)} is not allowed here; write {' or '.join(allowed)}")
+        return text
+
+    return decode
+
+
+_HEADERS = {
+    "Content-Security-Policy": _header(),
+    "X-Frame-Options": _header("deny", "sameorigin"),
+    "X-Content-Type-Options": _header("nosniff"),
+    "X-XSS-Protection": _header(),
+    "Strict-Transport-Security": _header(),
+}
+
+
+def _headers(value: Value) -> Mapping[str, str]:
+    return {name: text for name, text in value.mapping(_HEADERS).items() if text}
+
+
+_TOP = {
+    "tls_server_config": _tls,
+    "http_server_config": lambda value: value.mapping(
+        {"headers": _headers}, {"http2": "not supported here; the exporter speaks HTTP/1.1. Take it out"}
+    ),
+    "basic_auth_users": _users,
+}
+_REFUSED = {
+    "rate_limit": "not supported here; a scrape costs little, and passwords are checked one at a time. Take it out"
+}
+
+__all__ = ["ClientAuth", "ConfigError", "Tls", "WebConfig", "load"]

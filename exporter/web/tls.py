@@ -1,0 +1,89 @@
+"""TLS: the certificate from its files, and made anew when they change."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from exporter.document import ConfigError
+from exporter.web.config import Tls
+
+
+def context(tls: Tls) -> ssl.SSLContext:
+    """What connections are made from. Raises `ConfigError` if a file is missing or holds something else."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.minimum_version = tls.min_version
+    made.maximum_version = tls.max_version
+    # A client that asks for ever new handshakes costs more than it pays.
+    made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    made.set_alpn_protocols(["http/1.1"])
+    _holds("cert_file", tls.cert_file, b"CERTIFICATE-----", "a certificate")
+    _holds("key_file", tls.key_file, b"PRIVATE KEY-----", "a private key")
+    try:
+        made.load_cert_chain(tls.cert_file, tls.key_file, password=_no_password)
+    except _EncryptedKeyError:
+        raise _error("key_file", tls.key_file, "the key is encrypted; write it without a passphrase") from None
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise _error("key_file", tls.key_file, f"the key is not that of {tls.cert_file}; name the pair") from None
+        what = f"certificate or key cannot be used ({error.reason or error}); renew the pair with {tls.key_file}"
+        raise _error("cert_file", tls.cert_file, what) from None
+    except (OSError, ValueError) as error:
+        raise _error("cert_file", tls.cert_file, f"certificate or key cannot be used: {error}") from None
+    if tls.client_auth != "NoClientCert":
+        required = tls.client_auth == "RequireAndVerifyClientCert"
+        made.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
+        # Whatever the file names is trusted as it is, as by Go's verifier: an intermediate authority needs no root.
+        made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        if tls.client_ca_file is None:
+            made.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+        else:
+            _holds("client_ca_file", tls.client_ca_file, b"CERTIFICATE-----", "a certificate")
+            try:
+                made.load_verify_locations(tls.client_ca_file)
+            except (OSError, ValueError) as error:
+                what = f"no certificates can be read: {getattr(error, 'reason', None) or error}; write them in PEM"
+                raise _error("client_ca_file", tls.client_ca_file, what) from None
+    return made
+
+
+def following(current: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    """A context whose connections are each made from the one that is current then."""
+    made = _Following(ssl.PROTOCOL_TLS_SERVER)
+    made.current = current
+    return made
+
+
+class _Following(ssl.SSLContext):
+    # asyncio makes every connection of a server by this method, and has no other place to put a new certificate.
+    # Loading one into the context in use could leave it with half a pair, and would not change what clients must show.
+    current: Callable[[], ssl.SSLContext]
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        return self.current().wrap_bio(*args, **kwargs)
+
+
+class _EncryptedKeyError(Exception):
+    pass
+
+
+def _no_password() -> str:
+    # Without this OpenSSL would ask on the terminal, if there is one, and wait.
+    raise _EncryptedKeyError
+
+
+def _holds(key: str, file: Path, mark: bytes, what: str) -> None:
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise _error(key, file, "the file does not exist; put it there or name another") from None
+    except OSError as error:
+        raise _error(key, file, f"the file cannot be read: {error.strerror}; let the exporter's user read it") from None
+    if mark not in content:
+        raise _error(key, file, f"the file holds no {what.removeprefix('a ')} in PEM format; name one that does")
+
+
+def _error(key: str, file: Path, what: str) -> ConfigError:
+    return ConfigError(f"tls_server_config.{key}: {what} ({file})")
