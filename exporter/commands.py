@@ -93,8 +93,12 @@ async def _reload_whenever(asked: asyncio.Event, service: Service) -> None:
     while True:
         await asked.wait()
         asked.clear()
-        with contextlib.suppress(ConfigError):  # It is logged, and shows in the metrics.
+        try:
             await service.reload()
+        except ConfigError:
+            pass  # It is logged, and shows in the metrics.
+        except Exception:  # noqa: BLE001  # a fault of ours must not be the last reload there is
+            structlog.get_logger().exception("reload broke off")
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import Processor
 
+from exporter.secrets import redact
+
 Level = Literal["debug", "info", "warn", "error"]
 Format = Literal["logfmt", "json"]
 
@@ -46,10 +48,13 @@ def _short_level(_logger: object, _method: str, event: MutableMapping[str, Any])
 
 
 def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Names come from outside: a control character in one must not write a line of its own, nor drive a terminal."""
+    """Names come from outside: a control character in one must not write a line of its own, nor drive a terminal.
+
+    Nothing is ever logged that holds a token; should it happen all the same, the token is taken out here.
+    """
     for key, value in event.items():
         if not isinstance(value, bool | int | float | None):
-            text = str(value)
+            text = redact(str(value))
             event[key] = "".join(
                 char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
             )

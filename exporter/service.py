@@ -67,7 +67,8 @@ class Service:
         """
         async with self._reloading:
             try:
-                config = self._load()
+                # In a thread, for a large file takes seconds, and scrapes go on.
+                config = await asyncio.to_thread(self._load)
             except ConfigError as error:
                 self.telemetry.reloaded(False, self.clock.now())
                 for problem in error.problems:

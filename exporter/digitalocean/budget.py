@@ -102,6 +102,12 @@ class Budget:
         self._held_until = -math.inf
         self._wary = False
 
+    def limit(self, per_minute: int, per_hour: int, reserve: float) -> None:
+        """Other limits from now on; what was sent and told stays known."""
+        self._per_minute = per_minute
+        self._per_hour = per_hour
+        self._reserve = reserve
+
     # Before a request ----------------------------------------------------------------------------------------------
 
     async def acquire(self, deadline: float, keep: int = 0) -> int:

@@ -71,7 +71,13 @@ class Poller:
             grace=config.grace,
         )
         limits = config.rate_limit
-        self._budget = Budget(limits.per_minute, limits.per_hour, limits.reserve, clock, telemetry.throttled)
+        heir_of = heir_of if heir_of is not None and heir_of.account.api_url == account.api_url else None
+        if heir_of is not None and heir_of.account.token == account.token:
+            # The API goes on counting what was sent before a reload.
+            self._budget: Budget = heir_of._budget
+            self._budget.limit(limits.per_minute, limits.per_hour, limits.reserve)
+        else:
+            self._budget = Budget(limits.per_minute, limits.per_hour, limits.reserve, clock, telemetry.throttled)
         self._client = Client(
             account.api_url,
             account.token.read,
@@ -93,7 +99,7 @@ class Poller:
         """Whether any Droplets were ever listed, by whatever listing tells which of them are watched."""
         self._store = store
         kept = store.state(account.name, account.api_url) if store is not None else None
-        if heir_of is not None and heir_of.account.api_url == account.api_url:
+        if heir_of is not None:
             self._inherit(heir_of)
         elif kept is not None:
             self._known = kept.known()
