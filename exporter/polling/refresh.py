@@ -97,7 +97,8 @@ def reason_to_read(
             return Reason.WINDOW_ENDED
     if _turn_has_come(known.id, read_at, habits.verify_every, now):
         return Reason.VERIFY
-    return Reason.UNSURE if schedule is not None and (known.listed is None or known.unlisted) else None
+    may_have_changed = schedule is not None or known.backups
+    return Reason.UNSURE if may_have_changed and (known.listed is None or known.unlisted) else None
 
 
 @dataclass(frozen=True, slots=True)

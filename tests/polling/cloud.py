@@ -1,0 +1,289 @@
+"""A DigitalOcean account in memory: Droplets whose backups are made by their plans, and an API that shows them oddly.
+
+It answers the client's methods without a socket, so that a property can look at thousands of histories.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from exporter.clock import Clock
+from exporter.digitalocean.budget import Budget
+from exporter.digitalocean.client import Client, ImagePage
+from exporter.digitalocean.errors import ApiError, NotFound, ServerError
+from exporter.digitalocean.listing import Listing
+from exporter.digitalocean.records import Backup, Droplet, Image, Policy, SupportedPolicy, Window
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+WEEK = 7 * DAY
+EPOCH_WEEKDAYS = ("THU", "FRI", "SAT", "SUN", "MON", "TUE", "WED")
+"""The weekdays from the Unix epoch on."""
+INTERVALS = {"daily": DAY, "weekly": WEEK, "intra_daily_4h": 4 * HOUR}
+RETENTION_DAYS = {"daily": 7, "weekly": 28, "intra_daily_4h": 7}
+WINDOW = 4 * HOUR
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """When a Droplet's backups are made."""
+
+    name: str = "daily"
+    hour: int = 0
+    weekday: str = "SUN"
+
+    @property
+    def interval(self) -> float:
+        return INTERVALS[self.name]
+
+    @property
+    def anchor(self) -> float:
+        """The start of some window."""
+        if self.name == "weekly":
+            return EPOCH_WEEKDAYS.index(self.weekday) * DAY + self.hour * HOUR
+        return self.hour * HOUR
+
+    def start_at(self, instant: float) -> float:
+        """The start of the latest window that has started by the instant."""
+        return self.anchor + math.floor((instant - self.anchor) / self.interval) * self.interval
+
+    def starts(self, after: float, until: float) -> Iterator[float]:
+        """The starts after the one instant and until the other."""
+        start = self.start_at(after) + self.interval
+        while start <= until:
+            yield start
+            start += self.interval
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of one window's backup."""
+
+    made: bool = True
+    offset: float = HOUR
+    """From the window's start to the backup's creation."""
+    size: float | None = 2.0
+    """Gigabytes."""
+    pending: float = 0.0
+    """How long its image is in the making."""
+    hidden: bool = False
+    """Whether the images never show it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A backup that exists."""
+
+    id: int
+    created_at: float
+    fate: Fate
+
+
+@dataclass(slots=True)
+class Machine:
+    """A Droplet as it truly is."""
+
+    id: int
+    since: float
+    plan: Plan = Plan()
+    fates: tuple[Fate, ...] = (Fate(),)
+    """Of its windows, by turns."""
+    enabled: bool = True
+    disk: float | None = 25.0
+    named: bool = True
+    """Whether its policy record names the next window."""
+    made: dict[int, Made] = field(default_factory=dict)
+    turn: int = 0
+    coming: list[tuple[float, Fate]] = field(default_factory=list)
+    """Backups of windows that have begun."""
+    reached: float = 0.0
+    """Until when windows have begun."""
+    missed: list[float] = field(default_factory=list)
+    """The starts of windows whose backup was not made."""
+
+    def live(self, now: float, next_id: Iterator[int]) -> None:
+        """Makes what the windows until now bring, and lets what is too old expire."""
+        if self.enabled:
+            for start in self.plan.starts(self.reached, now):
+                fate = self.fates[self.turn % len(self.fates)]
+                self.turn += 1
+                if fate.made:
+                    self.coming.append((start + fate.offset, fate))
+                else:
+                    self.missed.append(start)
+        self.reached = max(self.reached, now)
+        for created_at, fate in [one for one in self.coming if one[0] <= now]:
+            self.coming.remove((created_at, fate))
+            backup = Made(next(next_id), created_at, fate)
+            self.made[backup.id] = backup
+        kept_for = RETENTION_DAYS[self.plan.name] * DAY
+        for backup in list(self.made.values()):
+            if backup.created_at + kept_for < now:
+                del self.made[backup.id]
+
+    @property
+    def newest(self) -> Made | None:
+        return max(self.made.values(), key=lambda backup: backup.created_at, default=None)
+
+    @property
+    def oldest(self) -> Made | None:
+        return min(self.made.values(), key=lambda backup: backup.created_at, default=None)
+
+    def policy(self, now: float) -> Policy:
+        if not self.enabled:
+            return Policy(self.id, False)
+        start = self.plan.start_at(now)
+        if start + WINDOW <= now:
+            start += self.plan.interval
+        return Policy(
+            self.id,
+            True,
+            self.plan.name,
+            self.plan.weekday if self.plan.name == "weekly" else None,
+            self.plan.hour,
+            WINDOW / HOUR,
+            RETENTION_DAYS[self.plan.name],
+            Window(start, start + WINDOW) if self.named else None,
+        )
+
+
+class Cloud:
+    """The account and what its API is like at the moment."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.machines: dict[int, Machine] = {}
+        self.failing: set[str] = set()
+        """Endpoints that answer 500; `backups 3` is that of Droplet 3's list alone, and `all` is every one."""
+        self.lag = 0
+        """By how many polls the ids of backups in the droplet listing are late."""
+        self.tells_ids = True
+        self.told: set[int] = set()
+        """The backups that a listing named while the Droplet's own list could be read."""
+        self._clock = clock
+        self._ids = iter(range(1001, 10**9))
+        self._listed: list[dict[int, tuple[int, ...]]] = []
+
+    @property
+    def now(self) -> float:
+        return self._clock.now()
+
+    def add(self, machine: Machine) -> Machine:
+        machine.reached = max(machine.reached, machine.since)
+        self.machines[machine.id] = machine
+        return machine
+
+    def live(self) -> None:
+        """Makes what the time since brings."""
+        for machine in self.machines.values():
+            machine.live(self.now, self._ids)
+
+    def before_poll(self) -> None:
+        """Fixes what the next poll is told."""
+        self._listed.append({machine.id: tuple(sorted(machine.made)) for machine in self.machines.values()})
+        listed = self.listed()
+        if not self.failing & {"all", "droplets", "policies"} and self.tells_ids:
+            for machine in self.machines.values():
+                if not self.fails("backups", machine.id):
+                    self.told.update(set(listed.get(machine.id, ())) & machine.made.keys())
+
+    def listed(self) -> dict[int, tuple[int, ...]]:
+        """The ids that the droplet listing names."""
+        return self._listed[max(0, len(self._listed) - 1 - self.lag)]
+
+    def snapshot(self, machine: Machine, backup: Made | None) -> bool:
+        """Turns a backup into a snapshot, so that it leaves the lists, once a listing has told of it."""
+        if backup is None or backup.id not in self.told:
+            return False
+        del machine.made[backup.id]
+        return True
+
+    def fails(self, endpoint: str, droplet_id: int | None = None) -> bool:
+        return not self.failing.isdisjoint({"all", endpoint, f"{endpoint} {droplet_id}"})
+
+
+class MemoryClient(Client):
+    """The client, answered by a `Cloud`."""
+
+    def __init__(self, cloud: Cloud, clock: Clock) -> None:
+        super().__init__("http://127.0.0.1", str, Budget(250, 5000, 0.2, clock, lambda _: None), clock)
+        self.cloud = cloud
+        self.asked: list[str] = []
+
+    def refresh_token(self) -> None: ...
+
+    def _error(self, endpoint: str, droplet_id: int | None = None) -> ApiError | None:
+        self.asked.append(endpoint)
+        return ServerError(endpoint, f"{endpoint} answered 500") if self.cloud.fails(endpoint, droplet_id) else None
+
+    def _all(self, endpoint: str, records: dict[int, _T], error: ApiError | None) -> Listing[_T]:
+        now = self.cloud.now
+        return Listing(now, error=error) if error else Listing(now, records, total=len(records))
+
+    async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Listing[Droplet]:
+        error = self._error("droplets")
+        records = {} if gpus else {one.id: self._droplet(one) for one in self.cloud.machines.values()}
+        return self._all("droplets", records, error)
+
+    def _droplet(self, machine: Machine) -> Droplet:
+        ids = self.cloud.listed().get(machine.id, ()) if self.cloud.tells_ids else ()
+        return Droplet(
+            machine.id, f"droplet-{machine.id}", "nyc3", "s-1vcpu-1gb", "active", machine.since, machine.disk, (), ids
+        )
+
+    async def policies(self, *, keep: int = 0) -> Listing[Policy]:
+        error = self._error("policies")
+        return self._all(
+            "policies", {one.id: one.policy(self.cloud.now) for one in self.cloud.machines.values()}, error
+        )
+
+    async def backups(self, droplet_id: int, *, keep: int = 0) -> Listing[Backup]:
+        error = self._error("backups", droplet_id)
+        machine = self.cloud.machines.get(droplet_id)
+        if error is None and machine is None:
+            error = NotFound("backups", "answered 404")
+        records = {
+            one.id: Backup(one.id, one.created_at, one.fate.size) for one in (machine.made if machine else {}).values()
+        }
+        return self._all("backups", records, error)
+
+    async def supported_policies(self, *, keep: int = 0) -> Listing[SupportedPolicy]:
+        error = self._error("supported_policies")
+        records = {
+            number: SupportedPolicy(name, tuple(range(0, 24, 4)), (), WINDOW / HOUR, RETENTION_DAYS[name])
+            for number, name in enumerate(("weekly", "daily"), 1)
+        }
+        return self._all("supported_policies", records, error)
+
+    async def images(self, number: int, *, keep: int = 0) -> ImagePage:
+        error = self._error("images")
+        if error is not None:
+            raise error
+        records = {}
+        for machine in self.cloud.machines.values():
+            for one in machine.made.values():
+                if not one.fate.hidden:
+                    done = one.created_at + one.fate.pending <= self.cloud.now
+                    status, size = ("available", one.fate.size) if done else ("pending", None)
+                    records[one.id] = Image(one.id, "backup", status, one.created_at, size, 25.0)
+        return ImagePage(records, 1)
+
+    async def droplet(self, droplet_id: int, *, keep: int = 0) -> Droplet:
+        error = self._error("droplet", droplet_id)
+        if error is None and droplet_id not in self.cloud.machines:
+            error = NotFound("droplet", "answered 404")
+        if error is not None:
+            raise error
+        return self._droplet(self.cloud.machines[droplet_id])
+
+    async def policy(self, droplet_id: int, *, keep: int = 0) -> Policy:
+        error = self._error("policy", droplet_id)
+        if error is None and droplet_id not in self.cloud.machines:
+            error = NotFound("policy", "answered 404")
+        if error is not None:
+            raise error
+        return self.cloud.machines[droplet_id].policy(self.cloud.now)

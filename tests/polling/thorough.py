@@ -1,0 +1,68 @@
+"""A poller that spares nothing: it reads every Droplet's own list at every poll, through the same fleet functions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from exporter.clock import Clock
+from exporter.digitalocean.errors import ApiError, NotFound
+from exporter.fleet.assemble import Rules, droplet_of
+from exporter.fleet.known import Known, own_list_failed, own_list_read
+from exporter.fleet.listings import Listings, learn
+from exporter.fleet.model import Droplet, SupportedPolicy
+from exporter.polling.listing import Lister
+from exporter.polling.readings import backup_of, supported_policy_of
+from tests.polling.cloud import Cloud, MemoryClient
+
+
+class Thorough:
+    """What the economical poller is measured against."""
+
+    def __init__(self, cloud: Cloud, clock: Clock, rules: Rules) -> None:
+        self.droplets: dict[int, Droplet] = {}
+        self._client = MemoryClient(cloud, clock)
+        self._lister = Lister(self._client, frozenset())
+        self._clock = clock
+        self._rules = rules
+        self._known: dict[int, Known] = {}
+        self._supported: dict[str, SupportedPolicy] = {}
+
+    async def poll(self) -> None:
+        listings, _ = await self._lister.listings()
+        listings = replace(listings, gone=await self._gone(listings))
+        if not self._supported:
+            plans = await self._client.supported_policies()
+            self._supported = {record.name: supported_policy_of(record) for record in plans.records.values()}
+        now = self._clock.now()
+        for droplet_id in {*self._known, *listings.descriptions, *listings.policies}:
+            learnt = learn(
+                self._known.pop(droplet_id, None), droplet_id, listings, self._supported, now, tells_backup_ids=False
+            )
+            if learnt is not None:
+                self._known[droplet_id] = await self._read(learnt, now) if listings.told else learnt
+        self.droplets = {
+            known.id: droplet_of(known, self._supported, self._rules, now)
+            for known in self._known.values()
+            if known.named
+        }
+
+    async def _gone(self, listings: Listings) -> frozenset[int]:
+        gone = set()
+        for droplet_id in self._known:
+            if listings.complete and not listings.names(droplet_id):
+                try:
+                    await self._client.droplet(droplet_id)
+                except NotFound:
+                    gone.add(droplet_id)
+                except ApiError:
+                    pass
+        return frozenset(gone)
+
+    async def _read(self, known: Known, now: float) -> Known:
+        listing = await self._client.backups(known.id)
+        found = {record.id: backup_of(record) for record in listing.records.values()}
+        if listing.complete:
+            return own_list_read(known, found, (), proof=True, read_at=listing.started_at, now=now)
+        if isinstance(listing.error, NotFound):
+            return replace(known, not_found_at=now, unread=False)
+        return replace(own_list_failed(known, (), now), unread=True)
