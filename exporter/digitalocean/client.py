@@ -406,6 +406,8 @@ class Client:
                     self._base_url + path,
                     params=dict(params),
                     headers={"Authorization": f"Bearer {self._token}"},
+                    # A connection that is still being made is only put away if it is not cancelled from outside.
+                    timeout=httpx.Timeout(None, connect=0.45 * limit),
                 ) as response,
             ):
                 code = str(response.status_code)
@@ -424,6 +426,8 @@ class Client:
             raise Unreachable(endpoint, f"{where}: no whole answer within {limit:.3g} s ({why})") from error
         except UnreadableBody as error:
             raise Unreadable(endpoint, f"{where} answered {code} with a body that cannot be read: {error}") from error
+        except httpx.ConnectTimeout as error:
+            raise Unreachable(endpoint, f"{where}: no connection within {0.45 * limit:.3g} s") from error
         except httpx.HTTPError as error:
             raise Unreachable(endpoint, f"{where}: {self._quote(_describe(error))}") from error
         except Exception as error:  # noqa: BLE001
@@ -454,6 +458,8 @@ class Client:
                         keepalive_expiry=30.0,
                     ),
                     trust_env=self._trust_env,
+                    # Loading the certificate authorities takes longer than most requests.
+                    verify=self._base_url.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 )
             except Exception as error:
                 raise Unreachable(

@@ -87,7 +87,9 @@ class Server:
             writer.close()
 
 
-def http(body: bytes | Any, status: int = 200, content_type: str | None = "application/json", **headers: str) -> bytes:
+def http(
+    body: bytes | Any, status: int = 200, content_type: str | None = "application/json", /, **headers: str
+) -> bytes:
     """A whole answer; the names of headers are given with underscores."""
     if not isinstance(body, bytes):
         body = json.dumps(body).encode()
