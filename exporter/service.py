@@ -20,7 +20,10 @@ from exporter.polling.store import Store
 class Service:
     """Polls every configured account side by side. Readers take `fleets`, `statuses` and `exposition`."""
 
-    def __init__(self, config: Config, load: Callable[[], Config], clock: Clock, telemetry: Telemetry) -> None:
+    def __init__(
+        self, config: Config, load: Callable[[], Config], clock: Clock, telemetry: Telemetry, *, guest: bool = False
+    ) -> None:
+        """`guest`: the state file may be a running exporter's, and is not held beyond a moment."""
         self.clock = clock
         self.telemetry = telemetry
         self.exposition = Exposition([label.label for label in config.tag_labels])
@@ -28,7 +31,11 @@ class Service:
         self._config = config
         self._log = structlog.get_logger()
         self._reloading = asyncio.Lock()
-        self._store = Store(config.state_file)
+        self._store = Store(config.state_file, guest=guest)
+        self.remembered = frozenset(
+            account.name for account in config.accounts if self._store.state(account.name, account.api_url) is not None
+        )
+        """The accounts of which the state file told something at the start."""
         self._pollers: dict[str, Poller] = {}
         self._loops: dict[str, asyncio.Task[None]] = {}
         for account in config.accounts:

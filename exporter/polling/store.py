@@ -88,19 +88,28 @@ class _File(msgspec.Struct, frozen=True):
 
 
 class Store:
-    """The state file, held by one exporter at a time; without a path, or where another holds it, it keeps nothing."""
+    """The state file, held by one exporter at a time; without a path, or where another holds it, it keeps nothing.
 
-    def __init__(self, path: Path | None) -> None:
+    A guest holds it only while it writes, so that an exporter started meanwhile gets it; where one runs already, that
+    is as it should be and no word is lost on it.
+    """
+
+    def __init__(self, path: Path | None, *, guest: bool = False) -> None:
         self._path = path
+        self._guest = guest
         self._log = structlog.get_logger().bind(state_file=str(path))
         self._lock: int | None = None
         self._writing = asyncio.Lock()
         self._written = b""
         self._unwritable: str | None = None
         self._states: dict[str, AccountState] = {}
+        self._usable = True
+        """Whether the file may be replaced: nothing lies there, or what does is ours."""
         if path is not None:
             self._lock = self._locked(path)
             self._states = self._read(path)
+            if guest:
+                self.close()
 
     def close(self) -> None:
         """Lets another exporter have the file."""
@@ -122,26 +131,33 @@ class Store:
         """Writes the file anew if this changes what it says. A file that cannot be written costs a warning, once."""
         self._states[account] = state
         path = self._path
-        if path is None or self._lock is None:
+        if path is None:
             return
         async with self._writing:
-            content = msgspec.json.encode(_File(VERSION, self._states))
-            if content == self._written:
-                return
-            try:
-                await asyncio.to_thread(_replace, path, content)
-            except OSError as error:
-                if self._unwritable != str(error):
-                    self._log.warning(
-                        "state not kept",
-                        problem=error.strerror,
-                        effect="a restart begins from nothing",
-                        remedy="make the directory writable, or free space on its disk",
-                    )
-                self._unwritable = str(error)
-            else:
-                self._written = content
-                self._unwritable = None
+            if self._guest and self._usable:
+                self._lock = self._locked(path)
+            if self._lock is not None:
+                await self._write(path, msgspec.json.encode(_File(VERSION, self._states)))
+            if self._guest:
+                self.close()
+
+    async def _write(self, path: Path, content: bytes) -> None:
+        if content == self._written:
+            return
+        try:
+            await asyncio.to_thread(_replace, path, content)
+        except OSError as error:
+            if self._unwritable != str(error):
+                self._log.warning(
+                    "state not kept",
+                    problem=error.strerror,
+                    effect="a restart begins from nothing",
+                    remedy="make the directory writable, or free space on its disk",
+                )
+            self._unwritable = str(error)
+        else:
+            self._written = content
+            self._unwritable = None
 
     def _locked(self, path: Path) -> int | None:
         # Beside the file, which each write replaces by another one.
@@ -149,6 +165,7 @@ class Store:
         try:
             handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
+            self._usable = False
             self._log.warning(
                 "state not kept",
                 problem=f"{lock} cannot be written: {error.strerror}",
@@ -160,7 +177,7 @@ class Store:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(handle)
-            self._log.warning(
+            (self._log.debug if self._guest else self._log.warning)(
                 "state not kept",
                 problem="another exporter holds the file",
                 effect="this one reads it and does not write it",
@@ -194,6 +211,7 @@ class Store:
 
     def _go_without(self, problem: str, remedy: str) -> None:
         self._log.warning("state not used", problem=problem, effect="left as it is; nothing is kept", remedy=remedy)
+        self._usable = False
         self.close()
 
     def _put_aside(self, path: Path, problem: str) -> None:
