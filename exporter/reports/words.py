@@ -259,13 +259,19 @@ def plan_words(plan: str | None) -> str:
     return f"every {plural(int(interval // HOUR), 'hour')}"
 
 
+def weekday_number(weekday: str | None) -> int:
+    """0 for a Monday to 6 for a Sunday, by the API's short names; -1 for none or one not known."""
+    name = (weekday or "").upper()
+    return next((place for place, full in enumerate(_WEEKDAYS) if name and full.upper().startswith(name)), -1)
+
+
 def _when(policy: Policy) -> str:
-    interval, hour, weekday = interval_of(policy.plan), policy.hour, (policy.weekday or "").upper()
+    interval, hour, weekday = interval_of(policy.plan), policy.hour, weekday_number(policy.weekday)
     window = policy.next_window
     then = _utc(window.start) if window else None
     if interval is not None and interval < DAY:
         return ""
-    day = next((f"{name}s" for name in _WEEKDAYS if weekday and name.upper().startswith(weekday)), policy.weekday or "")
+    day = f"{_WEEKDAYS[weekday]}s" if weekday >= 0 else policy.weekday or ""
     if hour is None and then is not None:
         hour = then.hour
     if not day and policy.plan == "weekly" and then is not None:

@@ -5,18 +5,16 @@ Handlers make an `Answer`; `server` sends it, within the limits that hold for ev
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from html import escape
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import hdrs, web
 
-from exporter import __version__
 from exporter.config import ConfigError
 from exporter.metrics.negotiation import accepts_gzip, negotiate
-from exporter.polling.status import Status
 from exporter.service import Service
-from exporter.web.answer import HTML, Answer, text
+from exporter.web.answer import Answer, text
 from exporter.web.auth import Guard
+from exporter.web.page import ASSETS, Page
 
 HEALTHY = "/-/healthy"
 READY = "/-/ready"
@@ -58,11 +56,10 @@ def routes(service: Service, telemetry_path: str, *, lifecycle: bool) -> Routes:
             return text("The configuration was not reloaded:\n" + "\n".join(error.problems) + "\n", 500)
         return text("The configuration was reloaded.\n")
 
-    async def page(_request: web.BaseRequest) -> Answer:
-        return Answer((_page(service.statuses, telemetry_path).encode(),), content_type=HTML)
-
+    page = Page(service, metrics=telemetry_path, healthy=HEALTHY, ready=READY)
     return {
-        "/": {hdrs.METH_GET: page},
+        "/": {hdrs.METH_GET: page.answer},
+        **{path: {hdrs.METH_GET: page.answer} for path in ASSETS},
         telemetry_path: {hdrs.METH_GET: metrics},
         HEALTHY: {hdrs.METH_GET: healthy},
         READY: {hdrs.METH_GET: ready},
@@ -94,17 +91,3 @@ async def dispatch(routes: Routes, request: web.BaseRequest) -> Answer:
         allowed = [*methods, *([hdrs.METH_HEAD] if hdrs.METH_GET in methods else [])]
         return text(f"Not allowed here; use {', '.join(allowed)}.\n", 405, {hdrs.ALLOW: ", ".join(allowed)})
     return await handler(request)
-
-
-def _page(statuses: Iterable[Status], telemetry_path: str) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(status.account)}</td><td>{escape(status.result or 'none yet')}</td></tr>"
-        for status in statuses
-    )
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8><title>DigitalOcean backup exporter</title>"
-        f"<h1>DigitalOcean backup exporter {__version__}</h1>"
-        f"<table><tr><th>Account<th>Last poll</tr>{rows}</table>"
-        f'<p><a href="{escape(telemetry_path)}">Metrics</a> <a href="{HEALTHY}">Health</a>'
-        f' <a href="{READY}">Readiness</a>'
-    )

@@ -1,0 +1,288 @@
+"""What the page says of an account and of a Droplet, ready to be set into the template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from exporter.fleet.model import Fleet
+from exporter.metrics.telemetry import Allowance
+from exporter.polling.status import Status
+from exporter.reports.words import (
+    State,
+    brief,
+    headline,
+    instant_words,
+    kept_size,
+    moment,
+    next_window_of,
+    plural,
+    policy_words,
+    size_words,
+    span,
+    verdict_of,
+)
+from exporter.web.board import Board, Entry
+from exporter.web.chart import Chart, chart_of
+
+Level = Literal["good", "warn", "bad", "busy"]
+
+STALE_AFTER = 3
+"""Poll intervals without a complete listing, after which data are called old. A poll may take one, and wait for one."""
+LONGEST_PROBLEM = 600
+MOST_PROBLEMS = 10
+MOST_TAGS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """A point in time: as it is said, how far away it is, and in full."""
+
+    words: str
+    distance: str
+    full: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far something is."""
+
+    done: int
+    of: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What is left of the token's hour."""
+
+    remaining: int
+    of: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """One account's polls, in words."""
+
+    name: str
+    level: Level
+    state: str
+    droplets: str
+    last_poll: str
+    next_poll: str
+    limit: Limit | None
+    progress: Progress | None
+    remarks: tuple[str, ...]
+    """What follows from how the last poll went."""
+    problems: tuple[str, ...]
+    more_problems: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One Droplet of the table."""
+
+    id: int
+    name: str
+    account: str
+    details: tuple[str, ...]
+    tags: tuple[str, ...]
+    more_tags: int
+    state: State
+    verdict: str
+    plan: str
+    next: Instant | None
+    newest: Instant | None
+    kept: str
+    size: str
+    newest_size: str
+    chart: Chart | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Whether all backups are all right, at one look."""
+
+    level: Level
+    words: str
+    remarks: tuple[str, ...]
+
+
+def answer_of(board: Board, statuses: Sequence[Status], now: float) -> Answer:
+    """The page's first line; it is never better than what is known."""
+    known = {fleet.account for fleet in board.fleets if fleet.known}
+    several = len(statuses) > 1
+    remarks = []
+    for status in statuses:
+        of_account = f" of account {status.account}" if several else ""
+        if status.account not in known:
+            remarks.append(f"Nothing is known yet{of_account}: {_why_unknown(status)}.")
+        elif _is_old(status, now) and status.last_listing_at is not None:
+            remarks.append(
+                f"The data{of_account} are old: the last complete listing was "
+                f"{moment(status.last_listing_at, now)} UTC, {span(now - status.last_listing_at)} ago."
+            )
+        elif status.last_listing_at is None and status.result is not None:
+            remarks.append(f"The data{of_account} are incomplete: no listing could be read whole yet.")
+    if not known:
+        polling = any(status.result is None for status in statuses)
+        words = "Not known yet: the first poll is running" if polling else "Not known: the API could not be read yet"
+        return Answer("busy" if polling else "bad", words, tuple(remarks) if several or not polling else ())
+    words, states = headline(board.states), board.states
+    if any(count and state.is_bad for state, count in states.items()):
+        return Answer("bad", words, tuple(remarks))
+    if remarks:
+        dates = [status.last_listing_at for status in statuses if status.last_listing_at is not None]
+        as_of = f"As of {moment(min(dates), now)} UTC: " if dates else "As far as is known: "
+        return Answer("warn", as_of + words[0].lower() + words[1:], tuple(remarks))
+    uncertain = states[State.UNJUDGED] or not sum(states.values())
+    return Answer("warn" if uncertain else "good", words, ())
+
+
+def account_view(status: Status, fleet: Fleet, allowance: Allowance, now: float) -> AccountView:
+    """What the page says of an account."""
+    remarks = []
+    if status.result is not None and _is_old(status, now):
+        remarks.append(_since(status, fleet, now))
+    if status.result is not None and fleet.known and not fleet.droplets:
+        remarks.append(
+            "The account has no droplets, or its selection picks none. A token of the wrong team looks the same."
+        )
+    progress = _progress(status, fleet)
+    if status.unread and status.polling_since is None:
+        remarks.append("What the rate limit did not allow is left to the next polls; nothing else is needed.")
+    level, state = _state(status, now)
+    problems = tuple(_shortened(problem) for problem in status.problems[:MOST_PROBLEMS])
+    return AccountView(
+        name=status.account,
+        level=level,
+        state=state,
+        droplets=plural(len(fleet.droplets), "droplet") if fleet.known else "not known yet",
+        last_poll="none yet" if status.last_poll_at is None else _ago(status.last_poll_at, now),
+        next_poll=_next_poll(status, now),
+        limit=_limit(allowance, now),
+        progress=progress,
+        remarks=tuple(remarks),
+        problems=problems,
+        more_problems=len(status.problems) - len(problems),
+    )
+
+
+def row_of(entry: Entry, now: float, *, several_accounts: bool) -> Row:
+    """What the page says of a Droplet."""
+    droplet, what = entry.droplet, entry.droplet.description
+    details = [f"id {droplet.id}"]
+    tags: tuple[str, ...] = ()
+    if what is not None:
+        details += [detail for detail in (what.region, what.size) if detail]
+        if what.status and what.status != "active":
+            details.append(what.status)
+        tags = what.tags
+    window = next_window_of(droplet, now)
+    following = None
+    if window is not None:
+        opened = window.start <= now
+        following = Instant(
+            "open now" if opened else moment(window.start, now),
+            f"until {moment(window.end, now).removeprefix('today ')}" if opened else f"in {brief(window.start - now)}",
+            instant_words(window.start),
+        )
+    newest = droplet.newest
+    kept, size = droplet.backups, kept_size(droplet)
+    return Row(
+        id=droplet.id,
+        name=droplet.name,
+        account=entry.account if several_accounts else "",
+        details=tuple(details),
+        tags=tags[:MOST_TAGS],
+        more_tags=max(0, len(tags) - MOST_TAGS),
+        state=entry.state,
+        verdict=verdict_of(droplet, entry.state, now),
+        plan=policy_words(droplet),
+        next=following,
+        newest=None
+        if newest is None
+        else Instant(brief(now - newest.created_at), moment(newest.created_at, now), instant_words(newest.created_at)),
+        kept="" if kept is None else f"{len(kept):,}",
+        size=size_words(size) if kept else "",
+        newest_size=size_words(newest.size) if newest and newest.size is not None and len(kept or ()) > 1 else "",
+        chart=chart_of(droplet, now),
+    )
+
+
+def _is_old(status: Status, now: float) -> bool:
+    if status.result == "failure":
+        return True
+    listed = status.last_listing_at
+    return listed is not None and now - listed > STALE_AFTER * status.interval
+
+
+def _why_unknown(status: Status) -> str:
+    if status.result is None:
+        return "its first poll is running"
+    return "no listing could be read" + (f"; {status.problems[0]}" if status.problems else "")
+
+
+def _since(status: Status, fleet: Fleet, now: float) -> str:
+    listed = status.last_listing_at
+    if listed is None:
+        return "No complete listing was had yet" + ("; what is shown is a part." if fleet.known else ".")
+    age = span(now - listed)
+    return f"Old data: what is shown is from {moment(listed, now)} UTC, {age} ago, the last complete listing."
+
+
+def _state(status: Status, now: float) -> tuple[Level, str]:
+    if status.result is None:
+        return "busy", "first poll running" if status.polling_since is not None else "about to poll"
+    if status.result == "failure":
+        return "bad", "failing"
+    if _is_old(status, now):
+        return "bad", "data are old"
+    if status.result == "partial":
+        return "warn", "complete but for some lists"
+    return "good", "up to date"
+
+
+def _next_poll(status: Status, now: float) -> str:
+    if status.polling_since is not None:
+        return f"running for {brief(now - status.polling_since)}"
+    if status.next_poll_at is None:
+        return "about to begin"
+    return "due now" if status.next_poll_at <= now else f"in {brief(status.next_poll_at - now)}"
+
+
+def _progress(status: Status, fleet: Fleet) -> Progress | None:
+    if status.polling_since is not None:
+        done, planned = status.readings_done, status.readings_planned
+        if planned:
+            return Progress(min(done, planned), planned, f"{done:,} of {planned:,} lists of backups read in this poll")
+        return Progress(0, 0, "reading the listings") if status.result is None else None
+    if status.unread:
+        total = max(len(fleet.droplets), status.unread)
+        return Progress(
+            total - status.unread,
+            total,
+            f"{status.unread:,} of {plural(total, 'droplet')}: backups not read yet",
+        )
+    return None
+
+
+def _limit(allowance: Allowance, now: float) -> Limit | None:
+    if allowance.remaining is None:
+        return None
+    remaining = int(max(0.0, allowance.remaining))
+    of = int(allowance.limit or 0.0)
+    words = f"{remaining:,} of {of:,} requests left" if of else f"{plural(remaining, 'request')} left"
+    if not remaining and allowance.reset_at is not None and allowance.reset_at > now:
+        words += f", more in {brief(allowance.reset_at - now)}"
+    return Limit(min(remaining, of), of, words)
+
+
+def _ago(instant: float, now: float) -> str:
+    return "just now" if now - instant < 1 else f"{brief(now - instant)} ago"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_PROBLEM else text[: LONGEST_PROBLEM - 1] + "\N{HORIZONTAL ELLIPSIS}"
