@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
+import http.client
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pytest
 
+LIBC = ctypes.CDLL(None)
 NEEDED = ("unshare", "nsenter", "setpriv", "chroot", "ip")
 
 
@@ -46,18 +51,38 @@ class Network:
 
     pid: int
 
-    def run(self, *command: str, timeout: float = 10) -> subprocess.CompletedProcess[str]:
-        """Run a command of this machine in that network."""
-        argv = ["nsenter", f"--net=/proc/{self.pid}/ns/net", *command]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
-
     def get(self, url: str) -> str:
-        """The body that a URL of that network answers with; raises `ConnectionError` while it does not answer 200."""
-        code = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1], timeout=5).read().decode())"
-        result = self.run(sys.executable, "-c", code, url)
-        if result.returncode != 0:
-            raise ConnectionError(f"{url}: {result.stderr[-500:]}")
-        return result.stdout
+        """The body that a URL of that network answers with; raises `ConnectionError` if it does not answer 200."""
+        answered: list[str | OSError] = []
+        # The network belongs to a thread: this one enters the other, and ends with it.
+        thread = threading.Thread(target=self._get, args=(url, answered))
+        thread.start()
+        thread.join()
+        (answer,) = answered
+        if isinstance(answer, OSError):
+            raise ConnectionError(f"{url}: {answer}")
+        return answer
+
+    def _get(self, url: str, answered: list[str | OSError]) -> None:
+        where = urllib.parse.urlsplit(url)
+        assert where.hostname is not None
+        connection = http.client.HTTPConnection(where.hostname, where.port, timeout=10)
+        try:
+            with Path(f"/proc/{self.pid}/ns/net").open() as space:
+                LIBC.setns(space.fileno(), 0)
+            connection.request("GET", where.path)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            answered.append(text if answer.status == 200 else OSError(f"{answer.status} {text[-500:]}"))
+        except OSError as error:
+            answered.append(error)
+        finally:
+            connection.close()
+
+    def answers(self, url: str) -> bool:
+        """Whether a URL of that network answers 200; raises `ConnectionError` if it does not."""
+        self.get(url)
+        return True
 
 
 @contextmanager
@@ -145,9 +170,14 @@ class Sandbox:
                 process.wait()
 
 
-def wait_for(what: str, done: object, within: float = 30, logs: Sequence[Path] = ()) -> None:
-    """Ask `done()` until it is true, a `ConnectionError` counting as not yet."""
-    assert callable(done)
+def wait_for(
+    what: str,
+    done: Callable[[], bool],
+    within: float = 30,
+    process: subprocess.Popen[bytes] | None = None,
+    logs: Sequence[Path] = (),
+) -> None:
+    """Ask until it is true, a `ConnectionError` counting as not yet; no longer than `process` lives."""
     end = time.monotonic() + within
     while True:
         try:
@@ -156,9 +186,11 @@ def wait_for(what: str, done: object, within: float = 30, logs: Sequence[Path] =
             last = ""
         except ConnectionError as error:
             last = str(error)
-        if time.monotonic() > end:
+        gone = process is not None and process.poll() is not None
+        if gone or time.monotonic() > end:
             tails = "\n".join(f"{log.name}:\n{log.read_text(errors='replace')[-2000:]}" for log in logs)
-            pytest.fail(f"not within {within:.0f} s: {what} {last}\n{tails}")
+            why = "its process ended" if gone else f"not within {within:.0f} s"
+            pytest.fail(f"{what}: {why} {last}\n{tails}")
         time.sleep(0.1)
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +185,10 @@ def exporter_up(image: Image, network: Network, log: Path, hosts: Mount, **envir
     service = services(**environment)["exporter"]
     box = image.sandbox(network, hosts, *(Mount(path.split(":")[0]) for path in service["tmpfs"]))
     env = {**image.env, **environment_of(service)}
-    with box.started([*service["entrypoint"], *service["command"]], env, log):
-        sandboxes.wait_for("the exporter", lambda: network.get("http://127.0.0.1:9819/-/ready") != "", logs=[log])
+    with box.started([*service["entrypoint"], *service["command"]], env, log) as process:
+        sandboxes.wait_for(
+            "the exporter", lambda: network.answers("http://127.0.0.1:9819/-/ready"), process=process, logs=[log]
+        )
         assert box.run(image.healthcheck, env).returncode == 0
         yield
 
@@ -272,7 +274,7 @@ def test_the_stack_scrapes_judges_and_notifies(
         started("prometheus"),
     ):
         for name in programs:
-            sandboxes.wait_for(f"{name} healthy", lambda name=name: healthy(name), logs=[logs[name]])
+            sandboxes.wait_for(f"{name} healthy", partial(healthy, name), logs=[logs[name]])
 
         def scraped() -> bool:
             found = {one["scrapeUrl"]: one["health"] for one in api("targets")["activeTargets"]}

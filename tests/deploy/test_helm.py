@@ -7,7 +7,7 @@ import json
 import re
 import signal
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -568,7 +568,7 @@ def run_pod(
     with box.started([*image.entrypoint, *main["args"]], image.env, log) as process:
         for probe in ("livenessProbe", "readinessProbe"):
             url = f"http://127.0.0.1:9819{main[probe]['httpGet']['path']}"
-            sandboxes.wait_for(probe, lambda url=url: network.get(url) is not None, logs=[log])
+            sandboxes.wait_for(probe, partial(network.answers, url), process=process, logs=[log])
         check(network.get("http://127.0.0.1:9819/metrics"))
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 0

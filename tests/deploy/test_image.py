@@ -87,7 +87,7 @@ def test_secrets_and_clutter_stay_out_of_the_build(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["exporter/cli.py", "exporter/web/templates/status.html", "pyproject.toml", "deploy/requirements.lock"]
+    "path", ["exporter/cli.py", "exporter/web/templates/page.html", "pyproject.toml", "deploy/requirements.lock"]
 )
 def test_what_the_image_is_made_of_reaches_the_build(path: str) -> None:
     """.dockerignore keeps nothing back that a COPY names."""
@@ -159,9 +159,11 @@ def test_the_image_serves_the_demo_read_only_without_root_or_network(
 
     assert not healthy()
     with container.started([*image.entrypoint, *DEMO], image.env, log) as process:
-        sandboxes.wait_for("the health check", healthy, logs=[log])
+        sandboxes.wait_for("the health check", healthy, process=process, logs=[log])
         assert "digitalocean_backup_exporter_build_info" in network.get("http://127.0.0.1:9819/metrics")
-        sandboxes.wait_for("readiness", lambda: network.get("http://127.0.0.1:9819/-/ready") is not None, logs=[log])
+        sandboxes.wait_for(
+            "readiness", lambda: network.answers("http://127.0.0.1:9819/-/ready"), process=process, logs=[log]
+        )
         assert 'digitalocean_backup_enabled{account="' in network.get("http://127.0.0.1:9819/metrics")
         assert "<title>" in network.get("http://127.0.0.1:9819/")
         status = Path(f"/proc/{process.pid}/status").read_text()
@@ -197,7 +199,7 @@ def test_the_image_polls_with_a_mounted_token_and_keeps_state_on_its_volume(
         log = tmp_path / "exporter.log"
         with container.started([*image.entrypoint, *image.command, flag], image.env, log) as process:
             url = "http://127.0.0.1:9819/-/ready"
-            sandboxes.wait_for("readiness", lambda: network.get(url) is not None, logs=[log])
+            sandboxes.wait_for("readiness", lambda: network.answers(url), process=process, logs=[log])
             assert 'digitalocean_backup_enabled{account="shop"' in network.get("http://127.0.0.1:9819/metrics")
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=10) == 0

@@ -174,10 +174,12 @@ def test_the_service_polls_by_its_credential_reloads_and_stops(image: Image, net
         box = service(image, network, tmp_path, yaml.safe_dump(config))
         env = {"PATH": SYSTEM_PATH, **environment()}
         with box.started(command(env), env, log) as process:
-            sandboxes.wait_for("readiness", lambda: network.get("http://127.0.0.1:9819/-/ready") != "", logs=[log])
+            sandboxes.wait_for(
+                "readiness", lambda: network.answers("http://127.0.0.1:9819/-/ready"), process=process, logs=[log]
+            )
             before = reloaded(network)
             process.send_signal(signal.SIGHUP)
-            sandboxes.wait_for("the reload", lambda: reloaded(network) > before, logs=[log])
+            sandboxes.wait_for("the reload", lambda: reloaded(network) > before, process=process, logs=[log])
             assert 'digitalocean_backup_enabled{account="default"' in network.get("http://127.0.0.1:9819/metrics")
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=10) == 0
@@ -201,8 +203,10 @@ def test_without_a_configuration_file_the_credential_is_enough(image: Image, net
         argv = command(env)
         assert argv[1:] == ["serve"]
         log = tmp_path / "log"
-        with box.started(argv, env, log):
-            sandboxes.wait_for("readiness", lambda: network.get("http://127.0.0.1:9819/-/ready") != "", logs=[log])
+        with box.started(argv, env, log) as process:
+            sandboxes.wait_for(
+                "readiness", lambda: network.answers("http://127.0.0.1:9819/-/ready"), process=process, logs=[log]
+            )
 
 
 def test_every_system_call_it_makes_is_one_the_unit_allows(
@@ -222,7 +226,9 @@ def test_every_system_call_it_makes_is_one_the_unit_allows(
         log = tmp_path / "log"
         strace = [tool("strace"), "--follow-forks", "--summary-only", "--output=/trace/calls", "--interruptible=never"]
         with box.started([*strace, *command(env)], env, log) as process:
-            sandboxes.wait_for("readiness", lambda: network.get("http://127.0.0.1:9819/-/ready") != "", logs=[log])
+            sandboxes.wait_for(
+                "readiness", lambda: network.answers("http://127.0.0.1:9819/-/ready"), process=process, logs=[log]
+            )
             network.get("http://127.0.0.1:9819/metrics")
             network.get("http://127.0.0.1:9819/")
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
