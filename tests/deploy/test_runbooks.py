@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -50,9 +51,8 @@ def test_the_table_names_every_alert_with_its_severity() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_what_the_pages_ask_is_served(page: object) -> None:
-    """Every PromQL expression of the pages names only families and labels that the exporter serves or the rules record."""
-    assert isinstance(page, type(RUNBOOKS))
+def test_what_the_pages_ask_is_served(page: Path) -> None:
+    """Every PromQL expression of the pages names only families and labels that are served, or that the rules record."""
     text = page.read_text(encoding="utf-8")
     series = known()
     series["digitalocean_backup_droplet_info"] |= {"region"}
@@ -67,9 +67,8 @@ def test_what_the_pages_ask_is_served(page: object) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_links_lead_somewhere(page: object) -> None:
+def test_links_lead_somewhere(page: Path) -> None:
     """Links to sections and files of the project find them."""
-    assert isinstance(page, type(RUNBOOKS))
     text = page.read_text(encoding="utf-8")
     anchors = {anchor(heading) for heading in re.findall(r"(?m)^#+ (.*)$", text)}
     for target in re.findall(r"\]\(([^)]+)\)", text):
