@@ -101,15 +101,14 @@ def headline(counts: Mapping[State, int]) -> str:
     total = sum(counts.values())
     if not total:
         return "There are no droplets"
-    wrong = {state: count for state, count in counts.items() if count and (state.is_bad or state is State.UNJUDGED)}
-    needy = sum(count for state, count in wrong.items() if state.is_bad)
-    parts = ", ".join(f"{count:,} {state.words}" for state, count in wrong.items())
+    wrong = {state: count for state, count in counts.items() if count and state.is_bad}
+    needy, unjudged = sum(wrong.values()), counts[State.UNJUDGED]
     if needy:
-        return f"{needy:,} of {plural(total, 'droplet')} {'needs' if needy == 1 else 'need'} attention: {parts}"
-    if wrong:
-        return (
-            f"{sum(wrong.values()):,} of {plural(total, 'droplet')} could not be judged; nothing is known to be missing"
-        )
+        parts = ", ".join(f"{count:,} {state.words}" for state, count in wrong.items())
+        rest = f"; {unjudged:,} could not be judged" if unjudged else ""
+        return f"{needy:,} of {plural(total, 'droplet')} {'needs' if needy == 1 else 'need'} attention: {parts}{rest}"
+    if unjudged:
+        return f"{unjudged:,} of {plural(total, 'droplet')} could not be judged; nothing is known to be missing"
     total -= counts[State.GONE]
     covered = counts[State.PROTECTED] + counts[State.WAITING]
     if not covered:
@@ -238,15 +237,25 @@ def next_window_words(window: Window | None, now: float) -> str:
 
 def policy_words(droplet: Droplet) -> str:
     """`weekly, Sundays 20:00-24:00 UTC, kept 28 days`; `off`; `not known`."""
+    return ", ".join(filter(None, (schedule_words(droplet), retention_words(droplet))))
+
+
+def schedule_words(droplet: Droplet) -> str:
+    """`weekly, Sundays 20:00-24:00 UTC`; `off`; `not known`."""
     policy = droplet.policy
     if policy is None or (policy.enabled is None and policy.plan is None):
         return "not known"
     if policy.enabled is False:
         return "off"
-    parts = [plan_words(policy.plan), _when(policy)]
-    if droplet.retention_days is not None:
-        parts.append(f"kept {_number(droplet.retention_days)} day{'' if droplet.retention_days == 1 else 's'}")
-    return ", ".join(filter(None, parts))
+    return ", ".join(filter(None, (plan_words(policy.plan), _when(policy))))
+
+
+def retention_words(droplet: Droplet) -> str:
+    """`kept 28 days`; empty where backups are off or it is not known."""
+    policy, days = droplet.policy, droplet.retention_days
+    if policy is None or policy.enabled is False or days is None:
+        return ""
+    return f"kept {_number(days)} day{'' if days == 1 else 's'}"
 
 
 def plan_words(plan: str | None) -> str:

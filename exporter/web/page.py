@@ -68,7 +68,7 @@ _HEADINGS = {
     Column.NAME: "Droplet",
     Column.STATE: "State",
     Column.PLAN: "Plan",
-    Column.NEXT: "Next window",
+    Column.NEXT: "Next window, UTC",
     Column.AGE: "Newest backup",
     Column.KEPT: "Kept",
     Column.SIZE: "Size",

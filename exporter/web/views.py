@@ -18,7 +18,8 @@ from exporter.reports.words import (
     moment,
     next_window_of,
     plural,
-    policy_words,
+    retention_words,
+    schedule_words,
     size_words,
     span,
     verdict_of,
@@ -93,6 +94,7 @@ class Row:
     state: State
     verdict: str
     plan: str
+    retention: str
     next: Instant | None
     newest: Instant | None
     kept: str
@@ -200,7 +202,8 @@ def row_of(entry: Entry, now: float, *, several_accounts: bool) -> Row:
         more_tags=max(0, len(tags) - MOST_TAGS),
         state=entry.state,
         verdict=verdict_of(droplet, entry.state, now),
-        plan=policy_words(droplet),
+        plan=schedule_words(droplet),
+        retention=retention_words(droplet),
         next=following,
         newest=None
         if newest is None
