@@ -97,8 +97,8 @@ def reason_to_read(
             return Reason.WINDOW_ENDED
     if _turn_has_come(known.id, read_at, habits.verify_every, now):
         return Reason.VERIFY
-    may_have_changed = schedule is not None or known.backups
-    return Reason.UNSURE if may_have_changed and (known.listed is None or known.unlisted) else None
+    untold = (known.listed is None or known.unlisted) and (schedule is not None or bool(known.backups))
+    return Reason.UNSURE if untold or _has_grown(known, now) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +184,16 @@ def sweep_lists_backups(pages: int, listed: int) -> bool:
 def sweep_is_idle(pages_read: int, unresolved: int) -> bool:
     """Whether a sweep that has shown no backup so far has cost enough."""
     return pages_read >= max(4, unresolved // SWEEP_PROOF)
+
+
+def _has_grown(known: Known, now: float) -> bool:
+    """Whether the newest backup should be whole by now, and had no size when the list was last read."""
+    newest, read_at = known.evidence.newest, known.evidence.read_at
+    if newest is None or newest.size or read_at is None:
+        return False
+    disk = known.description.disk if known.description else None
+    whole_at = newest.created_at + max(HOUR, slack_of(known.evidence, disk, 0.0))
+    return read_at < whole_at <= now
 
 
 def _turn_has_come(droplet_id: int, read_at: float, every: float, now: float) -> bool:

@@ -71,6 +71,8 @@ class Fate:
     """Gigabytes."""
     pending: float = 0.0
     """How long its image is in the making."""
+    unsized: float = 0.0
+    """How long the Droplet's own list shows it without a size."""
     hidden: bool = False
     """Whether the images never show it."""
 
@@ -246,9 +248,10 @@ class MemoryClient(Client):
         machine = self.cloud.machines.get(droplet_id)
         if error is None and machine is None:
             error = NotFound("backups", "answered 404")
-        records = {
-            one.id: Backup(one.id, one.created_at, one.fate.size) for one in (machine.made if machine else {}).values()
-        }
+        records = {}
+        for one in (machine.made if machine else {}).values():
+            whole = one.created_at + one.fate.unsized <= self.cloud.now
+            records[one.id] = Backup(one.id, one.created_at, one.fate.size if whole else None)
         return self._all("backups", records, error)
 
     async def supported_policies(self, *, keep: int = 0) -> Listing[SupportedPolicy]:
