@@ -55,7 +55,7 @@ class EventClock(JumpClock):
         """Let time pass until then."""
         sleepers: list[tuple[float, int, asyncio.Future[None]]] = self.sleepers  # type: ignore[attr-defined]
         while True:
-            for _ in range(12):
+            for _ in range(5):
                 await asyncio.sleep(0)
             if not sleepers or sleepers[0][0] > until:
                 break

@@ -946,6 +946,23 @@ async def test_a_storm_of_429_is_met_with_few_requests() -> None:
         assert at.clock.now() <= NOON + 300
 
 
+async def test_once_the_429s_are_over_requests_go_side_by_side_again() -> None:
+    """The care after a refusal ends with the first request that is let through."""
+    together = asyncio.Barrier(3)
+
+    async def answer(heard: Heard, writer: asyncio.StreamWriter) -> None:
+        if heard.number == 1:
+            writer.write(http({}, 429, retry_after="1"))
+            return
+        if heard.query["page"] != "1":
+            await together.wait()
+        number = int(heard.query["page"])
+        writer.write(http(droplets(*range(1, 801)[(number - 1) * 200 : number * 200], total=800)))
+
+    async with Server(answer) as server, bench(server.url, concurrency=3) as at:
+        assert (await at.client.droplets()).complete
+
+
 async def test_what_the_budget_does_not_allow_is_not_sent() -> None:
     """The error says why, and until when."""
     async with Server(ONE) as server, bench(server.url, per_minute=1) as at:
