@@ -540,9 +540,14 @@ def test_the_notes_name_what_is_left_to_do(values: dict[str, Any]) -> None:
 
 
 def run_pod(
-    manifests: list[Manifest], image: Image, network: Network, folder: Path, check: Callable[[str], None]
+    manifests: list[Manifest],
+    image: Image,
+    network: Network,
+    folder: Path,
+    check: Callable[[], None],
+    secrets: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
-    """Run the pod's container: its arguments, its volumes with the ConfigMap's content and the tokens, its probes."""
+    """Run the pod's container: its arguments, its volumes with the content of ConfigMaps and Secrets, its probes."""
     main, spec = container(manifests), pod(manifests)
     configs = {config["metadata"]["name"]: config["data"] for config in of_kind(manifests, "ConfigMap")}
     mounts = []
@@ -559,6 +564,9 @@ def run_pod(
                 for item in secret["secret"]["items"]:
                     (source / item["path"]).parent.mkdir(exist_ok=True)
                     (source / item["path"]).write_text("dop_v1_made_up\n")
+        elif "secret" in volume:
+            for name, text in (secrets or {})[volume["secret"]["secretName"]].items():
+                (source / name).write_text(text)
         if "emptyDir" in volume:
             mounts.append(Mount(mount["mountPath"]))
         else:
@@ -569,7 +577,7 @@ def run_pod(
         for probe in ("livenessProbe", "readinessProbe"):
             url = f"http://127.0.0.1:9819{main[probe]['httpGet']['path']}"
             sandboxes.wait_for(probe, partial(network.answers, url), process=process, logs=[log])
-        check(network.get("http://127.0.0.1:9819/metrics"))
+        check()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 0
     assert "dop_v1_made_up" not in log.read_text()
@@ -581,7 +589,8 @@ def test_the_pod_of_the_defaults_serves_the_tokens_account(image: Image, network
         account = copy.deepcopy(VALUES["accounts"][0])
         manifests = render({"accounts": [{**account, "api_url": url}]})
 
-        def check(metrics: str) -> None:
+        def check() -> None:
+            metrics = network.get("http://127.0.0.1:9819/metrics")
             assert 'digitalocean_backup_enabled{account="default"' in metrics
 
         run_pod(manifests, image, network, tmp_path, check)
@@ -590,10 +599,25 @@ def test_the_pod_of_the_defaults_serves_the_tokens_account(image: Image, network
 def test_the_pod_of_the_demo_serves_the_made_up_fleet(image: Image, network: Network, tmp_path: Path) -> None:
     """`demo: true` needs no Secret and turns both probes good."""
 
-    def check(metrics: str) -> None:
-        assert "digitalocean_backup_overdue{" in metrics
+    def check() -> None:
+        assert "digitalocean_backup_overdue{" in network.get("http://127.0.0.1:9819/metrics")
 
     run_pod(render({"demo": True}), image, network, tmp_path, check)
+
+
+def test_the_pod_with_users_keeps_its_probes_and_guards_its_metrics(
+    image: Image, network: Network, tmp_path: Path
+) -> None:
+    """The web configuration of the named Secret is in force, and both probes still pass without a password."""
+    values = {"demo": True, "webConfig": {"existingSecret": "web", "basicAuth": True}}
+    hashed = "$2y$04$EG8SgQN0VoXZ4FA4iPt/dOA8qvbDeBgJ0J6lsOk9xJqP2Vn0ZQ9xO"
+    secrets = {"web": {VALUES["webConfig"]["key"]: json.dumps({"basic_auth_users": {"prometheus": hashed}})}}
+
+    def check() -> None:
+        with pytest.raises(ConnectionError, match="401"):
+            network.get("http://127.0.0.1:9819/metrics")
+
+    run_pod(render(values), image, network, tmp_path, check, secrets)
 
 
 def test_the_exporter_accepts_the_configuration_with_everything_on(
