@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint clean
+.PHONY: run test lint lock readme clean
 run: .venv/run
 	@if [ -n "$$DIGITALOCEAN_ACCESS_TOKEN$$DIGITALOCEAN_TOKEN$$DIGITALOCEAN_TOKEN_FILE" ]; then \
 		exec $(BIN)/python -m exporter serve; \
@@ -27,6 +27,17 @@ lint: .venv/test
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@ .venv/run
+
+# What the image installs, with hashes; made anew when pyproject.toml's dependencies change.
+lock: .venv/test
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+		--generate-hashes --output-file deploy/requirements.lock pyproject.toml
+	echo 'setuptools>=77' | UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
+		--python-version 3.11 --generate-hashes --output-file deploy/requirements-build.lock -
+
+# The parts of the README that are made: the metric reference, the benchmarks' table, the reliability figures.
+readme: .venv/test
+	$(BIN)/python -m tests.readme
 
 clean:
 	rm -rf .venv build *.egg-info

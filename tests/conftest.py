@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT.parent / "shared" / "reference" / "digitalocean-droplet-backups.openapi.yaml"
+TOOLS = "apt-get install prometheus prometheus-alertmanager prometheus-node-exporter chromium systemd strace iproute2"
 IN_CI = os.environ.get("CI") == "true"
 
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=100)
@@ -34,7 +35,7 @@ def tool() -> Callable[[str], str]:
     def find(name: str) -> str:
         path = shutil.which(name)
         if path is None:
-            _missing(f"{name} is not installed (apt-get install prometheus prometheus-alertmanager chromium)")
+            _missing(f"{name} is not installed; {TOOLS}")
         assert path is not None
         return path
 
