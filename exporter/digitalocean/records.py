@@ -34,8 +34,7 @@ _Hour = Annotated[int, Meta(ge=0, le=23)]
 # What callers get -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Droplet:
+class Droplet(Struct, frozen=True, gc=False):
     """A record of `/v2/droplets`."""
 
     id: int
@@ -53,16 +52,14 @@ class Droplet:
     """`None` where the answer lacks them; without the scope `image:read` they may also be empty while backups exist."""
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True, gc=False):
     """The span in which a backup is started."""
 
     start: float
     end: float
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True, gc=False):
     """A record of `/v2/droplets/backups/policies`, the part `backup_policy` laid flat."""
 
     droplet_id: int
@@ -78,8 +75,7 @@ class Policy:
     """`None` also where the answer has but one end of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
+class Backup(Struct, frozen=True, gc=False):
     """A record of `/v2/droplets/{id}/backups`: a restore point, whichever `type` it has."""
 
     id: int
@@ -87,8 +83,7 @@ class Backup:
     size_gigabytes: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(Struct, frozen=True, gc=False):
     """A record of `/v2/images`."""
 
     id: int
@@ -100,8 +95,7 @@ class Image:
     """Gigabytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class SupportedPolicy:
+class SupportedPolicy(Struct, frozen=True, gc=False):
     """A record of `/v2/droplets/backups/supported_policies`."""
 
     name: str
@@ -116,11 +110,11 @@ class SupportedPolicy:
 # What is on the wire --------------------------------------------------------------------------------------------------
 
 
-class _WireRegion(Struct):
+class _WireRegion(Struct, gc=False):
     slug: str | None = None
 
 
-class _WireDroplet(Struct):
+class _WireDroplet(Struct, gc=False):
     id: _Id
     name: str | None = None
     region: _WireRegion | None = None
@@ -132,12 +126,12 @@ class _WireDroplet(Struct):
     backup_ids: tuple[_Id, ...] | None = None
 
 
-class _WireWindow(Struct):
+class _WireWindow(Struct, gc=False):
     start: datetime | None = None
     end: datetime | None = None
 
 
-class _WirePlan(Struct):
+class _WirePlan(Struct, gc=False):
     plan: str | None = None
     weekday: str | None = None
     hour: _Hour | None = None
@@ -145,19 +139,19 @@ class _WirePlan(Struct):
     retention_period_days: _Length | None = None
 
 
-class _WirePolicy(Struct):
+class _WirePolicy(Struct, gc=False):
     backup_enabled: bool | None = None
     backup_policy: _WirePlan | None = None
     next_backup_window: _WireWindow | None = None
 
 
-class _WireBackup(Struct):
+class _WireBackup(Struct, gc=False):
     id: _Id
     created_at: datetime
     size_gigabytes: _Gigabytes | None = None
 
 
-class _WireImage(Struct):
+class _WireImage(Struct, gc=False):
     id: _Id
     type: str | None = None
     status: str | None = None
@@ -166,7 +160,7 @@ class _WireImage(Struct):
     min_disk_size: _Gigabytes | None = None
 
 
-class _WireSupportedPolicy(Struct):
+class _WireSupportedPolicy(Struct, gc=False):
     name: str
     possible_window_starts: tuple[int, ...] | None = None
     possible_days: tuple[str, ...] | None = None

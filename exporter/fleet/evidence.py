@@ -7,8 +7,10 @@ and when: an outage, a restart, a new Droplet or a listing that lags must never 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from exporter.fleet.model import GIB, Backup, Policy, SupportedPolicy, Verdict
 from exporter.fleet.schedule import DAY, Schedule, clock_start, interval_of, length_of, named_length, schedule_of
@@ -24,8 +26,7 @@ FUTURE = DAY
 """A backup dated further ahead than any clock is wrong proves nothing: it would hide every miss to come."""
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyTrace:
+class PolicyTrace(Struct, frozen=True, gc=False):
     """The last known value of each part of a policy, and when one was last seen to change."""
 
     enabled: bool | None = None
@@ -42,8 +43,7 @@ class PolicyTrace:
         return length_of(self.named_length, self.policy_length, self.supported_length)
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True, gc=False):
     """What is remembered of one Droplet, whatever the API shows now."""
 
     first_seen: float

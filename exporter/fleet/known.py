@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from exporter.fleet.evidence import Evidence, with_backups, with_policy, with_reading
 from exporter.fleet.model import Backup, Description, Policy, SupportedPolicy
@@ -12,8 +14,7 @@ DISMISSED_FOR = 3600.0
 """How long what the Droplet's own endpoint denied, an id a listing names or the whole list, is not asked again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True, gc=False):
     """One Droplet, as known so far; `None` where nothing is."""
 
     id: int

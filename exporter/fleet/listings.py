@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from exporter.fleet.assemble import supported_of
 from exporter.fleet.evidence import Evidence, not_ahead

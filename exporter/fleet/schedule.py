@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from exporter.fleet.model import Policy, SupportedPolicy, Window
 
@@ -29,8 +30,7 @@ def interval_of(plan: str | None) -> float | None:
     return int(intra_daily[1]) * HOUR if intra_daily else None
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Struct, frozen=True, gc=False):
     """Windows of one length that repeat for ever, both ways, numbered by their starts."""
 
     anchor: float

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Literal, TypeVar
 
 import structlog
+from msgspec import structs
 
 from exporter.clock import Clock
 from exporter.config import Account, Config, TokenError
@@ -285,7 +286,7 @@ class Poller:
     async def _note_unread(self, unread: frozenset[int]) -> None:
         async for known in unhurried(list(self._known.values())):
             if known.unread != (known.id in unread):
-                self._known[known.id] = replace(known, unread=known.id in unread)
+                self._known[known.id] = structs.replace(known, unread=known.id in unread)
 
     # Telling
 

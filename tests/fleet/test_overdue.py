@@ -7,9 +7,9 @@ their size, so a window of four hours is due eight hours after its start: four f
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from exporter.fleet.model import GIB, Backup, Policy, SupportedPolicy, Verdict
 from tests.fleet.story import DAY, GRACE, HOUR, MINUTE, WEEK, Story, at, backup, window

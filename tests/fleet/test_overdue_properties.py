@@ -12,6 +12,7 @@ from typing import Literal
 
 from hypothesis import event, given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from exporter.fleet.model import GIB, Backup, Policy, SupportedPolicy, Window
 from tests.fleet.oracle import WEEKDAYS, instant
@@ -152,13 +153,15 @@ def shown(plan: Plan, look: str, named: str, now: float) -> Policy | None:
     )
     moved = {"moved a bit": 14 * MINUTE, "moved": 16 * MINUTE}.get(look)
     if moved is not None and whole.next_window is not None:
-        return replace(whole, next_window=Window(whole.next_window.start + moved, whole.next_window.end + moved))
+        return structs.replace(
+            whole, next_window=Window(whole.next_window.start + moved, whole.next_window.end + moved)
+        )
     return {
         "no record": None,
-        "no window": replace(whole, next_window=None),
-        "no plan": replace(whole, plan=None),
-        "no length": replace(whole, window_length=None),
-        "no hour": replace(whole, hour=None, weekday=None),
+        "no window": structs.replace(whole, next_window=None),
+        "no plan": structs.replace(whole, plan=None),
+        "no length": structs.replace(whole, window_length=None),
+        "no hour": structs.replace(whole, hour=None, weekday=None),
         "enabled only": Policy(True),
         "off": Policy(False),
     }.get(look, whole)
@@ -352,5 +355,7 @@ def test_no_outage_makes_a_miss(
     assert before is not None
     for gap in silence:
         verdict = story.verdict(now + gap)
-        assert verdict.missed_windows == before or (before == 0 and verdict == replace(verdict, missed_windows=None))
+        assert verdict.missed_windows == before or (
+            before == 0 and verdict == structs.replace(verdict, missed_windows=None)
+        )
         assert verdict.missed_windows is not None or verdict.unjudged

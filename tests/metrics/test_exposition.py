@@ -6,11 +6,11 @@ import subprocess
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 import hypothesis
 import pytest
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.samples import Sample

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from msgspec import structs
+
 from exporter.clock import Clock
 from exporter.digitalocean.errors import ApiError, NotFound
 from exporter.fleet.assemble import Rules, droplet_of
@@ -64,5 +66,5 @@ class Thorough:
         if listing.complete:
             return own_list_read(known, found, (), proof=True, read_at=listing.started_at, now=now)
         if isinstance(listing.error, NotFound):
-            return replace(known, not_found_at=now, unread=False)
-        return replace(own_list_failed(known, (), now), unread=True)
+            return structs.replace(known, not_found_at=now, unread=False)
+        return structs.replace(own_list_failed(known, (), now), unread=True)

@@ -1,0 +1,53 @@
+"""The API's look-alike in a process of its own: what it costs to answer must not count as ours."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from exporter.clock import Clock
+from exporter.demo.api import Api
+from exporter.demo.fleet import fleet_of
+
+
+async def _serve(count: int, latency: float, clock: Clock) -> None:
+    api = Api(
+        fleet_of(count, clock.now()), now=clock.now, per_minute=None, per_hour=None, latency=latency, remember=1000
+    )
+    # Made before the first request, for the real API would not be slower then.
+    for listing in (api.account.droplets, api.account.policies, api.account.images):
+        listing(clock.now())
+    async with api:
+        print(api.url, flush=True)  # noqa: T201  # for the process that started this one
+        # Until that process ends or closes the pipe.
+        await asyncio.to_thread(sys.stdin.read)
+
+
+@contextmanager
+def api(count: int, *, latency: float = 0.0, clock: Clock | None = None) -> Iterator[str]:
+    """The address of an API that serves so many healthy Droplets, `latency` seconds a request, as long as it lasts."""
+    clock = clock or Clock()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.benchmarks.api", str(count), str(latency), str(clock.speed), str(clock.origin)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": "."},
+    )
+    try:
+        assert process.stdout is not None
+        select.select([process.stdout], [], [], 60)
+        yield process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.wait()
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_serve(int(sys.argv[1]), float(sys.argv[2]), Clock(float(sys.argv[3]), float(sys.argv[4]))))
