@@ -251,6 +251,19 @@ async def test_the_concurrency_is_one_of_the_account() -> None:
         assert server.connections <= 4
 
 
+async def test_waiting_for_a_turn_does_not_count_as_waiting_for_an_answer() -> None:
+    """Of ten requests, one at a time, the last is as patient as the first."""
+
+    async def answer(_: Heard, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.08)
+        writer.write(http({"backups": [], "meta": {"total": 0}}))
+
+    async with Server(answer) as server, bench(server.url, concurrency=1, timeout=0.6) as at:
+        listings = await asyncio.gather(*(at.client.backups(each) for each in range(1, 11)))
+        assert all(listing.complete for listing in listings)
+        assert len(server.requests) == 10
+
+
 async def test_a_listing_knows_when_it_was_begun() -> None:
     """The first page's sending, after whatever held it back, is the moment that it vouches for."""
     async with Server(ONE) as server, bench(server.url) as at:
@@ -529,6 +542,21 @@ async def test_a_single_failure_is_mended_by_asking_again() -> None:
         assert at.ear.codes == {("droplets", "error"): 1, ("droplets", "503"): 1, ("droplets", "200"): 1}
 
 
+async def test_requests_without_an_answer_expire_like_all_others() -> None:
+    """A minute after an outage the minute's limit is whole again."""
+
+    async def break_off(_: Heard, writer: asyncio.StreamWriter) -> None:
+        reset(writer)
+
+    async with Server(break_off) as server, bench(server.url, per_minute=3) as at:
+        assert isinstance((await at.client.droplets()).error, Unreachable)
+        assert len(server.requests) == 3
+        server.answer = ONE
+        at.clock.set(at.clock.now() + 61)
+        at.client.deadline = at.clock.now() + 1
+        assert (await at.client.droplets()).complete
+
+
 async def test_nothing_is_asked_again_beyond_the_deadline() -> None:
     """A pause that would outlast the poll is not begun."""
     async with Server(http({}, 500)) as server, bench(server.url) as at:
@@ -726,9 +754,14 @@ async def test_a_body_that_is_not_the_apis_is_unreadable(body: bytes) -> None:
 
 
 async def test_gzip_is_read_in_one_member_or_several() -> None:
-    """As the API sends it, and as the format allows."""
+    """As the API sends it, and as the format allows, however little of it stands for however much."""
     body = json.dumps(droplets(*range(1, 200))).encode()
-    for packed in (gzip.compress(body), gzip.compress(body[:50]) + gzip.compress(body[50:])):
+    for packed in (
+        gzip.compress(body),
+        gzip.compress(body[:50]) + gzip.compress(body[50:]),
+        gzip.compress(b" " * 3_000_000 + body),
+        gzip.compress(b" " * 3_000_000 + body[:50]) + gzip.compress(body[50:] + b" " * 3_000_000),
+    ):
         async with Server(http(packed, content_encoding="gzip")) as server, bench(server.url) as at:
             assert len((await at.client.droplets()).records) == 199
 
@@ -787,6 +820,19 @@ async def test_a_body_without_end_is_refused_while_it_is_read(monkeypatch: pytes
 
     assert "larger than 1024 KiB" in str(await first_error(answer))
     assert written < 50 * 1024 * 1024
+
+
+async def test_a_fault_that_the_http_library_has_no_name_for_is_an_api_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it raises, the listing carries an ApiError, without the token."""
+
+    async def fail(*_: object) -> bytes:
+        raise RuntimeError(f"in state {TOKEN}")
+
+    monkeypatch.setattr(module, "_read_body", fail)
+    error = await first_error(ONE)
+    assert isinstance(error, Unreadable)
+    assert "an answer that is no HTTP (RuntimeError: in state [token])" in str(error)
+    assert TOKEN not in "".join(traceback.format_exception(error))
 
 
 @settings(max_examples=60)
