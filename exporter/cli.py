@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from exporter import __version__
+from exporter import NAME, __version__
 
 if TYPE_CHECKING:
     from exporter.config import Config
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NAME = "digitalocean-backup-exporter"
 DESCRIPTION = "Prometheus exporter for the backups of DigitalOcean Droplets."
 ENVIRONMENT = """\
 environment, where no --config.file is given:
@@ -24,33 +23,121 @@ environment, where no --config.file is given:
   DIGITALOCEAN_TOKEN_FILE                         the file that holds it
   DIGITALOCEAN_API_URL                            default https://api.digitalocean.com
 """
+GENERAL = f"""\
+examples:
+  {NAME} serve --demo     a made-up fleet, to look around without a token
+  {NAME} check            are my backups all right?
+  {NAME} COMMAND --help   the command's flags, examples and exit codes
 
-PARTLY, NOTHING = 1, 2
-"""Exit codes: learned only part; learned nothing, or could not start."""
+{ENVIRONMENT}"""
+SERVE = f"""\
+examples:
+  {NAME} --demo --demo.speed 288
+  {NAME} --config.file config.yaml --web.listen-address 127.0.0.1:9819
+  {NAME} --config.file config.yaml --web.config.file web.yaml
+
+signals: SIGHUP reads the configuration anew; SIGTERM and SIGINT stop.
+
+exit codes: 0 stopped; 2 could not start
+
+{ENVIRONMENT}"""
+ONCE = f"""\
+The exporter's own counters, histograms and configured interval are left out: they would mean nothing in a file.
+
+examples:
+  {NAME} once --demo
+  {NAME} once --output /var/lib/prometheus/node-exporter/digitalocean_backup.prom
+
+exit codes: 0 written; 1 written, but the poll learned only part; 2 the poll learned nothing, or FILE cannot be written:
+  then it is as it was
+
+{ENVIRONMENT}"""
+CHECK = f"""\
+With --only, the table and the exit code are about the Droplets in those states alone. On a terminal the table leaves
+out what does not fit; in a pipe, and as JSON, it is whole.
+
+examples:
+  {NAME} check --demo
+  {NAME} check --only overdue,unprotected
+  {NAME} check --tag env:prod --tag env:stage
+  {NAME} check --format json | jq '.droplets[] | select(.state == "overdue") | .name'
+
+exit codes: 0 all protected; 1 something overdue, never taken or unprotected; 2 something could not be judged, or asked
+
+{ENVIRONMENT}"""
+SHOW = f"""\
+Asks for this one Droplet alone: four requests, whatever the size of the fleet.
+
+examples:
+  {NAME} show 441000000 --demo
+  {NAME} show 441000000 --format json | jq '.droplets[].backups[].created_at'
+
+exit codes: 0 shown; 1 shown, but something of it could not be read; 2 no account has it, or none could be asked
+
+{ENVIRONMENT}"""
+CHECK_CONFIG = f"""\
+examples:
+  {NAME} check-config
+  {NAME} check-config --config.file config.yaml --web.config.file web.yaml
+
+exit codes: 0 good; 2 something is wrong
+
+{ENVIRONMENT}"""
+
+STATES = (
+    "missing",
+    "overdue",
+    "never-taken",
+    "unjudged",
+    "unprotected",
+    "waiting",
+    "protected",
+    "not-expected",
+    "gone",
+)
+"""As in `reports.words`, which is too dear to import for a `--help`."""
+
+NOTHING = 2
+"""Exit code: could not start."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options = _parser().parse_args(_with_command(arguments))
-    run: Callable[[argparse.Namespace], int] = options.run
     try:
+        options = _parser().parse_args(_with_command(arguments))
+        run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read the output has seen enough. Python would complain once more when it flushes stdout at the end.
-        sys.stderr.close()
+        # Whoever read the output has seen enough.
+        from exporter.reports.output import silence
+
+        silence()
         return 141
+    except Exception:  # noqa: BLE001  # Python's own exit code for it is 1, which is a verdict here
+        import traceback
+
+        traceback.print_exc()
+        _complain("this is a bug, please report it with the lines above")
+        return NOTHING
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog=NAME, description=DESCRIPTION, epilog=ENVIRONMENT)
+    parser = _Parser(prog=NAME, description=DESCRIPTION, epilog=GENERAL)
     parser.add_argument("--version", action="version", version=f"{NAME} {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
 
-    serve = commands.add_parser("serve", help="poll and serve /metrics until stopped (the default)", epilog=ENVIRONMENT)
-    _common(serve)
+    serve = commands.add_parser(
+        "serve",
+        help="poll and serve /metrics until stopped (the default)",
+        description="Polls and serves /metrics until stopped.",
+        epilog=SERVE,
+    )
+    _configuration(serve)
+    _logging(serve, level="info", styles=("logfmt", "json"))
+    _demo(serve)
     serve.add_argument(
         "--web.listen-address",
         dest="listen",
@@ -59,7 +146,14 @@ def _parser() -> argparse.ArgumentParser:
         type=_address,
         help="where to listen; may be given several times (default :9819)",
     )
-    serve.add_argument("--web.telemetry-path", dest="path", metavar="PATH", default="/metrics", type=_path)
+    serve.add_argument(
+        "--web.telemetry-path",
+        dest="path",
+        metavar="PATH",
+        default="/metrics",
+        type=_path,
+        help="where the metrics are (default /metrics)",
+    )
     _web_config(serve)
     serve.add_argument(
         "--web.enable-lifecycle",
@@ -73,24 +167,68 @@ def _parser() -> argparse.ArgumentParser:
         "once",
         help="one poll, the metrics to stdout or a file",
         description="One poll, the metrics to stdout or a file.",
+        epilog=ONCE,
     )
-    _common(once)
+    _one_poll(once)
     once.add_argument(
         "--output",
         metavar="FILE",
-        type=Path,
+        type=_file,
         help="for node_exporter's textfile collector: written whole or not at all",
     )
     once.set_defaults(run=_once)
 
     check = commands.add_parser(
+        "check",
+        help="one poll, then every Droplet with its verdict, the worst first",
+        description="One poll, then every Droplet with its verdict, the worst first. The exit code is the verdict.",
+        epilog=CHECK,
+    )
+    _one_poll(check)
+    _accounts(check)
+    check.add_argument(
+        "--tag",
+        dest="tags",
+        metavar="TAG",
+        action="append",
+        default=[],
+        help="look at Droplets with this tag alone; may be given several times, and then any will do",
+    )
+    check.add_argument(
+        "--only",
+        metavar="STATE[,...]",
+        action="extend",
+        type=_states,
+        default=[],
+        help=f"show Droplets in these states alone: {', '.join(STATES)}; overdue includes missing",
+    )
+    _format(check)
+    check.set_defaults(run=_check)
+
+    show = commands.add_parser(
+        "show",
+        help="one Droplet: its policy, next window, backups and verdict",
+        description="One Droplet: its policy, its next window, its backups on a line through the retention period, "
+        "the verdict.",
+        epilog=SHOW,
+    )
+    show.add_argument("droplet_id", metavar="DROPLET_ID", type=_droplet_id, help="the Droplet's number, as check shows")
+    _one_poll(show)
+    _accounts(show)
+    _format(show)
+    show.set_defaults(run=_show)
+
+    check_config = commands.add_parser(
         "check-config",
         help="read configuration and secrets, say what is wrong",
         description="Reads configuration and secrets as serve would and says what is wrong with them. Contacts nobody.",
+        epilog=CHECK_CONFIG,
     )
-    _common(check, demo=False)
-    _web_config(check)
-    check.set_defaults(run=_check_config)
+    _configuration(check_config)
+    _logging(check_config, level="warn", styles=("logfmt", "json"))
+    _demo(check_config)
+    _web_config(check_config)
+    check_config.set_defaults(run=_check_config)
     return parser
 
 
@@ -99,22 +237,57 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **given)
 
 
-def _common(parser: argparse.ArgumentParser, *, demo: bool = True) -> None:
-    parser.add_argument("--config.file", dest="config", metavar="FILE", type=Path, help="configuration (YAML)")
-    parser.add_argument("--log.level", dest="log_level", default="info", choices=("debug", "info", "warn", "error"))
-    parser.add_argument("--log.format", dest="log_format", default="logfmt", choices=("logfmt", "json"))
-    if demo:
-        parser.add_argument(
-            "--demo", action="store_true", help="a made-up account served on loopback: no token, no network"
-        )
-        parser.add_argument(
-            "--demo.speed",
-            dest="speed",
-            metavar="N",
-            type=_speed,
-            default=1.0,
-            help="how many times faster than life the demo's time passes; 288 makes a day of five minutes",
-        )
+def _one_poll(parser: argparse.ArgumentParser) -> None:
+    _configuration(parser)
+    # In sentences, for who stands at a terminal; and quiet unless something is wrong.
+    _logging(parser, level="warn", styles=("sentences", "logfmt", "json"))
+    _demo(parser)
+
+
+def _configuration(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config.file", dest="config", metavar="FILE", type=_file, help="configuration (YAML)")
+
+
+def _logging(parser: argparse.ArgumentParser, *, level: str, styles: tuple[str, ...]) -> None:
+    parser.add_argument(
+        "--log.level",
+        dest="log_level",
+        default=level,
+        choices=("debug", "info", "warn", "error"),
+        help=f"what is logged to stderr (default {level})",
+    )
+    parser.add_argument(
+        "--log.format", dest="log_format", default=styles[0], choices=styles, help=f"and how (default {styles[0]})"
+    )
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--demo", action="store_true", help="a made-up account served on loopback: no token, no network"
+    )
+    parser.add_argument(
+        "--demo.speed",
+        dest="speed",
+        metavar="N",
+        type=_speed,
+        default=1.0,
+        help="how many times faster than life the demo's time passes; 288 makes a day of five minutes",
+    )
+
+
+def _accounts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--account",
+        dest="accounts",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="ask this account alone; may be given several times (default all)",
+    )
+
+
+def _format(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="default table")
 
 
 def _web_config(parser: argparse.ArgumentParser) -> None:
@@ -129,7 +302,7 @@ def _web_config(parser: argparse.ArgumentParser) -> None:
 
 def _with_command(arguments: list[str]) -> list[str]:
     """The arguments with the command in front: `serve` where none is named, and flags may come before it."""
-    commands = ("serve", "once", "check-config")
+    commands = ("serve", "once", "check", "show", "check-config")
     place = 0
     while place < len(arguments):
         word = arguments[place]
@@ -157,6 +330,12 @@ def _path(text: str) -> str:
     return text
 
 
+def _file(text: str) -> Path:
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f'"{text}" is not the name of a file')
+    return Path(text)
+
+
 def _speed(text: str) -> float:
     try:
         speed = float(text)
@@ -165,6 +344,22 @@ def _speed(text: str) -> float:
     if not 1 <= speed <= 100_000:
         raise argparse.ArgumentTypeError(f'"{text}" is not a speed; write a number from 1 to 100000')
     return speed
+
+
+def _droplet_id(text: str) -> int:
+    if text.isascii() and text.isdecimal() and 0 < int(text[:20]) < 2**63:
+        return int(text)
+    raise argparse.ArgumentTypeError(f'"{text}" is not the id of a Droplet; write its number, as check shows it')
+
+
+def _states(text: str) -> list[Any]:
+    from exporter.reports.survey import ONLY
+
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    unknown = next((word for word in words if word not in ONLY), None)
+    if unknown is not None or not words:
+        raise argparse.ArgumentTypeError(f'"{unknown or text}" is not a state; write one of {", ".join(STATES)}')
+    return [state for word in words for state in ONLY[word]]
 
 
 def _loader(options: argparse.Namespace) -> Callable[[], Config]:
@@ -193,45 +388,85 @@ def _configured(load: Callable[[], T]) -> T | None:
         return load()
     except ConfigError as error:
         for problem in error.problems:
-            print(f"{NAME}: {problem}", file=sys.stderr)  # noqa: T201  # before anything is logged
+            _complain(problem)
         return None
 
 
-def _check_config(options: argparse.Namespace) -> int:
-    config, settings = _configured(_loader(options)), _configured(_settings(options))
-    if config is None or settings is None:
-        return NOTHING
-    for note in settings.notes:
-        print(f"{NAME}: {options.web_config}: {note}", file=sys.stderr)  # noqa: T201  # beside the command's result
-    names = ", ".join(account.name for account in config.accounts)
-    print(f"{options.config or 'environment'}: good; accounts: {names}")  # noqa: T201  # the command's result
-    return 0
+def _complain(problem: str) -> None:
+    print(f"{NAME}: {problem}", file=sys.stderr)  # noqa: T201  # before anything is logged
 
 
 def _serve(options: argparse.Namespace) -> int:
-    return _run(options, "serve")
-
-
-def _once(options: argparse.Namespace) -> int:
-    return _run(options, "once")
-
-
-def _run(options: argparse.Namespace, command: str) -> int:
     import asyncio
 
-    from exporter import commands, log
+    from exporter import commands
 
-    log.configure(options.log_level, options.log_format)
-    if options.demo and options.config:
-        print(  # noqa: T201  # before anything is logged
-            f"{NAME}: --demo brings an account of its own; leave out --demo or --config.file", file=sys.stderr
-        )
+    if not _prepared(options):
         return NOTHING
     load = _loader(options)
     config = None if options.demo else _configured(load)
-    settings = _configured(_settings(options)) if command == "serve" else None
-    if (config is None and not options.demo) or (settings is None and command == "serve"):
+    settings = _configured(_settings(options))
+    if (config is None and not options.demo) or settings is None:
         return NOTHING
-    if settings is not None:
-        return asyncio.run(commands.serve(options, config, load, settings))
-    return asyncio.run(commands.once(options, config, load))
+    return asyncio.run(commands.serve(options, config, load, settings))
+
+
+def _once(options: argparse.Namespace) -> int:
+    return _poll_once(options, "once")
+
+
+def _check(options: argparse.Namespace) -> int:
+    return _poll_once(options, "check")
+
+
+def _show(options: argparse.Namespace) -> int:
+    return _poll_once(options, "show")
+
+
+def _poll_once(options: argparse.Namespace, command: str) -> int:
+    from exporter import one_poll
+    from exporter.reports.output import CannotWrite
+
+    if not _prepared(options):
+        return NOTHING
+    load = _loader(options)
+    config = None if options.demo else _configured(load)
+    if config is None and not options.demo:
+        return NOTHING
+    run = {"once": one_poll.once, "check": one_poll.check, "show": one_poll.show}[command]
+    try:
+        return run(options, config, load)
+    except CannotWrite as error:
+        _complain(str(error))
+        return NOTHING
+
+
+def _prepared(options: argparse.Namespace) -> bool:
+    from exporter import log
+
+    log.configure(options.log_level, options.log_format)
+    if options.demo and options.config:
+        _complain("--demo brings an account of its own; leave out --demo or --config.file")
+        return False
+    return True
+
+
+def _check_config(options: argparse.Namespace) -> int:
+    from exporter.reports.output import CannotWrite, emit
+
+    if not _prepared(options):
+        return NOTHING
+    config = None if options.demo else _configured(_loader(options))
+    settings = _configured(_settings(options))
+    if (config is None and not options.demo) or settings is None:
+        return NOTHING
+    for note in settings.notes:
+        _complain(f"{options.web_config}: {note}")
+    names = ", ".join(account.name for account in config.accounts) if config else "demo"
+    source = "the demo" if options.demo else options.config or "environment"
+    try:
+        emit(f"{source}: good; accounts: {names}\n")
+    except CannotWrite as error:
+        _complain(str(error))
+        return NOTHING
+    return 0

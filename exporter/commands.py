@@ -1,30 +1,22 @@
-"""What the commands do: the parts wired together."""
+"""`serve`: the parts wired together."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable
 
 import structlog
 
 from exporter import __version__
-from exporter.clock import Clock
+from exporter.accounts import Load, followed
 from exporter.config import Config, ConfigError
-from exporter.metrics.exposition import render
-from exporter.metrics.negotiation import TEXT
 from exporter.metrics.telemetry import Telemetry
-from exporter.reports.textfile import write
 from exporter.service import Service
 from exporter.web import app
 from exporter.web.auth import Guard
 from exporter.web.server import Server
 from exporter.web.settings import Settings
-
-Load = Callable[[], Config]
 
 
 async def serve(options: argparse.Namespace, config: Config | None, load: Load, settings: Settings) -> int:
@@ -38,7 +30,7 @@ async def serve(options: argparse.Namespace, config: Config | None, load: Load, 
     log = structlog.get_logger()
     for note in settings.notes:
         log.warning("web configuration", file=str(options.web_config), note=note)
-    async with _account_of(options, config, load) as (config, load, clock):
+    async with followed(options, config, load) as (config, load, clock):
         service = Service(config, load, clock, Telemetry(__version__))
         routes = app.routes(service, options.path, lifecycle=options.lifecycle)
         server = Server(app.locked(routes, Guard(lambda: settings.users)), settings)
@@ -67,28 +59,6 @@ async def serve(options: argparse.Namespace, config: Config | None, load: Load, 
     return 0
 
 
-async def once(options: argparse.Namespace, config: Config | None, load: Load) -> int:
-    """One poll of every account; see the interface's exit codes."""
-    async with _account_of(options, config, load) as (config, load, clock):
-        telemetry = Telemetry(__version__, process=False)
-        service = Service(config, load, clock, telemetry)
-        results = await service.poll_once()
-        learned = [status.learned for status in service.statuses]
-        if not any(learned):
-            return 2
-        text = render(service.fleets, clock.now(), service.tag_labels) + TEXT.encode(telemetry.registry)
-        if options.output is None:
-            sys.stdout.buffer.write(text)
-            sys.stdout.flush()
-        else:
-            try:
-                write(options.output, text)
-            except OSError as error:
-                structlog.get_logger().error("cannot write", file=str(options.output), problem=error.strerror)
-                return 2
-        return 0 if set(results) == {"success"} else 1
-
-
 async def _reload_whenever(asked: asyncio.Event, service: Service) -> None:
     while True:
         await asked.wait()
@@ -99,21 +69,3 @@ async def _reload_whenever(asked: asyncio.Event, service: Service) -> None:
             pass  # It is logged, and shows in the metrics.
         except Exception:  # noqa: BLE001  # a fault of ours must not be the last reload there is
             structlog.get_logger().exception("reload broke off")
-
-
-@contextlib.asynccontextmanager
-async def _account_of(
-    options: argparse.Namespace, config: Config | None, load: Load
-) -> AsyncIterator[tuple[Config, Load, Clock]]:
-    """The configuration to follow; for the demo, the embedded account's, as long as it is served."""
-    if config is not None:
-        yield config, load, Clock()
-        return
-    from exporter.demo.account import demo_account
-
-    clock = Clock(speed=options.speed)
-    async with demo_account(clock) as demo:
-        structlog.get_logger().info(
-            "demo", note="a made-up account on loopback; nothing here is real", speed=options.speed
-        )
-        yield demo, lambda: demo, clock

@@ -1,4 +1,4 @@
-"""Logs: events with fields, to stderr, as logfmt or JSON."""
+"""Logs: events with fields, to stderr, as logfmt or JSON; as sentences for who runs a command by hand."""
 
 from __future__ import annotations
 
@@ -10,21 +10,27 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import Processor
 
+from exporter import NAME
 from exporter.secrets import redact
 
 Level = Literal["debug", "info", "warn", "error"]
-Format = Literal["logfmt", "json"]
+Format = Literal["logfmt", "json", "sentences"]
+
+_TOLD = ("problem", "reason", "effect", "remedy")
+"""The fields of an event that are sentences, in the order in which they are read."""
+_NOT_BESIDE = ("ts", "level", "account", "event", "exception", *_TOLD, "endpoint", "kept", "retry_in")
+"""Those that the sentence holds already, and those that a command which ends has no use for."""
 
 _LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warn": 30, "error": 40}
 
 
 def configure(level: Level, style: Format) -> None:
     """Sets what is logged from here on; the libraries' own loggers are heard only where something is wrong."""
-    render: Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
-        if style == "json"
-        else structlog.processors.LogfmtRenderer(key_order=["ts", "level", "event", "account"], drop_missing=True)
-    )
+    render: Processor = _sentence
+    if style == "json":
+        render = structlog.processors.JSONRenderer(ensure_ascii=False)
+    elif style == "logfmt":
+        render = structlog.processors.LogfmtRenderer(key_order=["ts", "level", "event", "account"], drop_missing=True)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -59,6 +65,16 @@ def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -
                 char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
             )
     return event
+
+
+def _sentence(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    """`digitalocean-backup-exporter: warning: production: poll incomplete: ...`."""
+    head = [str(event[field]) for field in ("account", "event") if event.get(field)]
+    told = "; ".join(str(event[field]) for field in _TOLD if event.get(field))
+    rest = ", ".join(f"{field}={value}" for field, value in event.items() if field not in _NOT_BESIDE)
+    level = {"warn": "warning"}.get(event["level"], event["level"])
+    line = ": ".join(filter(None, [NAME, level, *head, told])) + (f" ({rest})" if rest else "")
+    return "\n".join(filter(None, [line, event.get("exception")]))
 
 
 class _Forward(logging.Handler):

@@ -243,7 +243,7 @@ class look_alike:
 
 
 def test_json_log() -> None:
-    """`--log.format=json` logs one object a line."""
-    done = run("once", "--demo", "--log.format=json")
+    """`--log.format=json` logs one object a line; a command that polls once is asked to log what went well."""
+    done = run("once", "--demo", "--log.format=json", "--log.level=info")
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert any(event["event"] == "poll finished" and event["level"] == "info" for event in events)

@@ -1,28 +1,62 @@
-"""A file for node_exporter's textfile collector, written whole or not at all."""
+"""A file for node_exporter's textfile collector: what it holds, and how it is written, whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import tempfile
 from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from exporter.metrics import families
+from exporter.metrics.negotiation import TEXT
 
 READABLE = 0o644
 """node_exporter runs as another user."""
 
+OWN_FAMILIES = (
+    families.BUILD_INFO,
+    families.UP,
+    families.UNREAD_DROPLETS,
+    families.LAST_POLL,
+    families.LAST_LISTING,
+    families.API_RATE_LIMIT,
+    families.API_RATE_LIMIT_REMAINING,
+    families.API_RATE_LIMIT_RESET,
+)
+"""What the exporter says of itself in a file: how the one poll went. Counters and histograms would begin anew with each
+run and so never rise; the poll interval is that of whoever runs the command; nothing is ever reloaded."""
+
+
+def own_figures(registry: CollectorRegistry) -> bytes:
+    """Those of the exporter's own families that mean something in a file."""
+    return TEXT.encode(registry.restricted_registry([family.name for family in OWN_FAMILIES]))
+
 
 def write(path: Path, text: bytes) -> None:
-    """Replaces the file in one step, keeping its mode; raises `OSError` and leaves what was there.
+    """Replaces the file in one step, keeping its mode and owner; raises `OSError` and leaves what was there.
 
-    The collector reads `*.prom` only, so it never sees the half-written neighbour.
+    A link is followed. What is no regular file, like /dev/stdout, cannot be replaced and is written to. The collector
+    reads `*.prom` only, so it never sees the half-written neighbour.
     """
-    mode = path.stat().st_mode & 0o7777 if path.exists() else READABLE
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    before = path.stat() if path.exists() else None
+    if before is not None and not stat.S_ISREG(before.st_mode):
+        with path.open("wb") as stream:
+            stream.write(text)
+        return
+    path = Path(os.path.realpath(path))
+    handle, name = tempfile.mkstemp(prefix=".digitalocean-", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(text)
             file.flush()
+            if before is not None:
+                with contextlib.suppress(PermissionError):  # only root gives files away
+                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            os.fchmod(file.fileno(), READABLE if before is None else stat.S_IMODE(before.st_mode))
             os.fsync(file.fileno())
-            os.fchmod(file.fileno(), mode)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -1,0 +1,69 @@
+"""One Droplet, asked for by its own endpoints: four requests at most, whatever the size of the fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from exporter.clock import Clock
+from exporter.config import TokenError
+from exporter.digitalocean.client import Client
+from exporter.digitalocean.errors import ApiError
+from exporter.fleet.known import Known
+from exporter.fleet.listings import learn
+from exporter.fleet.model import SupportedPolicy
+from exporter.polling.listing import Lister
+from exporter.polling.reading import Reader
+from exporter.polling.readings import supported_policy_of
+from exporter.polling.refresh import Plan, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one account told of a Droplet."""
+
+    known: Known | None = None
+    """`None` where the account does not know it, or could not be asked."""
+    supported: Mapping[str, SupportedPolicy] = field(default_factory=dict)
+    absent: bool = False
+    """Whether the account knows neither a Droplet nor a policy by this id."""
+    errors: tuple[str, ...] = ()
+    """What could not be learned, in words."""
+
+
+async def look_at(client: Client, droplet_id: int, before: Known | None, clock: Clock) -> Look:
+    """Asks for the Droplet, its policy, its list of backups and the supported policies; the last two if it is there.
+
+    `before` is what a state file kept of it. Never raises an `ApiError` or a `TokenError`.
+    """
+    try:
+        client.refresh_token()
+    except (TokenError, ApiError) as error:
+        return Look(errors=(str(error),))
+    listings, failed = await Lister(client, frozenset({droplet_id})).listings()
+    if listings.gone:
+        return Look(absent=True)
+    errors = [str(error) for error in failed]
+    for what, rejected in (("Droplet", listings.rejected_droplets), ("policy", listings.rejected_policies)):
+        if rejected:
+            errors.append(f"the API's record of the {what} cannot be understood")
+    if not listings.told:
+        return Look(errors=tuple(errors))
+    plans = await client.supported_policies()
+    if plans.error is not None:
+        errors.append(str(plans.error))
+    supported: dict[str, SupportedPolicy] = {}
+    for record in plans.records.values():
+        supported.setdefault(record.name, supported_policy_of(record))
+    now = clock.now()
+    known = learn(before, droplet_id, listings, supported, now, tells_backup_ids=listings.tells_backup_ids)
+    if known is None:
+        return Look(errors=tuple(errors))
+    fleet = {droplet_id: known}
+    # As due, so that its own list is read, whatever is believed of it.
+    plan = Plan(((Reason.DUE, droplet_id),))
+    outcome = await Reader(client, clock, 1, 1.0).read(plan, fleet, keep=0, progress=lambda _: None)
+    errors += [str(error) for error in outcome.errors]
+    return Look(replace(fleet[droplet_id], unread=not outcome.settled), supported, errors=tuple(errors))

@@ -1,0 +1,128 @@
+"""One Droplet in full: its policy, its next window, its backups on a line through the retention period, the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+
+from exporter.fleet.model import Droplet, SupportedPolicy, Window
+from exporter.reports.survey import Entry
+from exporter.reports.table import TONES, Column, Table, Tone, printable
+from exporter.reports.timeline import LEGEND, timeline
+from exporter.reports.words import brief, kept_size, next_window_of, policy_words, size_words, span
+
+LINE_WIDTH = 60
+"""Columns of the line where no terminal says how much room there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What `show` prints of a Droplet."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    tone: Tone
+    """Of the verdict, the last of the facts."""
+    line: tuple[str, ...]
+    backups: Table | None
+
+
+def card(
+    entry: Entry,
+    supported: SupportedPolicy | None,
+    grace: float,
+    at: float,
+    *,
+    watched: bool = True,
+    width: int = LINE_WIDTH,
+    zone: tzinfo | None = None,
+) -> Card:
+    """`zone` is the reader's own; `None`: the machine's. `watched`: whether the configuration selects the Droplet."""
+    droplet = entry.droplet
+    told = [("account", printable(entry.account)), ("droplet", _described(droplet, at))]
+    if not watched:
+        told.append(("selected", "no: the configuration leaves it out, so nothing is served of it"))
+    told.append(("policy", printable(policy_words(droplet))))
+    window = next_window_of(droplet, at)
+    if window is not None:
+        told.append(("next window", window_words(window, at, zone)))
+    told.append(("backups", _kept(droplet)))
+    told.append(("verdict", f"{entry.state.words}: {printable(entry.verdict)}"))
+    drawn = timeline(droplet, supported, grace, at)
+    line = (*drawn.lines(width), LEGEND) if drawn is not None else ()
+    return Card(
+        f"{printable(droplet.name) or 'a droplet without a name'} ({droplet.id})",
+        tuple(told),
+        TONES[entry.state],
+        line,
+        _backups(droplet, at),
+    )
+
+
+def _described(droplet: Droplet, at: float) -> str:
+    described = droplet.description
+    if described is None:
+        return "not among the droplets; only a policy names it"
+    parts = [described.status, described.size, described.region]
+    if described.created_at is not None:
+        parts.append(f"created {span(at - described.created_at)} ago")
+    if described.tags:
+        parts.append(f"tags {' '.join(described.tags)}")
+    return printable(", ".join(filter(None, parts)))
+
+
+def _kept(droplet: Droplet) -> str:
+    if droplet.backups is None:
+        return "not known"
+    if not droplet.backups:
+        return "none"
+    return f"{len(droplet.backups)} kept, {size_words(kept_size(droplet))} together"
+
+
+def _backups(droplet: Droplet, at: float) -> Table | None:
+    if not droplet.backups:
+        return None
+    newest_first = droplet.backups[::-1]
+    return Table(
+        (
+            Column("CREATED (UTC)", [_stamp(backup.created_at) for backup in newest_first]),
+            Column("AGE", [brief(at - backup.created_at) for backup in newest_first], right=True),
+            Column("SIZE", [size_words(backup.size) for backup in newest_first], right=True),
+            Column("ID", [str(backup.id) for backup in newest_first], right=True),
+        ),
+        ["plain"] * len(newest_first),
+    )
+
+
+def window_words(window: Window, at: float, zone: tzinfo | None = None) -> str:
+    """`Wed 25 Nov 00:00-04:00 UTC, in 14 h (01:00-05:00 CET here)`."""
+    when = f"in {brief(window.start - at)}"
+    if window.start <= at:
+        when = f"open for another {brief(window.end - at)}" if at < window.end else "open"
+    try:
+        utc = _range(window, UTC)
+        local = _range(window, zone)
+    except (OverflowError, ValueError, OSError):  # years that the calendar does not have
+        return "at an unknown time"
+    here = f" ({local} here)" if _clock(local) != _clock(utc) else ""
+    return f"{utc}, {when}{here}"
+
+
+def _range(window: Window, zone: tzinfo | None) -> str:
+    start, end = (datetime.fromtimestamp(instant, UTC).astimezone(zone) for instant in (window.start, window.end))
+    names = [start.tzname(), end.tzname()]
+    first = f"{start:%a} {start.day} {start:%b %H:%M}"
+    # At the change to summer time a window begins in one time and ends in another.
+    return f"{first} {names[0]} - {end:%H:%M} {names[1]}" if names[0] != names[1] else f"{first}-{end:%H:%M} {names[0]}"
+
+
+def _clock(text: str) -> str:
+    """Without the zone's name: where local time is UTC under another name, it need not be said twice."""
+    return text.rpartition(" ")[0]
+
+
+def _stamp(instant: float) -> str:
+    try:
+        return f"{datetime.fromtimestamp(instant, UTC):%Y-%m-%d %H:%M:%S}"
+    except (OverflowError, ValueError, OSError):
+        return "unknown"

@@ -1,0 +1,38 @@
+"""Where results go: stdout, which may be a pipe that nobody reads to its end."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+class CannotWrite(Exception):  # noqa: N818 - says what happened
+    """Stdout does not take the result; the text says why and what to do."""
+
+
+def emit(result: str | bytes) -> None:
+    """Writes a result to stdout, whole.
+
+    Text is written in the terminal's encoding, with ? for letters that it lacks; bytes as they are. Raises
+    `CannotWrite`, and `BrokenPipeError` where the reader has gone.
+    """
+    if sys.stdout is None:  # closed by who started us
+        raise CannotWrite("stdout is closed; leave it open, or use a file")
+    if isinstance(result, str):
+        result = result.encode(sys.stdout.encoding or "utf-8", errors="replace")
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(result)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        silence()
+        raise CannotWrite(f"the result cannot be written to stdout: {error.strerror}; free space there") from error
+
+
+def silence() -> None:
+    """Makes the interpreter's own flush of stdout, at its end, succeed: what is left there nobody will read."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -1,0 +1,160 @@
+"""What one poll tells of the fleet: every Droplet with its verdict, the worst first, and what follows for the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from exporter.fleet.evidence import Evidence, judge
+from exporter.fleet.model import Droplet, Fleet, SupportedPolicy, Verdict
+from exporter.reports.words import State, headline, plural, span, state_of, tally, verdict_of, worst_first
+
+ONLY: Mapping[str, frozenset[State]] = {
+    # What users call overdue, as the metric of that name does, are two missed windows as much as one.
+    state.value: frozenset({State.MISSING, state}) if state is State.OVERDUE else frozenset({state})
+    for state in State
+}
+"""What `--only` takes, and the states that each word means."""
+
+SINGLE_LOOK = (
+    "a single look with nothing remembered: a backup turned into a snapshot, or a policy changed since the last "
+    "backup, can look like a miss, and windows behind a gap cannot be judged"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """How the poll of one account went."""
+
+    name: str
+    result: str
+    """`success`, `partial` or `failure`."""
+    learned: bool
+    """Whether it brought anything at all."""
+    remembered: bool = False
+    """Whether a state file told what was known before."""
+    unread: int = 0
+    """Lists of backups that had to be read and were not."""
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One Droplet as it is reported."""
+
+    account: str
+    droplet: Droplet
+    state: State
+    verdict: str
+    """The state in a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The answer to "are my backups all right?"."""
+
+    at: float
+    accounts: tuple[Account, ...]
+    entries: tuple[Entry, ...] = ()
+    """Those asked for, the worst first."""
+    counts: Mapping[State, int] = field(default_factory=lambda: tally(()))
+    """Of all Droplets looked at, whichever of their states were asked for."""
+    tag_labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a reader has to know to read it right."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every Droplet there is was listed."""
+        return all(account.result != "failure" for account in self.accounts)
+
+    @property
+    def learned(self) -> bool:
+        return any(account.learned for account in self.accounts)
+
+    @property
+    def summary(self) -> str:
+        return headline(self.counts) if self.learned else "Nothing could be learned"
+
+    @property
+    def exit_code(self) -> int:
+        """0: all that was asked for is well; 1: something is wrong; 2: something is not known."""
+        if any(entry.state.is_bad for entry in self.entries):
+            return 1
+        return 2 if not self.complete or any(entry.state is State.UNJUDGED for entry in self.entries) else 0
+
+
+def survey(
+    at: float,
+    accounts: Iterable[Account],
+    fleets: Iterable[Fleet],
+    grace: float,
+    *,
+    tags: Collection[str] = (),
+    only: Collection[State] = tuple(State),
+    tag_labels: tuple[str, ...] = (),
+    notes: Iterable[str] = (),
+) -> Survey:
+    """The fleets as of `at`, judged with `grace` (seconds); of Droplets that have any of `tags`, if any is named."""
+    told = {account.name: account for account in accounts}
+    entries = [
+        entry_of(fleet, droplet, at, grace, remembered=told[fleet.account].remembered)
+        for fleet in fleets
+        for droplet in fleet.droplets
+        if not tags or (droplet.description is not None and not set(tags).isdisjoint(droplet.description.tags))
+    ]
+    entries.sort(key=lambda entry: (worst_first(entry.droplet, entry.state), entry.account))
+    said = list(notes)
+    for account in told.values():
+        if account.result == "failure" and account.learned:
+            said.append(f"{account.name}: the listings are incomplete, so Droplets may be missing here")
+        elif account.unread:
+            said.append(f"{account.name}: {plural(account.unread, 'list')} of backups could not be read in time")
+    if entries and not all(told[entry.account].remembered for entry in entries):
+        said.append(SINGLE_LOOK)
+    return Survey(
+        at,
+        tuple(told.values()),
+        tuple(entry for entry in entries if entry.state in only),
+        tally(entry.state for entry in entries),
+        tag_labels,
+        tuple(said),
+    )
+
+
+def entry_of(fleet: Fleet, droplet: Droplet, at: float, grace: float, *, remembered: bool) -> Entry:
+    """A Droplet of the fleet with its verdict.
+
+    Where nothing is remembered, a look for the first time takes an old gap for none: the windows before it do not
+    count. A server judges the next; a command that ends would say "on time" at every run, so it says what it is:
+    not known.
+    """
+    state = state_of(droplet, at)
+    if not remembered and state is State.PROTECTED:
+        behind = windows_behind(droplet, fleet, at, grace)
+        if behind and droplet.newest is not None:
+            age = span(at - droplet.newest.created_at)
+            windows = "the window since was" if behind == 1 else f"the {behind:,} windows since were"
+            return Entry(
+                fleet.account,
+                replace(droplet, verdict=Verdict(unjudged=True)),
+                State.UNJUDGED,
+                f"the newest backup is {age} old; a single look cannot tell whether {windows} missed",
+            )
+    return Entry(fleet.account, droplet, state, verdict_of(droplet, state, at))
+
+
+def windows_behind(droplet: Droplet, fleet: Fleet, at: float, grace: float) -> int:
+    """How many windows are due since the one to which the newest backup belongs, from whenever one counts."""
+    always = Evidence(first_seen=0.0, newest=droplet.newest, read_at=at)
+    disk = droplet.description.disk if droplet.description else None
+    policy = droplet.policy
+    plan = supported_of(fleet, policy.plan if policy else None)
+    verdict = judge(always, policy, plan, disk, grace, at, backups_known=True, unread=False)
+    return verdict.missed_windows or 0
+
+
+def supported_of(fleet: Fleet, plan: str | None) -> SupportedPolicy | None:
+    return next((policy for policy in fleet.supported if policy.plan == plan), None)

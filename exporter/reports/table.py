@@ -1,0 +1,123 @@
+"""Reports laid out for people: a table as columns of words, written plainly here and in colour by `terminal`."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from exporter.reports.survey import Entry, Survey
+from exporter.reports.words import State, brief, next_window_of, plan_words
+
+Tone = Literal["plain", "bad", "warn", "good", "dim"]
+
+TONES: dict[State, Tone] = {
+    State.MISSING: "bad",
+    State.OVERDUE: "bad",
+    State.NEVER_TAKEN: "bad",
+    State.UNJUDGED: "warn",
+    State.UNPROTECTED: "warn",
+    State.WAITING: "plain",
+    State.PROTECTED: "good",
+    State.NOT_EXPECTED: "dim",
+    State.GONE: "dim",
+}
+GAP = "  "
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What stands under one title; all columns of a table are of one length."""
+
+    title: str
+    cells: list[str]
+    from_width: int = 0
+    """Columns of a terminal below which this one is left out."""
+    right: bool = False
+    shrinks: bool = False
+    """Whether a terminal may cut its cells short."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    columns: tuple[Column, ...]
+    tones: list[Tone]
+    """Of each row."""
+
+
+def check_table(survey: Survey) -> Table:
+    """Every Droplet of the survey, one a row."""
+    entries, at = survey.entries, survey.at
+    columns = [
+        Column("STATE", [entry.state.value for entry in entries]),
+        Column("ID", [str(entry.droplet.id) for entry in entries], right=True),
+        Column("DROPLET", [printable(entry.droplet.name) or "-" for entry in entries], shrinks=True),
+        Column("PLAN", [_plan(entry) for entry in entries], from_width=130),
+        Column("NEWEST", [newest_words(entry, at) for entry in entries], from_width=80),
+        Column("KEPT", [_kept(entry) for entry in entries], from_width=110, right=True),
+        Column("NEXT", [_next(entry, at) for entry in entries], from_width=100),
+        Column("VERDICT", [printable(entry.verdict) for entry in entries]),
+    ]
+    if len(survey.accounts) > 1:
+        columns.insert(2, Column("ACCOUNT", [printable(entry.account) for entry in entries], shrinks=True))
+    return Table(tuple(columns), [TONES[entry.state] for entry in entries])
+
+
+def _plan(entry: Entry) -> str:
+    policy = entry.droplet.policy
+    if policy is None or (policy.enabled is None and policy.plan is None):
+        return "?"
+    return printable(plan_words(policy.plan)) if policy.enabled is not False else "off"
+
+
+def newest_words(entry: Entry, at: float) -> str:
+    droplet = entry.droplet
+    if droplet.newest is not None:
+        return brief(at - droplet.newest.created_at)
+    return "?" if droplet.backups is None else "none"
+
+
+def _kept(entry: Entry) -> str:
+    return "?" if entry.droplet.backups is None else str(len(entry.droplet.backups))
+
+
+def _next(entry: Entry, at: float) -> str:
+    window = next_window_of(entry.droplet, at)
+    if window is None:
+        return "-"
+    return "open" if window.start <= at else f"in {brief(window.start - at)}"
+
+
+def plain(table: Table) -> str:
+    """Every column at its full width, for pipes and files."""
+    laid = []
+    for column in table.columns:
+        width = max(map(cells_of, (column.title, *column.cells)))
+        laid.append([_padded(text, width, right=column.right) for text in (column.title, *column.cells)])
+    return "".join(GAP.join(row).rstrip() + "\n" for row in zip(*laid, strict=True))
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and what is to be said of each."""
+    width = max(len(name) for name, _ in rows)
+    return "".join(f"  {name:<{width}}  {text}\n" for name, text in rows)
+
+
+def printable(text: str) -> str:
+    """Names come from outside: a control character in one must not break its line, nor drive a terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def cells_of(text: str) -> int:
+    """How many columns of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
+
+
+def _padded(text: str, width: int, *, right: bool) -> str:
+    space = " " * (width - cells_of(text))
+    return space + text if right else text + space
