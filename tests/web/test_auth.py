@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import bcrypt
+import pytest
+
+from exporter.web.auth import BAD_KEPT, GOOD_KEPT, WAITING, WAITING_OF_ADDRESS, BusyError, Guard, credentials, matches
+
+
+def basic(user: str | bytes, password: str | bytes) -> str:
+    pair = b":".join(part if isinstance(part, bytes) else part.encode() for part in (user, password))
+    return "Basic " + base64.b64encode(pair).decode()
+
+
+def hashed(password: bytes, cost: int = 4, prefix: bytes = b"2b") -> str:
+    return bcrypt.hashpw(password, bcrypt.gensalt(cost)).replace(b"$2b$", b"$" + prefix + b"$").decode()
+
+
+USERS = {"alice": hashed(b"wonderland"), "bob": hashed(b"builder")}
+
+
+class Checks:
+    """A stand-in for bcrypt that counts, and waits until it may go on."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[bytes, str]] = []
+        self.at_once = 0
+        self.most_at_once = 0
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def __call__(self, password: bytes, stored: str) -> bool:
+        self.asked.append((password, stored))
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.go_on.wait(10)
+        self.at_once -= 1
+        return stored == f"hash of {password.decode()}"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        self.go_on.clear()
+        try:
+            yield
+        finally:
+            self.go_on.set()
+
+
+def guarded(users: Mapping[str, str], checks: Callable[[bytes, str], bool]) -> Guard:
+    return Guard(lambda: users, compare=checks)
+
+
+# The hash
+
+
+@pytest.mark.parametrize("prefix", [b"2a", b"2b", b"2x", b"2y"])
+def test_the_right_password_matches(prefix: bytes) -> None:
+    """Hashes of each kind that tools make are understood, and a wrong password is refused."""
+    stored = hashed(b"wonderland", prefix=prefix)
+    assert matches(b"wonderland", stored)
+    assert not matches(b"Wonderland", stored)
+    assert not matches(b"", stored)
+
+
+@pytest.mark.parametrize("password", [b"", b"\x00", b"a\x00b", b"\xff\xfe", "päß".encode(), b"x" * 72, b"x" * 5000])
+def test_any_password_can_be_checked(password: bytes) -> None:
+    """Empty ones, NUL, what is no UTF-8, and those longer than the 72 bytes that bcrypt knows, as other tools do."""
+    assert matches(password, hashed(password[:72]))
+    assert not matches(password, USERS["alice"])
+
+
+def test_a_hash_with_spare_bits_set_is_checked() -> None:
+    """A salt that another tool wrote with bits set that do not count still lets its owner in."""
+    stored = hashed(b"wonderland")
+    place = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789".index(stored[28])
+    other = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"[place | 0xF]
+    assert matches(b"wonderland", stored[:28] + other + stored[29:])
+
+
+# The header
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Basic",
+        "Basic ",
+        "Basic !!!!",
+        "Basic YWxpY2U",
+        "Basic YWxpY2U=",
+        "Bearer " + base64.b64encode(b"alice:wonderland").decode(),
+        base64.b64encode(b"alice:wonderland").decode(),
+        "Basic alice:wonderland",
+        "Basic é",
+        basic(b"\xff\xfe", b"x"),
+        basic(b"a\x00", b"b").replace("=", ""),
+    ],
+)
+async def test_what_is_no_credentials_is_refused_at_once(header: str | None) -> None:
+    """A header without user and password costs no check and lets nobody in."""
+    checks = Checks()
+    assert not await guarded(USERS, checks).admits([] if header is None else [header], "a")
+    assert checks.asked == []
+
+
+def test_credentials_are_taken_apart_at_the_first_colon() -> None:
+    """A password may hold colons; the scheme's name is in any case; names are UTF-8."""
+    assert credentials("bAsIc " + basic("a", "b:c:").split()[1]) == ("a", b"b:c:")
+    assert credentials(basic("", "")) == ("", b"")
+    assert credentials(basic("ä", b"\xff")) == ("ä", b"\xff")
+
+
+async def test_two_headers_are_one_too_many() -> None:
+    """Which of two headers a proxy looked at is not ours to guess."""
+    guard = Guard(lambda: USERS)
+    right = basic("alice", "wonderland")
+    assert await guard.admits([right], "a")
+    assert not await guard.admits([right, basic("alice", "x")], "a")
+
+
+# The users
+
+
+async def test_users_are_let_in_by_their_own_passwords() -> None:
+    """A name with its password is let in, with another's it is not, nor is a name that nobody has."""
+    guard = Guard(lambda: USERS)
+    assert await guard.admits([basic("alice", "wonderland")], "a")
+    assert not await guard.admits([basic("alice", "builder")], "a")
+    assert not await guard.admits([basic("bob", "wonderland")], "a")
+    assert not await guard.admits([basic("carol", "wonderland")], "a")
+    assert not await guard.admits([basic("", "")], "a")
+
+
+async def test_without_users_everybody_is_let_in() -> None:
+    """Where no users are set nothing is asked for."""
+    assert await Guard(dict).admits([], "a")
+
+
+async def test_users_are_those_of_now() -> None:
+    """A user taken away or given another password is refused though remembered; a new one is let in."""
+    users = {"alice": "hash of a"}
+    checks = Checks()
+    guard = guarded(users, checks)
+    assert await guard.admits([basic("alice", "a")], "x")
+    users["alice"] = "hash of b"
+    assert not await guard.admits([basic("alice", "a")], "x")
+    assert await guard.admits([basic("alice", "b")], "x")
+    users["bob"] = "hash of c"
+    assert await guard.admits([basic("bob", "c")], "x")
+    del users["alice"]
+    assert not await guard.admits([basic("alice", "b")], "x")
+
+
+async def test_an_unknown_user_costs_what_a_known_one_does() -> None:
+    """A name that nobody has is checked against a hash of the same cost, always the same for the same name."""
+    checks = Checks()
+    users = {"alice": hashed(b"a", 4), "bob": hashed(b"b", 4)}
+    guard = guarded(users, checks)
+    assert not await guard.admits([basic("carol", "x")], "a")
+    assert not await guard.admits([basic("carol", "y")], "a")
+    (_, first), (_, second) = checks.asked
+    assert first == second
+    assert first[:7] == "$2b$04$"
+    assert not matches(b"x", first)
+
+    def fastest(user: str) -> float:
+        guard = Guard(lambda: {"alice": slow})
+        times = []
+        for number in range(3):
+            begun = time.perf_counter()
+            assert not asyncio.run(guard.admits([basic(user, str(number))], "a"))
+            times.append(time.perf_counter() - begun)
+        return min(times)
+
+    slow = hashed(b"a", 8)
+    known, unknown = await asyncio.to_thread(fastest, "alice"), await asyncio.to_thread(fastest, "nobody")
+    assert 0.4 < known / unknown < 2.5
+
+
+async def test_a_name_that_nobody_has_is_refused_whatever_its_hash_says() -> None:
+    """Even if the stand-in's hash matched, an unknown name is not let in."""
+    assert not await guarded(USERS, lambda *_: True).admits([basic("carol", "x")], "a")
+
+
+# What it costs
+
+
+async def test_a_password_is_checked_once() -> None:
+    """Who was let in is let in again without a check, and who was refused is refused again without one."""
+    checks = Checks()
+    guard = guarded({"alice": "hash of a"}, checks)
+    for _ in range(5):
+        assert await guard.admits([basic("alice", "a")], "x")
+        assert not await guard.admits([basic("alice", "b")], "x")
+    assert len(checks.asked) == 2
+
+
+async def test_the_same_password_asked_at_once_is_checked_once() -> None:
+    """Twenty requests of one scraper after a start cost one check."""
+    checks = Checks()
+    guard = guarded({"alice": "hash of a"}, checks)
+    assert all(await asyncio.gather(*(guard.admits([basic("alice", "a")], str(n)) for n in range(20))))
+    assert len(checks.asked) == 1
+
+
+async def test_guesses_do_not_push_out_who_was_let_in() -> None:
+    """After more guesses than are remembered, who was let in before is let in without a check; memory stays bounded."""
+    calls = 0
+
+    def compare(password: bytes, stored: str) -> bool:
+        nonlocal calls
+        calls += 1
+        return stored == f"hash of {password.decode()}"
+
+    guard = guarded({"alice": "hash of a"}, compare)
+    assert await guard.admits([basic("alice", "a")], "x")
+    guard._bad.update((number.to_bytes(4, "big"), None) for number in range(BAD_KEPT))
+    for number in range(50):
+        assert not await guard.admits([basic(f"guess {number}", "b")], "y")
+    before = calls
+    assert await guard.admits([basic("alice", "a")], "x")
+    assert calls == before
+    assert len(guard._bad) <= BAD_KEPT
+    assert len(guard._good) <= GOOD_KEPT
+
+
+async def test_passwords_are_not_kept() -> None:
+    """What is remembered holds neither name nor password, and differs from one exporter to the next."""
+    guards = [guarded({"alice": "hash of a"}, Checks()) for _ in range(2)]
+    for guard in guards:
+        await guard.admits([basic("alice", "a")], "x")
+        await guard.admits([basic("alice", "not this")], "x")
+    assert all(
+        b"alice" not in key and b"not this" not in key for guard in guards for key in (*guard._good, *guard._bad)
+    )
+    assert not set(guards[0]._good) & set(guards[1]._good)
+
+
+async def test_checks_are_made_one_at_a_time_beside_the_loop() -> None:
+    """However many guess, one thread checks; the event loop and known users go on meanwhile."""
+    checks = Checks()
+    guard = guarded({"alice": "hash of a"}, checks)
+    assert await guard.admits([basic("alice", "a")], "x")
+    with checks.held():
+        guesses = [asyncio.ensure_future(guard.admits([basic("alice", f"b{n}")], "x")) for n in range(30)]
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(1):
+            assert await guard.admits([basic("alice", "a")], "x")
+        assert not any(guess.done() for guess in guesses)
+    assert not any(await asyncio.gather(*guesses))
+    assert checks.most_at_once == 1
+
+
+async def test_who_guesses_keeps_others_waiting_for_one_check_at_most() -> None:
+    """Addresses are served in turn: who comes after fifty guesses of another is second in line."""
+    checks = Checks()
+    guard = guarded({"alice": "hash of a"}, checks)
+    with checks.held():
+        guesses = [asyncio.ensure_future(guard.admits([basic("alice", f"b{n}")], "guesser")) for n in range(50)]
+        await asyncio.sleep(0.05)
+        honest = asyncio.ensure_future(guard.admits([basic("alice", "a")], "scraper"))
+        await asyncio.sleep(0)
+    assert await honest
+    await asyncio.gather(*guesses)
+    assert checks.asked.index((b"a", "hash of a")) <= 2
+
+
+async def test_more_checks_than_bearable_are_refused() -> None:
+    """Beyond so many waiting checks who asks is told to ask again, and gets in later."""
+    checks = Checks()
+    guard = guarded({"alice": "hash of a"}, checks)
+
+    async def guess(address: int, number: int) -> bool:
+        return await guard.admits([basic("alice", f"{address} {number}")], str(address))
+
+    with checks.held():
+        waiting = [asyncio.ensure_future(guess(0, 0))]
+        await asyncio.sleep(0.05)
+        addresses = range(WAITING // WAITING_OF_ADDRESS)
+        waiting += [asyncio.ensure_future(guess(a, n + 1)) for a in addresses for n in range(WAITING_OF_ADDRESS)]
+        await asyncio.sleep(0.05)
+        for address in ("0", "new"):
+            with pytest.raises(BusyError):
+                await guard.admits([basic("alice", "a")], address)
+        assert len(checks.asked) == 1
+    assert await asyncio.gather(*waiting) == [False] * (WAITING + 1)
+    assert await guard.admits([basic("alice", "a")], "new")
+
+
+async def test_one_address_cannot_fill_the_line() -> None:
+    """Beyond so many of one address its next is refused, and another's is not."""
+    checks = Checks()
+    guard = guarded({"alice": "hash of a"}, checks)
+    with checks.held():
+        waiting = [
+            asyncio.ensure_future(guard.admits([basic("alice", f"b{n}")], "guesser")) for n in range(WAITING_OF_ADDRESS)
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await guard.admits([basic("alice", "a")], "guesser")
+        waiting.append(asyncio.ensure_future(guard.admits([basic("alice", "c")], "scraper")))
+        await asyncio.sleep(0.05)
+    assert not any(await asyncio.gather(*waiting))
+
+
+async def test_who_goes_away_while_waiting_takes_nobody_along() -> None:
+    """A client that gives up neither stops the check nor those behind it, and finds it done when it comes back."""
+    checks = Checks()
+    guard = guarded({"alice": "hash of a"}, checks)
+    with checks.held():
+        first = asyncio.ensure_future(guard.admits([basic("alice", "a")], "x"))
+        behind = asyncio.ensure_future(guard.admits([basic("alice", "b")], "x"))
+        await asyncio.sleep(0.05)
+        first.cancel()
+    assert not await behind
+    assert await guard.admits([basic("alice", "a")], "x")
