@@ -33,7 +33,7 @@ class Limits:
     """For a request to arrive with all its headers, on a new connection as on one that has been used."""
     body: float = 3.0
     """For a body to arrive after the answer; nothing here reads one."""
-    handshake: float = 4.0
+    handshake: float = 3.5
     """For a TLS handshake."""
     goodbye: float = 2.0
     """For the end of a TLS connection."""

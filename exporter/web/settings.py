@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -21,7 +22,7 @@ class Settings:
     settled when the exporter starts: its scrapers would have to be told at the same moment.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         """Raises `ConfigError`."""
         self.notes: tuple[str, ...] = ()
         """What is allowed and perhaps not meant; to be logged at the start."""
@@ -38,12 +39,13 @@ class Settings:
             lambda _: (path,),
             # A file that is being written is empty for a moment, and must not open the door.
             wait=lambda old, new: bool(old.users) and not new.users,
+            monotonic=monotonic,
         )
         self.notes = config.current().notes
         self._tls = config.current().tls
         if self._tls is not None:
             try:
-                context = Watched("certificate", self._made, lambda _: self._files(path))
+                context = Watched("certificate", self._made, lambda _: self._files(path), monotonic=monotonic)
             except ConfigError as error:
                 raise ConfigError(*(f"{problem}, named in {path}" for problem in error.problems)) from None
             self.context = tls.following(context.current)

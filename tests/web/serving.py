@@ -53,6 +53,12 @@ class Client:
         await self.writer.drain()
 
     async def reply(self, *, head: bool = False) -> Reply:
+        try:
+            return await self._reply(head=head)
+        except asyncio.IncompleteReadError:
+            raise ConnectionResetError("the server ended the connection") from None
+
+    async def _reply(self, *, head: bool) -> Reply:
         start, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
         length = 0 if head else int(headers.get("content-length", 0))

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import pytest
+import structlog
+
+from exporter.web.settings import Settings
+from exporter.web.watched import SETTLED
+from tests.web.certificates import issue
+
+ALICE = bcrypt.hashpw(b"wonderland", bcrypt.gensalt(4)).decode()
+BOB = bcrypt.hashpw(b"builder", bcrypt.gensalt(4)).decode()
+
+
+class Time:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def settle(self) -> None:
+        self.now += SETTLED
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "web.yml"
+
+
+def told(logs: list[MutableMapping[str, Any]]) -> list[str]:
+    return [f"{log['log_level']} {log['event']}" for log in logs]
+
+
+def users_of(file: Path, **users: str) -> None:
+    file.write_text("basic_auth_users:\n" + "".join(f"  {name}: {stored}\n" for name, stored in users.items()))
+
+
+def test_without_a_file_everybody_may_read_over_plain_http() -> None:
+    """Where no file is named there is no TLS, no user and no header."""
+    settings = Settings()
+    assert (settings.context, dict(settings.users), dict(settings.headers)) == (None, {}, {})
+
+
+def test_users_and_headers_follow_the_file(file: Path) -> None:
+    """A user added, changed or taken away, and a header, count from the next request on; the log says so once."""
+    users_of(file, alice=ALICE)
+    settings = Settings(file)
+    with structlog.testing.capture_logs() as logs:
+        users_of(file, alice=ALICE, bob=BOB)
+        assert settings.users == {"alice": ALICE, "bob": BOB}
+        users_of(file, bob=ALICE)
+        assert settings.users == {"bob": ALICE}
+        assert settings.users == {"bob": ALICE}
+        file.write_text(
+            "http_server_config: {headers: {X-Frame-Options: deny}}\nbasic_auth_users: {bob: " + BOB + "}\n"
+        )
+        assert settings.headers == {"X-Frame-Options": "deny"}
+    assert told(logs) == ["info read anew"] * 3
+
+
+def test_changes_within_a_tick_of_the_clock_are_seen(file: Path) -> None:
+    """Two changes so close that the file's times do not tell them apart both count, as long as the second is recent."""
+    import os
+
+    users_of(file, alice=ALICE)
+    settings = Settings(file)
+    before = file.stat()
+    users_of(file, alice=BOB)  # of the same length
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert settings.users == {"alice": BOB}
+
+
+def test_a_file_that_rests_is_not_read_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it has settled a file costs a look at its status, not a reading."""
+    time = Time()
+    users_of(file, alice=ALICE)
+    settings = Settings(file, monotonic=time)
+    time.settle()
+    assert settings.users == {"alice": ALICE}
+    monkeypatch.setattr("exporter.web.settings.load", lambda _: pytest.fail("it was read"))
+    for _ in range(3):
+        time.now += 60
+        assert settings.users == {"alice": ALICE}
+
+
+@pytest.mark.parametrize("broken", ["basic_auth_users: [", "basic_auth_users: {alice: secret}\n", "zzz: 1\n", None])
+def test_a_broken_file_keeps_what_was_read_before(file: Path, broken: str | None) -> None:
+    """A file that is broken or gone changes nothing; the log says why, once; mended, it counts again."""
+    time = Time()
+    users_of(file, alice=ALICE)
+    settings = Settings(file, monotonic=time)
+    with structlog.testing.capture_logs() as logs:
+        if broken is None:
+            file.unlink()
+        else:
+            file.write_text(broken)
+        for _ in range(4):
+            assert settings.users == {"alice": ALICE}
+            time.settle()
+    assert told(logs) == ["error not read anew"]
+    assert str(file) in logs[0]["problem"]
+    assert "secret" not in str(logs)
+    with structlog.testing.capture_logs() as logs:
+        users_of(file, bob=BOB)
+        assert settings.users == {"bob": BOB}
+    assert told(logs) == ["info read anew"]
+
+
+def test_a_file_that_is_being_written_opens_no_door(file: Path) -> None:
+    """A file that is empty for a moment, as while it is written, keeps its users; one that stays so has none."""
+    time = Time()
+    users_of(file, alice=ALICE)
+    settings = Settings(file, monotonic=time)
+    time.settle()
+    file.write_text("")
+    assert settings.users == {"alice": ALICE}
+    users_of(file, bob=BOB)
+    assert settings.users == {"bob": BOB}
+    file.write_text("")
+    time.now += SETTLED / 2
+    assert settings.users == {"bob": BOB}
+    time.settle()
+    assert settings.users == {}
+
+
+def test_tls_is_settled_at_the_start(tmp_path: Path, file: Path) -> None:
+    """TLS that is turned on or off in the file waits for a restart, and the log says that; the rest counts."""
+    issue("server").write(tmp_path, "server")
+    tls = "tls_server_config: {cert_file: server.crt, key_file: server.key}\n"
+    for before, after, on in ((tls, "", True), ("", tls, False)):
+        file.write_text(before)
+        settings = Settings(file)
+        assert (settings.context is not None) is on
+        with structlog.testing.capture_logs() as logs:
+            file.write_text(after + f"basic_auth_users: {{alice: {ALICE}}}\n")
+            assert settings.users == {"alice": ALICE}
+            assert settings.users == {"alice": ALICE}
+        assert told(logs) == ["info read anew", "warning web configuration not wholly followed"]
+        assert logs[1]["remedy"] == "restart it"
+        assert (settings.context is not None) is on

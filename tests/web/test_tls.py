@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+import structlog
+
+from exporter.web.server import Limits
+from exporter.web.settings import Settings
+from tests.web.certificates import Pair, issue
+from tests.web.serving import Client, asked, connected, eventually, serving
+from tests.web.test_server import MIB, SHORT
+
+TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
+AUTHORITY = issue("authority", authority=True)
+SERVER = issue("server", AUTHORITY)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    AUTHORITY.write(tmp_path, "ca")
+    SERVER.write(tmp_path, "server")
+    return tmp_path
+
+
+def settings(folder: Path, more: str = "") -> Settings:
+    (folder / "web.yml").write_text(TLS + more)
+    return Settings(folder / "web.yml")
+
+
+def trusting(pair: Pair = AUTHORITY, client: tuple[Path, Path] | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=pair.cert.decode())
+    if client is not None:
+        context.load_cert_chain(*client)
+    return context
+
+
+def serial_of(client: Client) -> int:
+    shown = client.writer.get_extra_info("ssl_object").getpeercert()
+    return int(shown["serialNumber"], 16)
+
+
+async def test_answers_go_over_tls(folder: Path) -> None:
+    """A client that trusts the authority is served; one that speaks plain HTTP is not."""
+    async with serving(settings=settings(folder)) as server:
+        assert (await asked(server, tls=trusting())).body == b"hello\n"
+        async with connected(server) as plain:
+            with pytest.raises(ConnectionError):
+                await plain.ask()
+
+
+@pytest.mark.parametrize(
+    ("more", "offered", "works"),
+    [
+        ("", ssl.TLSVersion.TLSv1_3, True),
+        ("", ssl.TLSVersion.TLSv1_2, True),
+        ("", ssl.TLSVersion.TLSv1_1, False),
+        ("  min_version: TLS13\n", ssl.TLSVersion.TLSv1_2, False),
+        ("  min_version: TLS13\n", ssl.TLSVersion.TLSv1_3, True),
+        ("  max_version: TLS12\n", ssl.TLSVersion.TLSv1_3, False),
+        ("  max_version: TLS12\n", ssl.TLSVersion.TLSv1_2, True),
+    ],
+)
+async def test_versions_are_those_configured(folder: Path, more: str, offered: ssl.TLSVersion, works: bool) -> None:
+    """TLS 1.2 is the least, and min_version and max_version hold."""
+    client = trusting()
+    client.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that is why it must not work
+        client.minimum_version = client.maximum_version = offered
+    async with serving(settings=settings(folder, more)) as server:
+        if works:
+            assert (await asked(server, tls=client)).status == 200
+        else:
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await asked(server, tls=client)
+
+
+# Certificates that change
+
+
+async def test_a_renewed_certificate_is_shown(folder: Path) -> None:
+    """New connections see the certificate that lies there now; those that are open go on."""
+    async with serving(settings=settings(folder)) as server, connected(server, tls=trusting()) as before:
+        assert serial_of(before) == SERVER.certificate.serial_number
+        renewed = issue("server", AUTHORITY)
+        with structlog.testing.capture_logs() as logs:
+            renewed.write(folder, "server")
+            async with connected(server, tls=trusting()) as after:
+                assert serial_of(after) == renewed.certificate.serial_number
+                assert (await after.ask()).status == 200
+        assert [(log["event"], log["what"]) for log in logs] == [("read anew", "certificate")]
+        assert (await before.ask()).status == 200
+
+
+@pytest.mark.parametrize("broken", ["key of another", "no certificate", "no file", "nothing", "half"])
+async def test_a_broken_pair_keeps_the_old_one(folder: Path, broken: str) -> None:
+    """A pair that does not fit, or of which a part is missing, changes nothing but the log, until it is whole."""
+    renewed = issue("server", AUTHORITY)
+    async with serving(settings=settings(folder)) as server:
+        with structlog.testing.capture_logs() as logs:
+            match broken:
+                case "key of another":
+                    (folder / "server.crt").write_bytes(renewed.cert)
+                case "no certificate":
+                    (folder / "server.crt").write_bytes(b"what is this?")
+                case "no file":
+                    (folder / "server.key").unlink()
+                case "nothing":
+                    (folder / "server.key").write_bytes(b"")
+                case "half":
+                    (folder / "server.crt").write_bytes(renewed.cert[:300])
+            for _ in range(2):
+                async with connected(server, tls=trusting()) as client:
+                    assert serial_of(client) == SERVER.certificate.serial_number
+                    assert (await client.ask()).status == 200
+        (log,) = logs
+        assert (log["log_level"], log["event"], log["what"]) == ("error", "not read anew", "certificate")
+        assert "server." in log["problem"]
+        renewed.write(folder, "server")
+        async with connected(server, tls=trusting()) as client:
+            assert serial_of(client) == renewed.certificate.serial_number
+
+
+async def test_what_clients_must_show_follows_the_file(folder: Path) -> None:
+    """Client certificates that are asked for from now on, and another server certificate, need no restart."""
+    other = issue("other", AUTHORITY)
+    other.write(folder, "other")
+    async with serving(settings=settings(folder)) as server:
+        assert (await asked(server, tls=trusting())).status == 200
+        (folder / "web.yml").write_text(
+            TLS.replace("server.", "other.")
+            + "  client_ca_file: ca.crt\n  client_auth_type: RequireAndVerifyClientCert\n"
+        )
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await asked(server, tls=trusting())
+        mine = issue("me", AUTHORITY).write(folder, "me")
+        async with connected(server, tls=trusting(client=mine)) as client:
+            assert serial_of(client) == other.certificate.serial_number
+
+
+# Clients' certificates
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "shown", "works"),
+    [
+        ("NoClientCert", "none", True),
+        ("NoClientCert", "stranger", True),
+        ("VerifyClientCertIfGiven", "none", True),
+        ("VerifyClientCertIfGiven", "ours", True),
+        ("VerifyClientCertIfGiven", "stranger", False),
+        ("RequireAndVerifyClientCert", "none", False),
+        ("RequireAndVerifyClientCert", "ours", True),
+        ("RequireAndVerifyClientCert", "below", True),
+        ("RequireAndVerifyClientCert", "stranger", False),
+    ],
+)
+async def test_clients_are_let_in_by_their_certificates(folder: Path, asked_for: str, shown: str, works: bool) -> None:
+    """Each client_auth_type lets in whom it does with the toolkit; an intermediate authority may be the trusted one."""
+    root = issue("root", authority=True)
+    trusted = issue("intermediate", root, authority=True) if shown == "below" else AUTHORITY
+    trusted.write(folder, "clients")
+    signer = issue("stranger", authority=True) if shown == "stranger" else trusted
+    client = None if shown == "none" else issue("client", signer).write(folder, "client")
+    more = "" if asked_for == "NoClientCert" else f"  client_ca_file: clients.crt\n  client_auth_type: {asked_for}\n"
+    async with serving(settings=settings(folder, more)) as server:
+        if works:
+            assert (await asked(server, tls=trusting(client=client))).status == 200
+        else:
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await asked(server, tls=trusting(client=client))
+
+
+# Clients that take their time
+
+
+async def test_silent_tls_clients_are_gone_in_five_seconds(folder: Path) -> None:
+    """Clients that never begin, or never end, a handshake are gone within 5 s, and others are served meanwhile."""
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32)
+    ways: tuple[list[bytes], ...] = (
+        [],
+        [hello[:3]],
+        [hello],
+        [b"\x00" * 4],
+        [b"GET / HTTP/1.1\r\n\r\n"],
+        [hello + b"\x00"] + [b"\x00"] * 60,
+    )
+    async with serving(settings=settings(folder)) as server:
+
+        async def silent(sends: list[bytes]) -> float:
+            async with connected(server) as client:
+                return await client.seconds_open(sends, 0.1)
+
+        async def others() -> float:
+            slowest = 0.0
+            for _ in range(10):
+                begun = time.perf_counter()
+                assert (await asked(server, tls=trusting())).status == 200
+                slowest = max(slowest, time.perf_counter() - begun)
+                await asyncio.sleep(0.1)
+            return slowest
+
+        *seconds, slowest = await asyncio.gather(*(silent(list(way)) for way in ways * 10), others())
+        assert max(seconds) < 5.0
+        assert slowest < 1.5
+
+
+async def test_idle_and_trickling_tls_clients_are_gone_too(folder: Path) -> None:
+    """After the handshake the limits are those of plain HTTP, and the end of TLS has one as well."""
+    async with serving(settings=settings(folder), limits=SHORT) as server:
+
+        async def slow(sends: list[bytes]) -> float:
+            async with connected(server, tls=trusting()) as client:
+                return await client.seconds_open(sends, 0.05)
+
+        ways: tuple[list[bytes], ...] = (
+            [],
+            [b"GET / HTTP/1.1\r\nA: "] + [b"b"] * 100,
+            [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"],
+        )
+        assert max(await asyncio.gather(*map(slow, ways))) < 1.5
+        await eventually(lambda: not server.connections)
+
+
+async def test_who_stops_reading_over_tls_is_let_go(folder: Path) -> None:
+    """A client that stops in the middle of 25 MB over TLS is disconnected, with little buffered for it meanwhile."""
+    from exporter.web.answer import Answer
+
+    async def respond(_request: object) -> Answer:
+        return Answer([MIB] * 25)
+
+    limits = Limits(stall=0.3, goodbye=0.2)
+    async with (
+        serving(respond, settings=settings(folder), limits=limits) as server,
+        connected(server, tls=trusting()) as client,
+    ):
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await eventually(lambda: bool(server.connections))
+        (connection,) = server.connections
+        await eventually(lambda: connection.writing_paused)
+        assert connection.transport is not None
+        assert connection.transport.get_write_buffer_size() < 300_000
+        await eventually(lambda: not server.connections, within=3.0)
