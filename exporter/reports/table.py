@@ -32,15 +32,21 @@ class Column:
 
     title: str
     cells: list[str]
-    from_width: int = 0
-    """Columns of a terminal below which this one is left out."""
     right: bool = False
     shrinks: bool = False
     """Whether a terminal may cut its cells short."""
+    spare: int = 0
+    """Where there is not enough room, the highest is left out first; 0 stays."""
+
+    @property
+    def width(self) -> int:
+        return max(map(cells_of, (self.title, *self.cells)))
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
+    """The last column holds sentences, which a terminal may wrap."""
+
     columns: tuple[Column, ...]
     tones: list[Tone]
     """Of each row."""
@@ -53,10 +59,10 @@ def check_table(survey: Survey) -> Table:
         Column("STATE", [entry.state.value for entry in entries]),
         Column("ID", [str(entry.droplet.id) for entry in entries], right=True),
         Column("DROPLET", [printable(entry.droplet.name) or "-" for entry in entries], shrinks=True),
-        Column("PLAN", [_plan(entry) for entry in entries], from_width=130),
-        Column("NEWEST", [newest_words(entry, at) for entry in entries], from_width=80),
-        Column("KEPT", [_kept(entry) for entry in entries], from_width=110, right=True),
-        Column("NEXT", [_next(entry, at) for entry in entries], from_width=100),
+        Column("PLAN", [_plan(entry) for entry in entries], spare=4),
+        Column("NEWEST", [newest_words(entry, at) for entry in entries], spare=1),
+        Column("KEPT", [_kept(entry) for entry in entries], spare=3, right=True),
+        Column("NEXT", [_next(entry, at) for entry in entries], spare=2),
         Column("VERDICT", [printable(entry.verdict) for entry in entries]),
     ]
     if len(survey.accounts) > 1:
@@ -93,7 +99,7 @@ def plain(table: Table) -> str:
     """Every column at its full width, for pipes and files."""
     laid = []
     for column in table.columns:
-        width = max(map(cells_of, (column.title, *column.cells)))
+        width = column.width
         laid.append([_padded(text, width, right=column.right) for text in (column.title, *column.cells)])
     return "".join(GAP.join(row).rstrip() + "\n" for row in zip(*laid, strict=True))
 

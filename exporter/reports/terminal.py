@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.style import Style
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from exporter.polling.status import Status
 from exporter.reports.card import Card
-from exporter.reports.table import GAP, Table, Tone, cells_of
+from exporter.reports.table import GAP, Column, Table, Tone
 
 STYLES: dict[Tone, Style] = {
     "plain": Style(),
@@ -26,8 +29,11 @@ STYLES: dict[Tone, Style] = {
     "dim": Style(dim=True),
 }
 HEADER = Style(bold=True)
-NAME_WIDTH = 32
-"""Columns that a name gets at most; it may have 255 letters."""
+NAME_WIDTH, NAME_ENOUGH, NAME_LEAST = 32, 20, 12
+"""Columns that a name, which may have 255 letters, gets at most; what it keeps before other columns are left out for
+want of room; and what it keeps in any case."""
+SENTENCE_WIDTH, SENTENCE_LEAST = 36, 20
+"""Columns that a sentence is to have, and without which there is no table."""
 REFRESH = 0.1
 """Seconds between two looks at how the poll is getting on."""
 
@@ -39,49 +45,98 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def show_table(target: Console, table: Table) -> None:
-    """As many of the columns as the terminal has room for; the last one wraps."""
-    columns = [column for column in table.columns if column.from_width <= target.width]
-    laid = RichTable(box=None, padding=(0, len(GAP), 0, 0), pad_edge=False, header_style=HEADER, show_edge=False)
-    for column in columns:
-        last = column is columns[-1]
-        widest = max(map(cells_of, (column.title, *column.cells)))
-        laid.add_column(
-            column.title,
-            justify="right" if column.right else "left",
-            no_wrap=not last,
-            overflow="fold" if last else "ellipsis",
-            # Told, so that rich need not measure every cell of every column.
-            width=None if last else min(widest, NAME_WIDTH) if column.shrinks else widest,
-            ratio=1 if last else None,
-        )
-    laid.expand = True
+    """As many of the columns as there is room for; the last one wraps. Without room for a table, a list."""
+    *columns, last = table.columns
+    widths = [min(column.width, NAME_WIDTH) if column.shrinks else column.width for column in columns]
+
+    def room() -> int:
+        return target.width - sum(widths) - len(GAP) * len(widths)
+
+    def shrink(to: int) -> None:
+        for place, column in enumerate(columns):
+            if column.shrinks:
+                widths[place] = max(min(widths[place], to), widths[place] - max(0, wanted - room()))
+
+    wanted = min(last.width, SENTENCE_WIDTH)
+    shrink(NAME_ENOUGH)
+    while room() < wanted and any(column.spare for column in columns):
+        place = max(range(len(columns)), key=lambda place: columns[place].spare)
+        del columns[place], widths[place]
+    shrink(NAME_LEAST)
+    if room() < min(wanted, SENTENCE_LEAST):
+        _show_list(target, table)
+        return
+    target.print(_Laid([*columns, last], [*widths, min(room(), last.width)], table.tones))
+
+
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """A table whose columns have their widths. rich's own tables take a second for every 2,000 rows."""
+
+    columns: Sequence[Column]
+    widths: Sequence[int]
+    tones: Sequence[Tone]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        yield from self._row(console, [column.title for column in self.columns], HEADER, HEADER)
+        for number, tone in enumerate(self.tones):
+            yield from self._row(console, [column.cells[number] for column in self.columns], STYLES[tone], Style.null())
+
+    def _row(self, console: Console, cells: Sequence[str], first: Style, others: Style) -> Iterator[Segment]:
+        *short, sentence = cells
+        laid = [
+            _fitted(cell, width, right=column.right)
+            for cell, width, column in zip(short, self.widths[:-1], self.columns[:-1], strict=True)
+        ]
+        head, *lines = _wrapped(console, sentence, self.widths[-1])
+        yield Segment(laid[0], first)
+        yield Segment("".join(f"{GAP}{cell}" for cell in (*laid[1:], head)), others)
+        indent = "\n" + " " * (sum(self.widths[:-1]) + len(GAP) * len(short))
+        for line in lines:
+            yield Segment(indent + line, others)
+        yield Segment.line()
+
+
+def _fitted(cell: str, width: int, *, right: bool = False) -> str:
+    if cell_len(cell) > width:
+        cut = Text(cell)
+        cut.truncate(width, overflow="ellipsis")
+        cell = cut.plain
+    space = " " * (width - cell_len(cell))
+    return space + cell if right else cell + space
+
+
+def _wrapped(target: Console, sentence: str, width: int) -> list[str]:
+    if cell_len(sentence) <= width:
+        return [sentence]
+    return [line.plain.rstrip() for line in Text(sentence).wrap(target, width, overflow="fold")]
+
+
+def _show_list(target: Console, table: Table) -> None:
+    *columns, last = (column for column in table.columns if not column.spare)
     for number, tone in enumerate(table.tones):
-        cells = [Text(column.cells[number]) for column in columns]
-        cells[0].stylize(STYLES[tone])
-        laid.add_row(*cells)
-    target.print(laid)
+        first, *others = (column.cells[number] for column in columns)
+        target.print(Text(first, STYLES[tone]), *others)
+        target.print(Padding(Text(last.cells[number]), (0, 0, 0, len(GAP))))
 
 
 def show_card(target: Console, card: Card) -> None:
     target.print(Text(card.title, HEADER))
-    laid = RichTable.grid(padding=(0, len(GAP), 0, 0))
-    laid.add_column(no_wrap=True)
-    laid.add_column(overflow="fold")
+    grid = RichTable.grid(padding=(0, len(GAP), 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
     for name, text in card.facts:
-        laid.add_row(Text(f"  {name}"), Text(text, STYLES[card.tone] if name == "verdict" else Style()))
-    target.print(laid)
+        grid.add_row(Text(f"  {name}"), Text(text, STYLES[card.tone] if name == "verdict" else Style()))
+    target.print(grid)
     if card.line:
         target.print()
         for line in card.line:
             target.print(Text(f"  {line}", no_wrap=True, overflow="crop"))
     if card.backups is not None:
         target.print()
-        rows = RichTable(box=box.SIMPLE_HEAD, header_style=HEADER, pad_edge=False, show_edge=False)
-        for column in card.backups.columns:
-            rows.add_column(column.title, justify="right" if column.right else "left", no_wrap=True)
-        for number in range(len(card.backups.tones)):
-            rows.add_row(*(Text(column.cells[number]) for column in card.backups.columns))
-        target.print(rows)
+        columns = card.backups.columns
+        laid = _Laid(columns, [column.width for column in columns], card.backups.tones)
+        target.print(Padding(laid, (0, 0, 0, len(GAP))))
 
 
 @contextlib.asynccontextmanager
