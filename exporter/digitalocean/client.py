@@ -262,12 +262,11 @@ class Client:
         gathering: Gathering[T] = Gathering(endpoint, self._where(path))
         started_at = self._clock.now()
 
-        async def fetch(number: int) -> tuple[float, Page[T]]:
+        async def fetch(number: int) -> _Answer:
             params = {**(extra or {}), "page": str(number), "per_page": str(PER_PAGE)}
-            answer = await self._get(endpoint, path, params, keep)
-            return answer.sent_at, self._page(endpoint, path, answer, read)
+            return await self._get(endpoint, path, params, keep)
 
-        under_way: dict[int, asyncio.Task[tuple[float, Page[T]]]] = {}
+        under_way: dict[int, asyncio.Task[_Answer]] = {}
         number = 1
         try:
             while gathering.wants(number):
@@ -276,13 +275,15 @@ class Client:
                     if each not in under_way:
                         under_way[each] = asyncio.create_task(fetch(each))
                 try:
-                    sent_at, page = await under_way[number]
+                    answer = await under_way[number]
+                    # Decoding a page takes milliseconds, so others have the loop between two that came together.
+                    await asyncio.sleep(0)
+                    gathering.add(number, self._page(endpoint, path, answer, read))
                 except ApiError as error:
                     gathering.fail(number, error)
                 else:
-                    gathering.add(number, page)
                     if number == 1:
-                        started_at = sent_at
+                        started_at = answer.sent_at
                 del under_way[number]
                 number += 1
         finally:
@@ -559,17 +560,11 @@ class _Gunzip:
     def feed(self, data: bytes) -> Iterator[bytes]:
         try:
             while data:
-                self._begun = True
                 if self._member.eof:
                     self._member = zlib.decompressobj(wbits=31)
-                while True:
-                    piece = self._member.decompress(data, _CHUNK)
-                    yield piece
-                    data = self._member.unconsumed_tail
-                    if self._member.eof or (not data and len(piece) < _CHUNK):
-                        break
-                if self._member.eof:
-                    data = self._member.unused_data
+                self._begun = True
+                yield self._member.decompress(data, _CHUNK)
+                data = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
         except zlib.error as error:
             raise UnreadableBody(f"it is said to be gzip and is not: {error}") from error
 
