@@ -50,7 +50,7 @@ class Site:
     async def get(self, path: str = "/", method: str = "GET", **headers: str) -> Reply:
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,
-            session.request(method, self.url + path, headers=headers) as answer,
+            session.request(method, self.url + path, headers={"Accept-Encoding": "identity", **headers}) as answer,
         ):
             return Reply(answer.status, answer.headers, await answer.read())
 

@@ -1,0 +1,760 @@
+"""The status page: what it says, that it can be trusted with any name, and how it looks in a real browser."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import re
+from collections.abc import Callable, Iterator
+from html import unescape
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from exporter import __version__
+from exporter.config import Config, Poll, RateLimit
+from exporter.demo.fleet import demo_fleet
+from exporter.fleet.model import Fleet
+from exporter.web.board import Boards, Column, board_of
+from tests.benchmarks.scrape import NOW, made_up_fleet
+from tests.lookalike import Fault, Fixture, backup, disabled, policy
+from tests.polling.world import DAY, HOUR, MONDAY, TOKEN, add, healthy
+from tests.web.browser import PICTURES, Tab, chromium
+from tests.web.site import Site, names_of, site
+
+NOON = MONDAY + 12 * HOUR
+HOSTILE = '<script>window.pwned=1;alert(1)</script><img src=x onerror="window.pwned=1">\'"&amp;{{ 7*7 }}'
+HOSTILE_TAG = 'x:"><svg onload=window.pwned=1><a href=javascript:alert(1)>'
+
+
+def text_of(page: str) -> str:
+    """What a reader reads: tags dropped, entities undone, spaces joined."""
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", re.sub(r"<title>.*?</title>", "", page))).split())
+
+
+class Parts(HTMLParser):
+    """The elements and attributes of a page, as a browser finds them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += attrs
+
+
+def mixed() -> Fixture:
+    """A Droplet of each kind, judged at noon of a Monday: what `test_states` counts."""
+    account = healthy(1, now=NOON, first_id=1)
+    account.droplet_list[0]["name"] = "well"
+
+    def one(droplet_id: int, name: str, ages: list[float], record: Any, size: float = 2.0, **over: Any) -> None:
+        made = [
+            backup(droplet_id * 1000 + place, MONDAY + HOUR - age * DAY, size=size) for place, age in enumerate(ages)
+        ]
+        add(account, droplet_id, made, record, name=name, **over)
+
+    def daily(droplet_id: int) -> Any:
+        return policy(droplet_id, hour=0, next_window=MONDAY + DAY, retention_days=7)
+
+    one(2, "two missed", [2, 3, 4], daily(2), region="fra1")
+    one(3, "one missed", [1, 2, 3], daily(3), tags=["team:web"])
+    one(4, "never", [], daily(4))
+    one(5, "off", [], disabled(5))
+    one(6, "node", [], disabled(6), tags=["k8s"])
+    one(7, "new", [], daily(7), created_at=NOON - HOUR)
+    one(8, "weekly", [6, 13], policy(8, plan="weekly", weekday="TUE", hour=0, next_window=MONDAY + DAY), size=40.0)
+    one(9, "unclear", [5], None)
+    return account
+
+
+class TestText:
+    async def test_states(self) -> None:
+        """The first line answers whether all is well, each state is counted, and the worst Droplets come first."""
+        async with site(mixed(), at=NOON) as running:
+            reply = await running.get()
+        text = text_of(reply.text)
+        assert reply.status == 200
+        assert (
+            "4 of 9 droplets need attention: 1 missing, 1 overdue, 1 never taken, 1 unprotected; 1 could not be judged"
+            in text
+        )
+        for count in (
+            "9 droplets",
+            "1 missing",
+            "1 overdue",
+            "1 never taken",
+            "1 unjudged",
+            "2 protected",
+            "1 waiting",
+        ):
+            assert count in text
+        assert names_of(reply.text) == [
+            "two missed",
+            "one missed",
+            "never",
+            "unclear",
+            "off",
+            "new",
+            "weekly",
+            "well",
+            "node",
+        ]
+        assert "no backup since Saturday's window, 2 missed" in text
+        assert "weekly, Tuesdays 00:00-04:00 UTC kept 28 days" in text
+        assert f"digitalocean-backup-exporter {__version__}" in text
+
+    async def test_all_is_well(self) -> None:
+        """Where nothing is missing it says so."""
+        async with site(healthy(3, now=NOON), at=NOON) as running:
+            page = (await running.get()).text
+        assert '<h1 id="answer">All 3 droplets are protected</h1>' in page
+        assert 'class="answer good"' in page
+
+    async def test_row(self) -> None:
+        """A Droplet's row tells its newest backup's age, how many are kept, their size, and draws each of them."""
+        async with site(healthy(1, now=NOON, days=5), at=NOON) as running:
+            page = (await running.get()).text
+        text = text_of(page)
+        assert "11 h today 01:00" in text
+        assert "tomorrow 00:00 in 12 h" in text
+        assert "5 11.7 GiB newest 2.3 GiB" in text
+        assert "<title>5 backups in the last 7 d, 11 h to 4 d 11 h old</title>" in page
+        drawn = re.search(r'<path class="bars"[^>]* d="([^"]*)"', page)
+        assert drawn is not None
+        assert drawn[1].count("M") == 5
+
+    async def test_missed_windows_are_drawn(self) -> None:
+        """Each missed window is a cross in the drawing, and told in its title."""
+        async with site(mixed(), at=NOON) as running:
+            page = (await running.get("/?q=two+missed")).text
+        drawn = re.search(r'<path class="missed" d="([^"]*)"', page)
+        assert drawn is not None
+        assert drawn[1].count("M") == 2
+        assert "2 windows missed</title>" in page
+
+    async def test_account(self) -> None:
+        """An account tells its last poll, and what is left of the token's hour by the API's last answer."""
+        async with site(healthy(2, now=NOON), at=NOON) as running:
+            running.clock.set(NOON + 130)
+            text = text_of((await running.get()).text)
+            spent = sum(running.apis[0].count().values())
+        assert "prod up to date Watched 2 droplets Last poll 2 min ago" in text
+        assert f"Rate limit {5000 - spent:,} of 5,000 requests left" in text
+
+    async def test_links(self) -> None:
+        """The page leads to the metrics wherever they are, to health and to readiness."""
+        async with site(healthy(1, now=NOON), at=NOON, metrics="/prom/m") as running:
+            page = (await running.get()).text
+            for path in re.findall(r'<nav aria-label="Exporter">(.*?)</nav>', page, re.DOTALL)[0].split('href="')[1:]:
+                assert (await running.get(path.partition('"')[0])).status == 200
+        assert '"/prom/m"' in page
+
+    async def test_no_request_reaches_the_api(self) -> None:
+        """Looking at the page costs the token nothing."""
+        async with site(healthy(2, now=NOON), at=NOON) as running:
+            running.apis[0].forget()
+            for path in ("/", "/?sort=age", "/?q=x", "/-/style.css"):
+                await running.get(path)
+            assert not running.apis[0].count()
+
+    async def test_several_accounts(self) -> None:
+        """Several accounts share one table, say whose Droplet it is, and can be told apart."""
+        async with site(healthy(2, now=NOON), healthy(1, now=NOON, first_id=50), at=NOON) as running:
+            page = (await running.get()).text
+            assert "All 3 droplets are protected" in page
+            assert "<bdi>stage</bdi> · <bdi>id 50</bdi>" in page
+            assert await running.names("/?account=stage") == ["droplet-50"]
+            unknown = await running.get("/?account=other")
+        assert len(names_of(unknown.text)) == 3
+        assert "There is no account “other”; all are shown." in text_of(unknown.text)
+
+
+class TestUnwell:
+    async def test_before_the_first_poll(self) -> None:
+        """Before anything is known the page says so, and asks anew by itself."""
+        async with site(healthy(2, now=NOON), at=NOON, polled=False) as running:
+            page = (await running.get()).text
+        assert "Not known yet: the first poll is running" in page
+        assert '<meta http-equiv="refresh" content="5">' in page
+        assert "The fleet in numbers" not in page
+        assert "All" not in text_of(page)
+
+    async def test_progress_of_the_first_poll(self) -> None:
+        """While the first poll reads, the page tells how many of the lists it has read."""
+        account = healthy(30, now=NOON)
+        async with site(account, at=NOON, polled=False) as running:
+            running.apis[0].faults += [Fault("backups", hang=True), Fault("images", status=500)]
+            poll = asyncio.create_task(running.poll())
+            async with asyncio.timeout(20):
+                while not running.service.statuses[0].readings_planned:  # noqa: ASYNC110  # what a reader sees
+                    await asyncio.sleep(0.01)
+            page = (await running.get()).text
+            poll.cancel()
+            await asyncio.gather(poll, return_exceptions=True)
+        assert "of 30 lists of backups read in this poll" in page
+        assert '<progress max="30" value="0">' in page
+
+    async def test_wrong_token(self) -> None:
+        """An account whose token is refused says so in the API's words, and nothing is called well."""
+        async with site(healthy(2, now=NOON), at=NOON, polled=False) as running:
+            running.apis[0].token = "another"
+            await running.poll()
+            page = (await running.get()).text
+        text = text_of(page)
+        assert "Not known: the API could not be read yet" in text
+        assert 'class="answer bad"' in page
+        assert "401" in text
+        assert "TOKEN_OF_THE_TESTS" in text
+        assert TOKEN not in page
+
+    async def test_failing_after_good_polls(self) -> None:
+        """When listings fail, the page says since when its data are old; it keeps them, and is no longer green."""
+        async with site(healthy(2, now=NOON), at=NOON) as running:
+            running.apis[0].faults.append(Fault(status=500))
+            running.clock.set(NOON + 2 * HOUR)
+            await running.poll()
+            page = (await running.get()).text
+        text = text_of(page)
+        assert 'class="answer warn"' in page
+        assert "As of today 12:00 UTC: all 2 droplets are protected" in text
+        assert "the last complete listing was today 12:00 UTC, 2 hours ago" in text
+        assert "500" in text
+        assert len(names_of(page)) == 2
+
+    async def test_polls_that_stopped(self) -> None:
+        """Data that no poll has renewed for three intervals are old, whatever the last poll said."""
+        async with site(healthy(2, now=NOON), at=NOON) as running:
+            running.clock.set(NOON + 14 * 60)
+            assert "The data" not in text_of((await running.get()).text)
+            running.clock.set(NOON + 16 * 60)
+            text = text_of((await running.get()).text)
+        assert "The data are old: the last complete listing was today 12:00 UTC, 16 minutes ago." in text
+
+    async def test_one_account_of_two_fails(self) -> None:
+        """An account of which nothing is known keeps the answer from being all right, and is named."""
+        async with site(healthy(2, now=NOON), healthy(1, now=NOON), at=NOON, polled=False) as running:
+            running.apis[1].token = "another"
+            await running.poll()
+            page = (await running.get()).text
+        assert 'class="answer warn"' in page
+        assert "Nothing is known yet of account stage: no listing could be read" in text_of(page)
+
+    async def test_cold_start_beyond_the_budget(self) -> None:
+        """A start too large for the budget says how far it is."""
+        config = Config((), poll=Poll(timeout=2.0), rate_limit=RateLimit(per_hour=40, reserve=0))
+        async with site(healthy(60, now=NOON), at=NOON, config=config, polled=False) as running:
+            running.apis[0].faults.append(Fault("images", status=403))
+            await running.poll()
+            page = (await running.get()).text
+            unread = running.service.statuses[0].unread
+        assert 0 < unread < 60
+        assert f"{unread} of 60 droplets: backups not read yet" in text_of(page)
+        assert f'<progress max="60" value="{60 - unread}">' in page
+        assert "The rate limit" in page or "the rate limit" in page
+
+    async def test_empty_account(self) -> None:
+        """An account without Droplets is not called protected, and a reason is offered."""
+        async with site(Fixture(), at=NOON) as running:
+            page = (await running.get()).text
+        text = text_of(page)
+        assert 'class="answer warn"' in page
+        assert "There are no droplets" in text
+        assert "A token of the wrong team looks the same." in text
+
+    async def test_many_problems(self) -> None:
+        """Of a thousand problems the page shows ten, and says how many more there are."""
+        account = healthy(40, now=NOON)
+        async with site(account, at=NOON, polled=False) as running:
+            running.apis[0].faults.append(Fault("backups", status=500))
+            running.apis[0].faults.append(Fault("images", status=500))
+            await running.poll()
+            count = len(running.service.statuses[0].problems)
+            page = (await running.get()).text
+        assert page.count("<li>GET") + page.count("<li>/v2") <= 10
+        if count > 10:
+            assert f"and {count - 10} more; the log has them all" in page
+
+
+class TestQuery:
+    @pytest.fixture
+    async def running(self) -> Any:
+        async with site(mixed(), at=NOON) as running:
+            yield running
+
+    @pytest.mark.parametrize(
+        ("asked", "names"),
+        [
+            ("q=missed", ["two missed", "one missed"]),
+            ("q=MISSED+fra1", ["two missed"]),
+            ("q=team%3Aweb", ["one missed"]),
+            ("q=weekly", ["weekly"]),
+            ("q=8", ["weekly", "node"]),
+            ("state=unprotected", ["off"]),
+            ("state=attention", ["two missed", "one missed", "never", "unclear", "off"]),
+            ("state=missing&q=one", []),
+            ("q=%20%20", None),
+            ("state=", None),
+        ],
+    )
+    async def test_filter(self, running: Site, asked: str, names: list[str] | None) -> None:
+        """Droplets are found by every word of name, id, region, size, tags, plan and account, and by state."""
+        found = await running.names(f"/?{asked}")
+        assert found == names if names is not None else len(found) == 9
+
+    @pytest.mark.parametrize(
+        ("sort", "first", "last"),
+        [
+            ("state", "two missed", "node"),
+            ("-state", "node", "two missed"),
+            ("name", "never", "well"),
+            ("-name", "well", "never"),
+            ("age", "well", None),
+            ("-age", "weekly", None),
+            ("kept", None, "well"),
+            ("-kept", "well", None),
+            ("-size", "weekly", None),
+            ("plan", None, None),
+            ("next", None, None),
+        ],
+    )
+    async def test_sort(self, running: Site, sort: str, first: str | None, last: str | None) -> None:
+        """The table sorts by any column either way, and says by which; what has no value comes last both ways."""
+        page = (await running.get(f"/?sort={quote(sort)}")).text
+        names = names_of(page)
+        assert len(names) == 9
+        assert first is None or names[0] == first
+        assert last is None or names[-1] == last
+        if sort.removeprefix("-") in ("age", "size"):
+            assert set(names[-4:]) == {"never", "off", "node", "new"}
+        direction = "descending" if sort.startswith("-") else "ascending"
+        assert re.findall(r'class="(\w+)" aria-sort="(\w+)"', page) == [(sort.removeprefix("-"), direction)]
+
+    async def test_heading_turns_the_order_round(self, running: Site) -> None:
+        """A heading's link sorts by its column and, followed again, turns the order round; filters stay."""
+        seen = []
+        path = "/?q=e&sort=size"
+        for _ in range(2):
+            page = (await running.get(path)).text
+            link = re.search(r'class="size"[^>]*><a href="([^"#]*)', page)
+            assert link is not None
+            path = unescape(link[1])
+            seen.append(path)
+        assert seen == ["/?q=e&sort=-size", "/?q=e&sort=size"]
+
+    @pytest.mark.parametrize(
+        ("asked", "note"),
+        [
+            ("state=nonsense", "There is no state “nonsense”; all are shown."),
+            ("sort=nonsense", "There is no column “nonsense” to sort by; the worst come first."),
+            ("sort=--age", "There is no column “--age” to sort by"),
+            ("q=" + "x" * 300, "The search was cut to 200 characters."),
+        ],
+    )
+    async def test_what_cannot_be_had_is_said(self, running: Site, asked: str, note: str) -> None:
+        """A query that makes no sense is answered with the page and a word on what was left out."""
+        reply = await running.get(f"/?{asked}")
+        assert reply.status == 200
+        assert note in text_of(reply.text)
+
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            "page=0",
+            "page=-1",
+            "page=99999999999999999999",
+            "page=1e3",
+            "page=²",
+            "q=%ff%fe",
+            "q=%00%0a",
+            "q=%ed%a0%80",
+            "state=%00",
+            "q=a&q=b&q=c",
+            "sort",
+            "&&&=&=x",
+            "q=" + "%20x" * 100,
+            "account=" + "y" * 3000,
+            "unknown=1",
+        ],
+    )
+    async def test_nonsense_does_no_harm(self, running: Site, asked: str) -> None:
+        """No query breaks the page."""
+        assert (await running.get("/?" + quote(asked, safe="%=&+"))).status == 200
+
+    async def test_pages(self) -> None:
+        """A hundred Droplets make a page; a page too far is the last, and filters lead through the pages."""
+        async with site(healthy(250, now=NOON, days=1), at=NOON) as running:
+            first = (await running.get("/?sort=name")).text
+            assert len(names_of(first)) == 100
+            assert "1 to 100 of 250 droplets" in text_of(first)
+            assert "Page 1 of 3" in text_of(first)
+            assert 'rel="prev"' not in first
+            seen = names_of(first)
+            page = first
+            while following := re.search(r'rel="next" href="([^"#]*)', page):
+                page = (await running.get(unescape(following[1]))).text
+                seen += names_of(page)
+            assert sorted(seen) == sorted(f"droplet-{number}" for number in range(1, 251))
+            assert len(seen) == 250
+            last = (await running.get("/?sort=name&page=77")).text
+            assert "Page 3 of 3" in text_of(last)
+            assert len(names_of(last)) == 50
+
+
+class TestHostile:
+    @pytest.mark.parametrize("value", [HOSTILE, HOSTILE_TAG, "a\x00b\x1b[31m", "‮evil", "{% raw %}", "a" * 5000])
+    async def test_names_and_tags(self, value: str) -> None:
+        """Whatever a Droplet, a tag or a region is called is text on the page and nothing else."""
+        account = Fixture()
+        made = [backup(1001, MONDAY + HOUR)]
+        record = policy(1, hour=0, next_window=MONDAY + DAY, plan="daily", weekday=value)
+        add(account, 1, made, record, name=value, tags=[value], status=value, size_slug=value)
+        account.droplet_list[0]["region"] = {"slug": value, "name": value}
+        async with site(account, at=NOON) as running:
+            reply = await running.get()
+        assert reply.status == 200
+        assert names_of(reply.text) == [value]
+        self._assert_inert(reply.text)
+
+    @pytest.mark.parametrize("name", ["q", "state", "sort", "account", "page", "other"])
+    async def test_query(self, name: str) -> None:
+        """What a query says comes back as text and nothing else."""
+        async with site(healthy(1, now=NOON), at=NOON) as running:
+            reply = await running.get("/?" + urlencode({name: HOSTILE}))
+        assert reply.status == 200
+        self._assert_inert(reply.text)
+
+    async def test_account_name_and_plan(self) -> None:
+        """Nor can an account's name or a plan that nobody knows be more than text."""
+        account = healthy(1, now=NOON)
+        account.policy_map["1"]["backup_policy"]["plan"] = HOSTILE
+        async with site(account, Fixture(), at=NOON, names=(HOSTILE, "x")) as running:
+            page = (await running.get()).text
+        assert HOSTILE in unescape(page)
+        self._assert_inert(page)
+
+    @staticmethod
+    def _assert_inert(page: str) -> None:
+        parts = Parts()
+        parts.feed(page)
+        assert not parts.tags & {"script", "iframe", "object", "embed", "style", "base"}
+        assert page.count("<img") == 1
+        assert not {name for name, _ in parts.attributes if name.startswith("on") or name in ("style", "srcdoc")}
+        assert {value[0] for name, value in parts.attributes if name in ("href", "src", "action") and value} <= {
+            "/",
+            "#",
+        }
+        assert " 49 " not in text_of(page)
+
+
+class TestHttp:
+    async def test_headers(self) -> None:
+        """Nothing but the page's own style and icon may load, nothing may run, and nobody may frame it."""
+        async with site(healthy(1, now=NOON), at=NOON) as running:
+            reply = await running.get()
+        rules = dict(rule.strip().partition(" ")[::2] for rule in reply.headers["Content-Security-Policy"].split(";"))
+        assert rules == {
+            "default-src": "'none'",
+            "style-src": "'self'",
+            "img-src": "'self'",
+            "form-action": "'self'",
+            "base-uri": "'none'",
+            "frame-ancestors": "'none'",
+        }
+        assert reply.headers["X-Content-Type-Options"] == "nosniff"
+        assert reply.headers["Referrer-Policy"] == "no-referrer"
+        assert reply.headers["Cache-Control"] == "no-store"
+        assert reply.headers["Content-Type"] == "text/html; charset=utf-8"
+
+    async def test_nothing_from_elsewhere(self) -> None:
+        """The page names no other host, has no script and no inline style, and all it refers to is served."""
+        async with site(mixed(), at=NOON) as running:
+            page = (await running.get()).text
+            for path in set(re.findall(r'(?:src|href|action)="([^"#][^"]*)"', page)):
+                assert path.startswith("/")
+                assert (await running.get(unescape(path).partition("#")[0])).status == 200
+        assert not re.search(r"https?://|<script|<style| style=|javascript:", page)
+
+    async def test_assets(self) -> None:
+        """Style and icon come with their types, and the style's address changes with its content."""
+        async with site(Fixture(), at=NOON) as running:
+            style, icon = await running.get("/-/style.css"), await running.get("/-/icon.svg")
+            page = (await running.get()).text
+        assert style.headers["Content-Type"] == "text/css; charset=utf-8"
+        assert icon.headers["Content-Type"] == "image/svg+xml"
+        assert "max-age" in style.headers["Cache-Control"]
+        assert re.search(r'href="/-/style\.css\?[0-9a-f]{8}"', page)
+        assert "@import" not in style.text
+        assert "url(" not in style.text
+
+    async def test_gzip(self) -> None:
+        """The page is compressed where that is accepted."""
+        async with site(healthy(50, now=NOON), at=NOON) as running:
+            plain = await running.get(**{"Accept-Encoding": "identity"})
+            packed = await running.get(**{"Accept-Encoding": "gzip"})
+        assert "Content-Encoding" not in plain.headers
+        assert packed.headers["Content-Encoding"] == "gzip"
+        assert len(packed.body) < len(plain.body) / 4
+        assert gzip.decompress(packed.body) == plain.body
+
+    async def test_head_and_post(self) -> None:
+        """HEAD has the page's headers and no body; nothing can be posted."""
+        async with site(healthy(1, now=NOON), at=NOON) as running:
+            head = await running.get(method="HEAD")
+            post = await running.get(method="POST")
+        assert head.status == 200
+        assert head.body == b""
+        assert post.status == 405
+
+
+class TestLarge:
+    FLEET = made_up_fleet(10_000)
+
+    async def test_sorting_and_filtering_pause(self) -> None:
+        """Work over ten thousand Droplets is done in steps, between which scrapes have the loop."""
+        turns = 0
+
+        async def scrape() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        other = asyncio.create_task(scrape())
+        try:
+            board = await board_of((self.FLEET,), NOW)
+            assert turns >= 10_000 / 500
+            turns = 0
+            await board.ordered(Column.NAME, descending=False)
+            assert turns >= 10_000 / 500
+            turns = 0
+            await board.matching(board.entries, ["web", "fra"], None, None)
+            assert turns >= 5
+        finally:
+            other.cancel()
+
+    async def test_sorted_in_steps_is_sorted(self) -> None:
+        """Sorting in steps gives the order that sorting at once gives."""
+        board = await board_of((self.FLEET,), NOW)
+        ages = [entry.droplet.newest.created_at for entry in board.entries if entry.droplet.newest]
+        assert ages == sorted(ages)
+        names = [entry.droplet.name for entry in await board.ordered(Column.NAME, descending=False)]
+        assert names == sorted(names)
+        assert len(set(names)) == 10_000
+
+    async def test_one_board_for_all_readers(self) -> None:
+        """However many readers come, a fleet is judged and sorted once; a new fleet is seen at once."""
+        fleets = [self.FLEET]
+        boards = Boards(lambda: (fleets[0],), lambda: NOW)
+        first, *others = await asyncio.gather(*(boards.current() for _ in range(10)))
+        assert all(other is first for other in others)
+        fleets[0] = Fleet("production", known=True)
+        assert not (await boards.current()).entries
+
+    async def test_reader_who_leaves(self) -> None:
+        """A reader who goes away does not take the others' table along."""
+        boards = Boards(lambda: (self.FLEET,), lambda: NOW)
+        leaver = asyncio.create_task(boards.current())
+        stayer = asyncio.create_task(boards.current())
+        await asyncio.sleep(0)
+        leaver.cancel()
+        assert len((await stayer).entries) == 10_000
+
+
+@pytest.fixture(scope="module")
+def devtools(tool: Callable[[str], str]) -> Iterator[str]:
+    with chromium(tool("chromium")) as address:
+        yield address
+
+
+@pytest.fixture
+async def tab(devtools: str) -> Any:
+    async with Tab(devtools) as tab:
+        yield tab
+
+
+CONTRAST = r"""
+(() => {
+  const parts = (text) => { const n = text.match(/[\d.]+/g).map(Number); return [...n.slice(0, 3), n[3] ?? 1]; };
+  const over = (top, under) => top.slice(0, 3).map((c, i) => c * top[3] + under[i] * (1 - top[3])).concat(1);
+  const linear = (c) => c <= 10.31 ? c / 3294.6 : ((c / 255 + .055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => .2126 * linear(r) + .7152 * linear(g) + .0722 * linear(b);
+  const white = [255, 255, 255, 1];
+  const ground = (e) => e ? over(parts(getComputedStyle(e).backgroundColor), ground(e.parentElement)) : white;
+  const poor = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode.data.trim(), e = walker.currentNode.parentElement;
+    if (!text || e.closest('title, option') || !e.getClientRects().length) continue;
+    const under = ground(e), style = getComputedStyle(e);
+    const [a, b] = [light(over(parts(style.color), under)), light(under)].sort((x, y) => y - x);
+    const ratio = (a + .05) / (b + .05), large = parseFloat(style.fontSize) >= 24;
+    if (ratio < (large ? 3 : 4.5)) poor.push(`${text} ${ratio.toFixed(2)} ${style.color}`);
+  }
+  return poor;
+})()
+"""
+"""Texts whose contrast with their ground is under WCAG 2's AA (1.4.3)."""
+NAMES = "[...document.querySelectorAll('tbody th > bdi')].map(e => e.textContent)"
+
+
+class TestBrowser:
+    """In real headless Chromium; pictures of what it shows are left in `test-output/page`."""
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    @pytest.mark.parametrize(("width", "height"), [(1280, 1000), (390, 1400)])
+    async def test_looks(self, tab: Tab, scheme: Any, width: int, height: int) -> None:
+        """The demo's fleet is readable on a desktop and a phone, light and dark, and the browser objects to nothing."""
+        at = MONDAY + 9 * HOUR
+        async with site(demo_fleet(at), at=at, names=("demo",)) as running:
+            await tab.look(width, height, scheme)
+            await tab.open(running.url)
+            await tab.picture(PICTURES / f"demo-{width}-{scheme}.png")
+            assert tab.complaints == []
+            assert {url.removeprefix(running.url).partition("?")[0] for url in tab.requests} <= {
+                "/",
+                "/-/style.css",
+                "/-/icon.svg",
+            }
+            assert await tab.run(CONTRAST) == []
+            assert await tab.run("document.documentElement.scrollWidth <= innerWidth")
+            ground = await tab.run("getComputedStyle(document.body).backgroundColor")
+            assert (sum(map(int, re.findall(r"\d+", ground))) < 384) == (scheme == "dark")
+            shown = await tab.run(NAMES)
+            record = next(one for one in demo_fleet(at).droplets(at) if '"' in one["name"])
+            assert record["name"] in shown
+
+    async def test_narrow_phone(self, tab: Tab) -> None:
+        """Nothing is cut off on the narrowest phone, nor by names without a space in them."""
+        account = healthy(2, now=NOON)
+        account.droplet_list[0].update(name="x" * 250, tags=["y" * 250])
+        async with site(account, at=NOON) as running:
+            await tab.look(320, 800)
+            await tab.open(running.url)
+            assert await tab.run("document.documentElement.scrollWidth") <= 320
+
+    async def test_filter_by_keyboard(self, tab: Tab) -> None:
+        """One types a word, presses Enter, and sees the Droplets that have it; the address can be shared."""
+        async with site(mixed(), at=NOON) as running:
+            await tab.open(running.url)
+            await tab.click("input[name=q]")
+            await tab.type("missed fra1")
+            async with tab.loading():
+                await tab.press("Enter", 13)
+            assert await tab.run(NAMES) == ["two missed"]
+            assert "q=missed+fra1" in await tab.run("location.search")
+            assert await tab.run("document.querySelector('input[name=q]').value") == "missed fra1"
+            async with tab.loading():
+                await tab.click("a.clear")
+            assert await tab.run("document.querySelectorAll('tbody tr').length") == 9
+
+    async def test_filter_by_number(self, tab: Tab) -> None:
+        """A click on a number shows the Droplets that it counts."""
+        async with site(mixed(), at=NOON) as running:
+            await tab.open(running.url)
+            async with tab.loading():
+                await tab.click("a.tile.overdue")
+            assert await tab.run(NAMES) == ["one missed"]
+            assert await tab.run("document.querySelector('select[name=state]').value") == "overdue"
+
+    async def test_sort_by_click(self, tab: Tab) -> None:
+        """A click on a heading sorts by it and says so to a screen reader; another one turns the order round."""
+        async with site(mixed(), at=NOON) as running:
+            await tab.look(1280, 900)
+            await tab.open(running.url)
+            for first, direction in (("weekly", "descending"), ("well", "ascending")):
+                async with tab.loading():
+                    await tab.click("thead th.age a")
+                assert await tab.run("document.querySelector('tbody th bdi').textContent") == first
+                assert await tab.run("document.querySelector('th.age').getAttribute('aria-sort')") == direction
+
+    async def test_hostile_names(self, tab: Tab) -> None:
+        """Scripts in a name, a tag, an account's name, a problem or a query do not run in a real browser."""
+        account = Fixture()
+        record = policy(1, hour=0, next_window=MONDAY + DAY)
+        add(account, 1, [backup(1001, MONDAY + HOUR)], record, name=HOSTILE, tags=[HOSTILE_TAG])
+        async with site(account, Fixture(), at=NOON, names=(HOSTILE_TAG, HOSTILE)) as running:
+            for path in (
+                "/",
+                "/?" + urlencode({"q": "<script>", "state": HOSTILE, "sort": HOSTILE_TAG, "account": HOSTILE}),
+            ):
+                await tab.open(running.url + path)
+                assert await tab.run("window.pwned === undefined")
+                assert await tab.run("document.querySelectorAll('script, iframe, [onerror], [onload]').length") == 0
+            await tab.open(running.url)
+            assert await tab.run("document.querySelector('tbody th bdi').textContent") == HOSTILE
+            assert await tab.run("document.querySelector('.tag').textContent") == HOSTILE_TAG
+            await tab.picture(PICTURES / "hostile.png")
+        assert tab.complaints == []
+
+    async def test_policy_stops_what_escaping_missed(self, tab: Tab) -> None:
+        """Should a script get into the page all the same, the browser refuses to run it or to load anything for it."""
+        async with site(healthy(1, now=NOON), at=NOON) as running:
+            await tab.open(running.url)
+            await tab.run(
+                "document.body.insertAdjacentHTML('beforeend', '<img src=x: onerror=\"window.pwned=1\">');"
+                "const script = document.createElement('script'); script.textContent = 'window.pwned = 1';"
+                "document.body.append(script);"
+                "new Promise(done => setTimeout(done, 50))"
+            )
+            assert await tab.run("window.pwned === undefined")
+        assert any("Content Security Policy" in complaint for complaint in tab.complaints)
+
+    async def test_screen_reader(self, tab: Tab) -> None:
+        """A screen reader finds landmarks, the answer, named fields, the table's headings and words for drawings."""
+        async with site(mixed(), at=NOON) as running:
+            await tab.look(1280, 900)
+            await tab.open(running.url)
+            nodes = await tab.accessible()
+            await tab.look(390, 900)
+            small = await tab.accessible()
+        roles = [node["role"] for node in nodes]
+        for landmark in ("banner", "main", "contentinfo", "search"):
+            assert roles.count(landmark) == 1
+        names = {(node["role"], node["name"]) for node in nodes}
+        assert ("navigation", "Exporter") in names
+        assert any(role == "heading" and name.startswith("4 of 9 droplets need attention") for role, name in names)
+        for field in (("searchbox", "Search"), ("combobox", "State"), ("combobox", "Sort by"), ("button", "Show")):
+            assert field in names
+        assert all(node["name"] for node in nodes if node["role"] in ("link", "image", "combobox", "meter", "heading"))
+        assert ("image", "3 backups in the last 7 d, 2 d 11 h to 4 d 11 h old; 2 windows missed") in names
+        for shown in (nodes, small):
+            shown_roles = [node["role"] for node in shown]
+            assert shown_roles.count("table") == 1
+            assert shown_roles.count("row") == 10
+            assert shown_roles.count("columnheader") == 8
+            assert shown_roles.count("rowheader") == 9
+
+    async def test_keyboard(self, tab: Tab) -> None:
+        """The first stop of the keyboard leads past the numbers to the Droplets, and every stop can be seen."""
+        async with site(mixed(), at=NOON) as running:
+            await tab.look(1280, 900)
+            await tab.open(running.url)
+            await tab.press("Tab", 9)
+            assert await tab.run("document.activeElement.className") == "skip"
+            assert await tab.run("document.activeElement.getBoundingClientRect().x >= 0")
+            await tab.press("Tab", 9)
+            assert await tab.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+    async def test_pictures_of_bad_days(self, tab: Tab) -> None:
+        """A failing account, an empty one and one not polled yet are shown without a complaint of the browser."""
+        async with site(healthy(3, now=NOON), healthy(2, now=NOON), Fixture(), at=NOON) as running:
+            running.apis[1].token = "another"
+            running.clock.set(NOON + 3 * HOUR)
+            await running.poll()
+            await tab.look(1280, 900)
+            await tab.open(running.url)
+            assert await tab.run(CONTRAST) == []
+            await tab.picture(PICTURES / "failing.png")
+        async with site(Fixture(), at=NOON) as running:
+            await tab.open(running.url)
+            await tab.picture(PICTURES / "empty.png")
+        async with site(healthy(3, now=NOON), at=NOON, polled=False) as running:
+            await tab.open(running.url)
+            assert await tab.run(CONTRAST) == []
+            await tab.picture(PICTURES / "first-poll.png")
+        assert tab.complaints == []
