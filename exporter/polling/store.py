@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -33,6 +35,8 @@ class _Droplet(msgspec.Struct, array_like=True, frozen=True):
     previous: Backup | None
     policy: PolicyTrace
     backups: list[Backup] | None
+    listed: list[int] | None = None
+    """The ids that the listing named, where they lacked some of the backups."""
 
 
 class AccountState(msgspec.Struct, frozen=True):
@@ -50,6 +54,7 @@ class AccountState(msgspec.Struct, frozen=True):
                 droplet.id,
                 Evidence(droplet.first_seen, droplet.newest, droplet.previous, droplet.read_at, droplet.policy),
                 backups=None if droplet.backups is None else tuple(droplet.backups),
+                listed=None if droplet.listed is None else tuple(droplet.listed),
                 refreshed_at=droplet.refreshed_at,
             )
             for droplet in self.droplets
@@ -74,6 +79,7 @@ def state_of(
                 one.evidence.previous,
                 one.evidence.policy,
                 None if one.backups is None else list(one.backups),
+                list(one.listed) if one.unlisted and one.listed is not None else None,
             )
             for one in known
         ],
@@ -84,7 +90,9 @@ def state_of(
 
 class _File(msgspec.Struct, frozen=True):
     digitalocean_backup_exporter_state: int
-    accounts: dict[str, AccountState]
+    sha256: str
+    """Of what follows: a digit that a disk or an editor changed would look like any other."""
+    accounts: msgspec.Raw
 
 
 class Store:
@@ -137,7 +145,7 @@ class Store:
             if self._guest and self._usable:
                 self._lock = self._locked(path)
             if self._lock is not None:
-                await self._write(path, msgspec.json.encode(_File(VERSION, self._states)))
+                await self._write(path, _content_of(self._states))
             if self._guest:
                 self.close()
 
@@ -175,7 +183,7 @@ class Store:
             return None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(handle)
             (self._log.debug if self._guest else self._log.warning)(
                 "state not kept",
@@ -184,30 +192,37 @@ class Store:
                 remedy="give each exporter a state_file of its own",
             )
             return None
+        except OSError as error:
+            os.close(handle)
+            self._usable = False
+            self._log.warning(
+                "state not kept",
+                problem=f"{lock} cannot be locked: {error.strerror}",
+                effect="a restart begins from nothing",
+                remedy="put state_file on a file system that has locks",
+            )
+            return None
         return handle
 
     def _read(self, path: Path) -> dict[str, AccountState]:
         try:
-            content = path.read_bytes()
+            ours = _is_ours(path)
+            content = path.read_bytes() if ours else b""
         except FileNotFoundError:
             return {}
         except OSError as error:
             self._go_without(f"it cannot be read: {error.strerror}", "give the exporter the right to read it")
             return {}
-        if not content:
-            return {}
-        if not content.startswith(MARK):
+        if not ours:
             self._go_without("it is not a state file of this exporter", "name another file as state_file")
             return {}
+        if not content:
+            return {}
         try:
-            version = msgspec.json.decode(content, type=_Version).digitalocean_backup_exporter_state
-            if version == VERSION:
-                return msgspec.json.decode(content, type=_File).accounts
-            problem = f"its version is {version}, and this exporter writes {VERSION}"
+            return _states_in(content)
         except (ValueError, RecursionError) as error:
-            problem = str(error)
-        self._put_aside(path, problem)
-        return {}
+            self._put_aside(path, str(error))
+            return {}
 
     def _go_without(self, problem: str, remedy: str) -> None:
         self._log.warning("state not used", problem=problem, effect="left as it is; nothing is kept", remedy=remedy)
@@ -229,6 +244,30 @@ class Store:
 
 class _Version(msgspec.Struct, frozen=True):
     digitalocean_backup_exporter_state: int
+
+
+def _content_of(states: Mapping[str, AccountState]) -> bytes:
+    accounts = msgspec.json.encode(states)
+    return msgspec.json.encode(_File(VERSION, hashlib.sha256(accounts).hexdigest(), msgspec.Raw(accounts)))
+
+
+def _states_in(content: bytes) -> dict[str, AccountState]:
+    """What `_content_of` was given; raises ValueError or RecursionError where that cannot be told for certain."""
+    version = msgspec.json.decode(content, type=_Version).digitalocean_backup_exporter_state
+    if version != VERSION:
+        raise ValueError(f"its version is {version}, and this exporter writes {VERSION}")
+    file = msgspec.json.decode(content, type=_File)
+    if hashlib.sha256(file.accounts).hexdigest() != file.sha256:
+        raise ValueError("it was changed or damaged after it was written")
+    return msgspec.json.decode(file.accounts, type=dict[str, AccountState])
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether it is a state file, or an empty file; a device or a pipe is not even opened, for it may never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        return False
+    with path.open("rb") as file:
+        return file.read(len(MARK)) in (b"", MARK)
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -1,0 +1,490 @@
+"""The state file: what is written, when, and what becomes of one that cannot be used."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from exporter.config import Config, Poll, RateLimit
+from exporter.fleet.evidence import Evidence, PolicyTrace
+from exporter.fleet.known import Known
+from exporter.fleet.model import Backup, SupportedPolicy
+from exporter.polling.store import MARK, AccountState, Store, _replace, state_of
+from tests.conftest import ROOT
+from tests.lookalike import Fault
+from tests.polling.world import DAY, HOUR, MONDAY, TOKEN, World, healthy, take_backup
+
+NOON = MONDAY + 12 * HOUR
+URL = "https://api.digitalocean.com"
+NO_TURNS = Config(accounts=(), poll=Poll(timeout=2.0, verify_every=1e9))
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+STEPS = ["open", "write", "fsync", "rename"]
+CHANGES: list[Callable[[bytes, int, bytes], bytes]] = [
+    lambda whole, at, byte: whole[:at] + byte + whole[at + 1 :],
+    lambda whole, at, byte: whole[:at] + byte + whole[at:],
+    lambda whole, at, byte: whole[:at] + whole[at + 1 :],
+    lambda whole, at, byte: whole[:at],
+    lambda whole, at, byte: whole[at:],
+    lambda whole, at, byte: whole + whole[at:],
+    lambda whole, at, byte: whole[:at] + b"0" * (len(whole) - at),
+]
+
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+ids = st.integers(1, 2**63 - 1)
+backups = st.builds(Backup, ids, numbers, st.none() | numbers)
+traces = st.builds(
+    PolicyTrace,
+    st.none() | st.booleans(),
+    st.none() | st.text(),
+    *[st.none() | numbers] * 6,
+)
+knowns = st.builds(
+    Known,
+    ids,
+    st.builds(Evidence, numbers, st.none() | backups, st.none() | backups, st.none() | numbers, traces),
+    backups=st.none() | st.lists(backups, max_size=3).map(tuple),
+    refreshed_at=st.none() | numbers,
+)
+states = st.builds(
+    state_of,
+    st.just(URL),
+    st.lists(knowns, max_size=4, unique_by=lambda known: known.id),
+    st.dictionaries(st.text(), st.builds(SupportedPolicy, st.text()), max_size=2),
+    st.none() | numbers,
+)
+
+
+def some_state(number: int = 1, droplets: int = 3) -> AccountState:
+    """A state that tells its number in every part."""
+    known = [
+        Known(one, Evidence(number, Backup(one, number), read_at=number), backups=(Backup(one, number),))
+        for one in range(1, droplets + 1)
+    ]
+    return state_of(URL, known, {}, number)
+
+
+def kept(path: Path) -> AccountState | None:
+    """What another exporter would find."""
+    store = Store(path)
+    store.close()
+    return store.state("prod", URL)
+
+
+def written_at(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+async def writes(path: Path, state: AccountState) -> None:
+    store = Store(path)
+    await store.keep("prod", state)
+    store.close()
+
+
+def write(path: Path, state: AccountState) -> None:
+    asyncio.run(writes(path, state))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+class TestWriting:
+    async def test_only_after_changes(self, file: Path) -> None:
+        """A poll that learned nothing new leaves the file untouched, and one that did replaces it."""
+        async with World(healthy(3, now=NOON), at=NOON, config=NO_TURNS, state_file=file) as world:
+            await world.poll()
+            first = written_at(file)
+            for _ in range(3):
+                await world.poll(after=300)
+            assert written_at(file) == first
+            take_backup(world.account, 1, MONDAY + DAY + HOUR)
+            await world.poll(MONDAY + DAY + 2 * HOUR)
+            assert written_at(file) > first
+
+    async def test_nothing_before_a_listing(self, file: Path) -> None:
+        """An exporter that has learned nothing yet does not replace what an earlier one knew."""
+        async with World(healthy(3, now=NOON), at=NOON, config=NO_TURNS, state_file=file) as world:
+            await world.poll()
+            before = content(file)
+            world.api.faults.append(Fault(status=503))
+            await world.restart()
+            await world.poll(after=300)
+            assert content(file) == before
+
+    async def test_private(self, file: Path) -> None:
+        """The file is readable by its owner alone, whatever the umask, and holds no token."""
+        before = os.umask(0)
+        try:
+            async with World(healthy(3, now=NOON), at=NOON, state_file=file) as world:
+                await world.poll()
+        finally:
+            os.umask(before)
+        assert [one.stat().st_mode & 0o777 for one in file.parent.iterdir()] == [0o600, 0o600]
+        assert TOKEN.encode() not in content(file)
+
+    @given(states)
+    def test_comes_back(self, tmp_path_factory: pytest.TempPathFactory, state: AccountState) -> None:
+        """What was kept is found as it was."""
+        file = tmp_path_factory.mktemp("state") / "state"
+        write(file, state)
+        found = kept(file)
+        assert found == state
+        assert found is not None
+        assert [known.evidence for known in found.known().values()] == [
+            known.evidence for known in state.known().values()
+        ]
+
+    def test_two_accounts(self, file: Path) -> None:
+        """Accounts share the file, each known by its name and its API's address."""
+        store = Store(file)
+        asyncio.run(store.keep("prod", some_state(1)))
+        asyncio.run(store.keep("test", some_state(2)))
+        store.close()
+        again = Store(file)
+        assert again.state("prod", URL) == some_state(1)
+        assert again.state("test", URL) == some_state(2)
+        assert again.state("test", "https://api.example.com") is None
+        again.forget(["prod"])
+        asyncio.run(again.keep("test", some_state(3)))
+        again.close()
+        assert kept(file) is None
+
+
+class TestCrash:
+    def test_kill(self, file: Path) -> None:
+        """An exporter killed at any moment leaves a whole file, no older than the last one it had finished."""
+        script = (
+            "import asyncio, os, random, signal, sys, time\n"
+            "from pathlib import Path\n"
+            "from exporter.polling.store import Store\n"
+            "from tests.polling.test_store import URL, some_state\n"
+            "file, done = Path(sys.argv[1]), Path(sys.argv[2])\n"
+            "for life in range(1, 21):\n"
+            "    child = os.fork()\n"
+            "    if not child:\n"
+            "        store = Store(file)\n"
+            "        number = store.state('prod', URL).supported_at if life > 1 else 0\n"
+            "        while True:\n"
+            "            number += 1\n"
+            "            asyncio.run(store.keep('prod', some_state(int(number), 400)))\n"
+            "            done.write_text(str(int(number)))\n"
+            "    while life == 1 and not done.exists():\n"
+            "        time.sleep(0.001)\n"
+            "    time.sleep(random.uniform(0.0, 0.2))\n"
+            "    os.kill(child, signal.SIGKILL)\n"
+            "    os.waitpid(child, 0)\n"
+            "    store = Store(file)\n"
+            "    state = store.state('prod', URL)\n"
+            "    store.close()\n"
+            "    assert state is not None, life\n"
+            "    number = int(state.supported_at)\n"
+            "    assert state == some_state(number, 400), life\n"
+            "    assert number >= int(done.read_text() or number), life\n"
+            "print(number)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(file), str(file.with_name("done"))],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=100,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert int(done.stdout) > 5, "it got to write"
+
+    @pytest.mark.parametrize("step", STEPS)
+    def test_disk_full(self, file: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A write that fails at any step is told of once and leaves the old file; the next one succeeds."""
+        write(file, some_state(1))
+        store = Store(file)
+        with monkeypatch.context() as patch, capture_logs() as logs:
+            break_at(step, FULL, patch)
+            for number in (2, 3):
+                asyncio.run(store.keep("prod", some_state(number)))
+        store.close()
+        assert [log["problem"] for log in logs] == [FULL.strerror]
+        assert kept(file) == some_state(1)
+        write(file, some_state(4))
+        assert kept(file) == some_state(4)
+
+    @pytest.mark.parametrize("step", STEPS)
+    def test_broken_off(self, file: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A process that ends at any step of a write leaves the old file; the next one is not hindered."""
+        write(file, some_state(1))
+        with monkeypatch.context() as patch, suppress(Killed):
+            break_at(step, Killed(), patch)
+            _replace(file, content(file)[:100])
+        assert kept(file) == some_state(1)
+        write(file, some_state(2))
+        assert kept(file) == some_state(2)
+
+    def test_mended_disk(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A disk that is full for a while costs what was learned meanwhile only if the exporter ends then."""
+        store = Store(file)
+        with monkeypatch.context() as patch, capture_logs():
+            break_at("fsync", FULL, patch)
+            asyncio.run(store.keep("prod", some_state(1)))
+        asyncio.run(store.keep("prod", some_state(1)))
+        store.close()
+        assert kept(file) == some_state(1)
+
+
+class HalfWritten:
+    """A file of which the first half gets written."""
+
+    def __init__(self, stream: Any, problem: BaseException) -> None:
+        self._stream, self._problem = stream, problem
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    def write(self, content: bytes) -> None:
+        self._stream.write(content[: len(content) // 2])
+        self._stream.flush()
+        raise self._problem
+
+
+def break_at(step: str, problem: BaseException, patch: pytest.MonkeyPatch) -> None:
+    """Lets one of the system calls of a write fail."""
+    opened = os.fdopen
+
+    def broken(*_: object, **__: object) -> Any:
+        raise problem
+
+    match step:
+        case "open":
+            patch.setattr(os, "open", broken)
+        case "write":
+            patch.setattr(os, "fdopen", lambda *given: HalfWritten(opened(*given), problem))
+        case "fsync":
+            patch.setattr(os, "fsync", broken)
+        case "rename":
+            patch.setattr(Path, "replace", broken)
+
+
+class TestUnusable:
+    """A file that cannot be used is a warning and a cold start."""
+
+    @given(st.binary(max_size=300) | st.binary(max_size=300).map(lambda rest: MARK + rest))
+    def test_anything(self, tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+        """Whatever the file holds, nothing is raised and nothing believed."""
+        file = tmp_path_factory.mktemp("state") / "state"
+        file.write_bytes(content)
+        with capture_logs() as logs:
+            assert kept(file) is None
+        assert [log["event"] for log in logs] == (["state not used"] if content else [])
+
+    @given(
+        state=states, at=st.floats(0, 1, exclude_max=True), change=st.sampled_from(CHANGES), byte=st.integers(0, 255)
+    )
+    def test_damage(
+        self,
+        tmp_path_factory: pytest.TempPathFactory,
+        state: AccountState,
+        at: float,
+        change: Callable[[bytes, int, bytes], bytes],
+        byte: int,
+    ) -> None:
+        """A file that was damaged anywhere tells the truth or nothing."""
+        file = tmp_path_factory.mktemp("state") / "state"
+        write(file, state)
+        whole = file.read_bytes()
+        file.write_bytes(change(whole, int(at * len(whole)), bytes([byte])))
+        with capture_logs() as logs:
+            found = kept(file)
+        assert found == state or (found is None and (logs or not file.read_bytes()))
+
+    @pytest.mark.parametrize("number", ["0", "2", "99", '"1"', "null", "[]"])
+    def test_other_version(self, file: Path, number: str) -> None:
+        """A file of another version is put aside, for that version to find."""
+        write(file, some_state())
+        other = MARK + number.encode() + b"," + file.read_bytes().split(b",", 1)[1]
+        file.write_bytes(other)
+        with capture_logs() as logs:
+            assert kept(file) is None
+        assert "the start is a cold one" in logs[0]["effect"]
+        assert not file.exists()
+        assert file.with_name("state.broken").read_bytes() == other
+        write(file, some_state(2))
+        assert kept(file) == some_state(2)
+
+    def test_foreign(self, file: Path) -> None:
+        """A file that is somebody else's is left as it is, now and later."""
+        file.write_text("root:x:0:0:root:/root:/bin/sh\n")
+        with capture_logs() as logs:
+            write(file, some_state())
+        assert [log["problem"] for log in logs] == ["it is not a state file of this exporter"]
+        assert file.read_text().startswith("root:")
+
+    @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["directory", "pipe"])
+    def test_no_file(self, file: Path, make: Callable[[Path], None]) -> None:
+        """What is no file at all is left as it is, and not waited for."""
+        make(file)
+        with capture_logs() as logs:
+            write(file, some_state())
+        assert [log["event"] for log in logs] == ["state not used"]
+
+    def test_no_directory(self, file: Path) -> None:
+        """A state file in a directory that is missing is told of at the start."""
+        with capture_logs() as logs:
+            write(file / "missing" / "state", some_state())
+        assert [log["event"] for log in logs] == ["state not kept"]
+        assert "No such file" in logs[0]["problem"]
+
+    @pytest.mark.parametrize("name", ["state.new", "state.lock"])
+    def test_name_beside_it_taken(self, file: Path, name: str) -> None:
+        """A directory where a file beside it should be costs the state and nothing else."""
+        file.with_name(name).mkdir()
+        with capture_logs() as logs:
+            write(file, some_state())
+        assert [log["event"] for log in logs] == ["state not kept"]
+        assert not file.exists()
+
+    def test_name_aside_taken(self, file: Path) -> None:
+        """A broken file that cannot be put aside is replaced."""
+        file.write_bytes(MARK)
+        (file.with_name("state.broken") / "full").mkdir(parents=True)
+        with capture_logs() as logs:
+            write(file, some_state())
+        assert [log["effect"] for log in logs] == ["the start is a cold one"]
+        assert kept(file) == some_state()
+
+    def test_unreadable(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that must not be read is not replaced either."""
+        write(file, some_state())
+
+        def denied(*_: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        with monkeypatch.context() as patch, capture_logs() as logs:
+            patch.setattr(Path, "open", denied)
+            write(file, some_state(2))
+        assert [log["problem"] for log in logs] == ["it cannot be read: Permission denied"]
+        assert kept(file) == some_state()
+
+    def test_no_locks(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file system without locks is named as such, not taken for another exporter."""
+
+        def unsupported(*_: object) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        with monkeypatch.context() as patch, capture_logs() as logs:
+            patch.setattr(fcntl, "flock", unsupported)
+            write(file, some_state())
+        assert "cannot be locked" in logs[0]["problem"]
+        assert not file.exists()
+
+    async def test_cold_start(self, file: Path) -> None:
+        """After a broken file the first poll asks anew and serves the truth."""
+        await writes(file, some_state())
+        before = content(file)
+        os.truncate(file, 200)
+        with capture_logs() as logs:
+            async with World(healthy(3, now=NOON), at=NOON, state_file=file) as world:
+                assert await world.poll() == "success"
+                assert world.samples()['kept{droplet_id="1"}'] == 7
+                assert world.missed(1) == 0
+        assert logs[0]["event"] == "state not used"
+        assert content(file) != before
+
+
+class TestTwoExporters:
+    def test_second_goes_without(self, file: Path) -> None:
+        """A second exporter on the same file says so, and writes nothing until the first has gone."""
+        first = Store(file)
+        asyncio.run(first.keep("prod", some_state(1)))
+        with capture_logs() as logs:
+            second = Store(file)
+        assert [log["problem"] for log in logs] == ["another exporter holds the file"]
+        asyncio.run(second.keep("prod", some_state(2)))
+        second.close()
+        first.close()
+        assert kept(file) == some_state(1)
+        write(file, some_state(3))
+        assert kept(file) == some_state(3)
+
+    def test_second_leaves_a_broken_file(self, file: Path) -> None:
+        """A second exporter does not put aside what is the first one's."""
+        first = Store(file)
+        file.write_bytes(MARK)
+        with capture_logs():
+            assert kept(file) is None
+        assert file.exists()
+        first.close()
+
+    def test_guest(self, file: Path) -> None:
+        """A command that polls once reads the file and writes it only while no exporter holds it."""
+        write(file, some_state(1))
+        guest = Store(file, guest=True)
+        assert guest.state("prod", URL) == some_state(1)
+        running = Store(file)
+        asyncio.run(guest.keep("prod", some_state(2)))
+        running.close()
+        assert kept(file) == some_state(1)
+        asyncio.run(guest.keep("prod", some_state(3)))
+        assert kept(file) == some_state(3), "and lets go of it"
+
+
+class TestTime:
+    async def test_clock_set_back(self, file: Path) -> None:
+        """A state from times to come proves nothing, and neither alarms nor hides a miss."""
+        account = healthy(2, now=NOON)
+        async with World(account, at=NOON, config=NO_TURNS, state_file=file) as world:
+            await world.poll(NOON + 5 * DAY)
+            assert world.missed(1) == 5
+            await world.restart()
+            take_backup(account, 1, MONDAY + DAY + HOUR)
+            await world.poll(NOON + DAY)
+            assert world.missed(1) == 0
+            assert world.missed(2) == 1, "proved anew"
+            await world.poll(NOON + 2 * DAY)
+            assert world.missed(1) == 1
+
+    async def test_plans_of_times_to_come(self, file: Path) -> None:
+        """Supported policies that were read in the future are read again."""
+        async with World(healthy(1, now=NOON), at=NOON, config=NO_TURNS, state_file=file) as world:
+            await world.poll(NOON + 5 * DAY)
+            await world.restart()
+            assert (await world.requests(NOON))["supported_policies"] == 1
+
+    async def test_ids_that_lag(self, file: Path) -> None:
+        """A restart does not lose the backups that only the Droplet's own list told."""
+        account = healthy(2, now=NOON)
+        account.droplet_list[0]["backup_ids"] = account.droplet_list[0]["backup_ids"][1:]
+        config = Config(accounts=(), poll=Poll(timeout=2.0, verify_every=DAY), rate_limit=RateLimit(per_hour=40))
+        async with World(account, at=NOON, config=config, state_file=file) as world:
+            await world.poll()
+            for _ in range(25):
+                await world.poll(after=HOUR)
+            assert world.samples()['kept{droplet_id="1"}'] == 7
+            await world.restart()
+            await world.poll(after=300)
+            assert world.samples()['kept{droplet_id="1"}'] == 7
