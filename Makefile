@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint lock readme clean
+.PHONY: run test lint lock lowest readme clean
 run: .venv/run
 	@if [ -n "$$DIGITALOCEAN_ACCESS_TOKEN$$DIGITALOCEAN_TOKEN$$DIGITALOCEAN_TOKEN_FILE" ]; then \
 		exec $(BIN)/python -m exporter serve; \
@@ -34,6 +34,13 @@ lock: .venv/test
 		--generate-hashes --output-file deploy/requirements.lock pyproject.toml
 	echo 'setuptools>=77' | UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
 		--python-version 3.11 --generate-hashes --output-file deploy/requirements-build.lock -
+
+# The tests of the code once more, with the lowest versions that pyproject.toml allows.
+lowest: .venv/test
+	$(PYTHON) -m venv .venv/lowest
+	$(BIN)/uv pip compile --quiet --no-header --resolution lowest-direct --output-file .venv/lowest.txt pyproject.toml
+	.venv/lowest/bin/python -m pip install --quiet --editable '.[test]' --constraint .venv/lowest.txt
+	.venv/lowest/bin/python -m pytest -n auto --ignore tests/deploy --ignore tests/benchmarks
 
 # The parts of the README that are made: the metric reference, the benchmarks' table, the reliability figures.
 readme: .venv/test
