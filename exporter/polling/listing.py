@@ -14,6 +14,7 @@ from exporter.digitalocean.listing import Listing
 from exporter.fleet.listings import Listings
 from exporter.polling.readings import description_of, policy_of
 from exporter.polling.refresh import pages_of
+from exporter.polling.unhurried import unhurried
 
 _T = TypeVar("_T")
 
@@ -46,7 +47,7 @@ class Lister:
         if policies.complete and droplets.complete and gpus.complete:
             self._cost_of_all = sum(pages_of(listing.total or 0) for listing in (policies, droplets, gpus))
         errors = (policies.error, droplets.error, gpus.error)
-        listings = _listings(policies, (droplets, gpus))
+        listings = await _listings(policies, (droplets, gpus))
         if self._droplet_ids:
             listings = _only(listings, self._droplet_ids)
         return listings, tuple(error for error in errors if error is not None)
@@ -68,11 +69,11 @@ class Lister:
         ), errors
 
 
-def _listings(policies: Listing[records.Policy], droplets: Sequence[Listing[records.Droplet]]) -> Listings:
+async def _listings(policies: Listing[records.Policy], droplets: Sequence[Listing[records.Droplet]]) -> Listings:
     described = {droplet_id: record for listing in droplets for droplet_id, record in listing.records.items()}
     return Listings(
-        policies={droplet_id: policy_of(record) for droplet_id, record in policies.records.items()},
-        descriptions={droplet_id: description_of(record) for droplet_id, record in described.items()},
+        policies={droplet_id: policy_of(record) async for droplet_id, record in unhurried(policies.records.items())},
+        descriptions={droplet_id: description_of(record) async for droplet_id, record in unhurried(described.items())},
         backup_ids=_backup_ids(described),
         rejected_policies=policies.rejected,
         rejected_droplets=frozenset[int]().union(*(listing.rejected for listing in droplets)),

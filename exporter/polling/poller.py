@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import replace
-from typing import Literal, TypeVar
+from typing import Literal
 
 import structlog
 from msgspec import structs
@@ -26,11 +25,10 @@ from exporter.metrics.telemetry import AccountTelemetry
 from exporter.polling.listing import Lister
 from exporter.polling.reading import Outcome, Reader
 from exporter.polling.readings import supported_policy_of
-from exporter.polling.refresh import Habits, Plan, Reason, demand_of, pages_of, plan_of, reason_to_read
+from exporter.polling.refresh import Habits, Plan, Reason, backups_an_hour, demand_of, pages_of, plan_of, reason_to_read
 from exporter.polling.status import Status
 from exporter.polling.store import Store, state_of
-
-_T = TypeVar("_T")
+from exporter.polling.unhurried import unhurried
 
 Result = Literal["success", "partial", "failure"]
 
@@ -38,8 +36,6 @@ JITTER = 2.0
 """Seconds within which the first polls of several accounts are spread."""
 CONFIRMED_AT_ONCE = 3
 """How many Droplets that a complete listing no longer names are looked up in one poll; the others wait for the next."""
-STEP = 0.004
-"""Seconds after which work over a whole fleet lets scrapes have the loop."""
 
 
 class Poller:
@@ -181,7 +177,7 @@ class Poller:
     async def _list_supported(self) -> tuple[ApiError, ...]:
         """The supported policies hardly ever change: they are read at the start and then once every `verify_every`."""
         now = self._clock.now()
-        if self._supported_at is not None and now - self._supported_at < self._config.poll.verify_every:
+        if self._supported_at is not None and 0 <= now - self._supported_at < self._config.poll.verify_every:
             return ()
         listing = await self._client.supported_policies()
         if listing.error is not None:
@@ -216,7 +212,7 @@ class Poller:
 
         Without `answers` from the API nothing is asked: what is due is unread.
         """
-        self._check_demand()
+        await self._check_demand()
         plan = await self._plan(self._known)
         if not answers:
             return plan.needed, ()
@@ -229,13 +225,21 @@ class Poller:
         unread = (plan.needed - outcome.settled) | (proofs.needed - proved.settled)
         return unread, outcome.errors + proved.errors
 
-    def _check_demand(self) -> None:
+    async def _check_demand(self) -> None:
         """Says so, with the numbers, where the arithmetic cannot work; once, until it changes."""
         poll, limits = self._config.poll, self._config.rate_limit
+        droplets = listed = 0
+        backups = 0.0
+        async for known in unhurried(self._known.values()):
+            listed += len(known.listed or ())
+            if self._watched(known):
+                droplets += 1
+                backups += backups_an_hour(known)
         demand = demand_of(
-            (known for known in self._known.values() if self._watched(known)),
+            droplets,
+            backups,
             self._lister.cost,
-            max(self._reader.sweep_pages, pages_of(sum(len(known.listed or ()) for known in self._known.values()))),
+            max(self._reader.sweep_pages, pages_of(listed)),
             poll.interval,
             poll.verify_every,
         )
@@ -349,13 +353,3 @@ class Poller:
             )
             problems.append(problem)
         return problems
-
-
-async def unhurried(items: Iterable[_T]) -> AsyncIterator[_T]:
-    """The items one by one, letting others have the loop every few milliseconds."""
-    since = time.perf_counter()
-    for number, item in enumerate(items):
-        if number % 32 == 31 and time.perf_counter() - since > STEP:
-            await asyncio.sleep(0)
-            since = time.perf_counter()
-        yield item

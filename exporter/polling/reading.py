@@ -16,6 +16,7 @@ from exporter.fleet.known import Known, backups_resolved, own_list_failed, own_l
 from exporter.fleet.model import Backup
 from exporter.polling.readings import backup_of, backup_of_image
 from exporter.polling.refresh import Plan, Reason, pages_of, sweep_is_idle, sweep_lists_backups, sweep_pays
+from exporter.polling.unhurried import unhurried
 
 HOPELESS_AFTER = 20
 """Lists that fail with none read before a poll leaves the others alone: the endpoint is down, not a Droplet."""
@@ -98,10 +99,12 @@ class Reader:
                 now=now,
             )
             self._settle(droplet_id)
+            self._progress(self._done)
         elif isinstance(listing.error, NotFound):
             # It was destroyed since the listing, which is no error; or only a policy names it.
             self._known[droplet_id] = replace(known, not_found_at=now, unread=False)
             self._settle(droplet_id)
+            self._progress(self._done)
         else:
             self._known[droplet_id] = own_list_failed(known, found.values(), now)
             self._note(listing.error)
@@ -110,7 +113,6 @@ class Reader:
         self._settled.add(droplet_id)
         self._failed = 0
         self._done += 1
-        self._progress(self._done)
 
     def _note(self, error: ApiError | None) -> None:
         if error is None:
@@ -126,13 +128,15 @@ class Reader:
     async def _sweep(self, droplet_ids: Sequence[int]) -> None:
         """Resolves what it can of many Droplets' new ids from the account's images, where that takes fewer requests."""
         now = self._clock.now()
-        if self._stopped or now < self._no_sweep_before:
+        if self._stopped or now < self._no_sweep_before <= now + self._verify_every:
             return
         wanted: dict[int, int] = {}
-        for droplet_id in droplet_ids:
+        async for droplet_id in unhurried(droplet_ids):
             wanted.update(dict.fromkeys(self._known[droplet_id].unresolved(now), droplet_id))
         droplets = len(set(wanted.values()))
-        listed = {backup_id for known in self._known.values() for backup_id in known.listed or ()}
+        listed = set[int]()
+        async for known in unhurried(self._known.values()):
+            listed.update(known.listed or ())
         if not sweep_pays(droplets, max(self.sweep_pages, pages_of(len(listed))) + 1):
             return
         found: dict[int, Backup] = {}
@@ -144,7 +148,7 @@ class Reader:
             # The own lists tell as much; a token without the right to images must not ask for them at every poll.
             self._errors.setdefault("sweep", error)
             self._no_sweep_before = now + self._verify_every
-        self._resolve(found, wanted)
+        await self._resolve(found, wanted)
 
     async def _sweep_into(
         self, found: dict[int, Backup], wanted: Mapping[int, int], droplets: int, listed: Set[int]
@@ -180,14 +184,15 @@ class Reader:
             if not shows_backups:
                 self._no_sweep_before = self._clock.now() + self._verify_every
 
-    def _resolve(self, found: dict[int, Backup], wanted: dict[int, int]) -> None:
+    async def _resolve(self, found: dict[int, Backup], wanted: dict[int, int]) -> None:
         now = self._clock.now()
-        for droplet_id in {wanted[backup_id] for backup_id in found if backup_id in wanted}:
+        async for droplet_id in unhurried({wanted[backup_id] for backup_id in found if backup_id in wanted}):
             known = backups_resolved(self._known[droplet_id], found, now)
             self._known[droplet_id] = known
             self._swept.add(droplet_id)
             if not known.unresolved(now):
                 self._settle(droplet_id)
+        self._progress(self._done)
 
 
 async def each_of(workers: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:

@@ -83,7 +83,7 @@ def reason_to_read(
     if known.unresolved(now):
         return Reason.CHANGED
     if known.backups is None:
-        if known.not_found_at is not None and now - known.not_found_at < DISMISSED_FOR:
+        if known.not_found_at is not None and 0 <= now - known.not_found_at < DISMISSED_FOR:
             return None
         return Reason.CHANGED if enabled else Reason.IDLE
     if schedule is not None and (habits.ids_lag or known.listed is None):
@@ -149,20 +149,20 @@ class Demand:
         return self.listings + self.backups + self.verification
 
 
+def backups_an_hour(known: Known) -> float:
+    """How many new backups the Droplet will have; none where its plan is not known."""
+    between = interval_of(known.policy.plan) if known.policy and known.policy.enabled else None
+    return HOUR / between if between else 0.0
+
+
 def demand_of(
-    fleet: Iterable[Known], listing_cost: int, sweep_pages: int, interval: float, verify_every: float
+    droplets: int, backups: float, listing_cost: int, sweep_pages: int, interval: float, verify_every: float
 ) -> Demand:
-    """What the Droplets will take. New backups cost a reading each, or a sweep a poll where that is less."""
-    count = 0
-    new = 0.0
-    for known in fleet:
-        count += 1
-        between = interval_of(known.policy.plan) if known.policy and known.policy.enabled else None
-        new += HOUR / between if between else 0.0
+    """What so many Droplets will take, with so many new backups an hour: a reading each, or a sweep a poll if less."""
     return Demand(
         listings=listing_cost * HOUR / interval,
-        backups=min(new, sweep_pages * HOUR / interval),
-        verification=count * HOUR / verify_every,
+        backups=min(backups, sweep_pages * HOUR / interval),
+        verification=droplets * HOUR / verify_every,
     )
 
 
