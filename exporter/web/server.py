@@ -41,7 +41,7 @@ class Limits:
     """Without a byte read by a client that has an answer to read. Noticed after at most twice as long."""
     answer: float = 120.0
     """For a whole answer to be read, however large. Prometheus gives up earlier by itself."""
-    stop: float = 4.0
+    stop: float = 3.5
     """For the answers in hand when the exporter is told to stop."""
     line: int = 8190
     """Bytes of the request line, and of each header."""

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import pytest
+
+from exporter.clock import Clock
+from exporter.config import Account, Config, ConfigError, TokenSource
+from exporter.metrics.telemetry import Telemetry
+from exporter.service import Service
+from exporter.web.app import locked, routes
+from exporter.web.auth import Guard
+from exporter.web.server import SERVER, Server
+from exporter.web.settings import Settings
+from tests.lookalike import Api, Fixture, backup, droplet, policy
+from tests.web.serving import Reply, asked, serving
+
+TOKEN = "a-token-of-the-tests"
+NOW = 1_790_553_600.0
+NAME = '<script>alert("1")</script>\n\\'
+
+
+@dataclass
+class World:
+    """An exporter's web server over the API's look-alike, polled when a test says so."""
+
+    api: Api
+    service: Service
+    server: Server
+    load: list[Any]
+    """What the next reload reads: a configuration or an error."""
+
+    async def get(self, path: str, *headers: str, method: str = "GET") -> Reply:
+        lines = "".join(f"{header}\r\n" for header in headers)
+        return await asked(self.server, f"{method} {path} HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode())
+
+
+@pytest.fixture
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    async with made(**getattr(request, "param", {})) as world:
+        yield world
+
+
+@contextlib.asynccontextmanager
+async def made(
+    *, path: str = "/metrics", lifecycle: bool = True, settings: Settings | None = None, accounts: int = 1
+) -> AsyncIterator[World]:
+    os.environ["TEST_TOKEN"] = TOKEN
+    account = Fixture([droplet(1, name=NAME)], {"1": policy(1, hour=4, now=NOW)}, {1: [backup(11, NOW - 4000)]})
+    async with Api(account, now=lambda: NOW, token=TOKEN) as api:
+        config = Config(tuple(Account(f"account {n}", TokenSource(env="TEST_TOKEN"), api.url) for n in range(accounts)))
+        load: list[Any] = [config]
+
+        def next_load() -> Config:
+            if isinstance(load[0], Exception):
+                raise load[0]
+            found: Config = load[0]
+            return found
+
+        service = Service(config, next_load, Clock(), Telemetry("1"))
+        settings = settings or Settings()
+        respond = locked(routes(service, path, lifecycle=lifecycle), Guard(lambda: settings.users))
+        async with serving(respond, settings=settings) as server:
+            try:
+                yield World(api, service, server, load)
+            finally:
+                await service.stop()
+
+
+async def test_each_path_answers(world: World) -> None:
+    """What the interface promises is there, before and after the first poll."""
+    assert (await world.get("/-/healthy")).body == b"The exporter is healthy.\n"
+    reply = await world.get("/-/ready")
+    assert (reply.status, reply.body) == (503, b"Waiting for the first complete listing of: account 0.\n")
+    assert (await world.get("/metrics")).status == 200
+    assert (await world.get("/")).status == 200
+    await world.service.poll_once()
+    assert (await world.get("/-/ready")).body == b"The exporter is ready.\n"
+    reply = await world.get("/metrics")
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert b'digitalocean_backup_kept{account="account 0",droplet_id="1"' in reply.body
+    assert b"process_start_time_seconds" in reply.body
+
+
+async def test_the_format_is_what_is_accepted(world: World) -> None:
+    """OpenMetrics and gzip are sent to those who ask for them, and said to be."""
+    await world.service.poll_once()
+    reply = await world.get("/metrics", "Accept: application/openmetrics-text", "Accept-Encoding: gzip")
+    assert reply.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert reply.headers["content-encoding"] == "gzip"
+    assert reply.headers["vary"] == "Accept, Accept-Encoding"
+    assert gzip.decompress(reply.body).endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize("world", [{"path": "/some/where"}, {"path": "/"}], indirect=True)
+async def test_the_metrics_may_be_elsewhere(world: World, request: pytest.FixtureRequest) -> None:
+    """With another telemetry path they are there and not at /metrics, even in the page's place."""
+    path = request.node.callspec.params["world"]["path"]
+    assert b"digitalocean_backup_exporter_build_info" in (await world.get(path)).body
+    assert (await world.get("/metrics")).status == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing",
+        "/metrics/",
+        "//metrics",
+        "/../etc/passwd",
+        "/metrics/../../etc/passwd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "/..%2f..%2fetc%2fpasswd",
+        "/templates/status.html",
+        "/-/",
+        "/-/quit",
+        "/debug/pprof/",
+        "/<script>alert(1)</script>",
+        "/%3Cscript%3Ealert(1)%3C/script%3E",
+        "/a%0d%0aSet-Cookie:%20b",
+        "/%00",
+        "/%ff",
+        "/" + "a/" * 3000,
+        "/?" + "a=b&" * 1500 + "<script>",
+    ],
+)
+async def test_other_paths_are_nothing(world: World, path: str) -> None:
+    """An unknown path gets 404 and one plain line that repeats nothing of it."""
+    reply = await world.get(path)
+    if not path.startswith("/?"):
+        assert (reply.status, reply.body) == (404, b"There is nothing here; see / for what there is.\n")
+    assert b"<script>" not in reply.body
+    assert "set-cookie" not in reply.headers
+    assert reply.headers["server"] == SERVER
+    assert reply.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"])
+async def test_other_methods_are_refused(world: World, method: str) -> None:
+    """What is only to be read refuses other methods and says which it takes."""
+    for path in ("/", "/metrics", "/-/healthy", "/-/ready"):
+        reply = await world.get(path, method=method)
+        assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD")
+        assert reply.body == b"Not allowed here; use GET, HEAD.\n"
+
+
+async def test_nothing_is_reflected(world: World) -> None:
+    """What a request holds shows in no answer, nor does a droplet's name as anything but text."""
+    await world.service.poll_once()
+    evil = "<script>evil</script>"
+    for path in ("/", "/metrics", "/-/healthy", "/-/ready", "/nothing"):
+        reply = await world.get(
+            f"{path}?q={evil}",
+            *(f"{name}: {evil}" for name in ("Accept", "Accept-Encoding", "Referer", "User-Agent", "Expect", "Cookie")),
+        )
+        assert b"<script>" not in reply.body or path == "/metrics"
+        assert b"evil</script>" not in reply.body
+        assert not any("evil" in value for value in reply.headers.values())
+
+
+async def test_no_request_asks_the_api(world: World) -> None:
+    """Whatever is asked of the exporter, and however often, the API hears nothing."""
+    await world.service.poll_once()
+    before = world.api.count()
+    for method in ("GET", "HEAD", "POST", "PUT"):
+        for path in ("/", "/?page=2&sort=age", "/metrics", "/-/healthy", "/-/ready", "/-/reload", "/nothing"):
+            await world.get(path, method=method)
+    assert world.api.count() == before
+
+
+# Reloading
+
+
+async def test_reloading_is_posted(world: World) -> None:
+    """POST reloads; GET is refused with 405."""
+    reply = await world.get("/-/reload", method="POST")
+    assert (reply.status, reply.body) == (200, b"The configuration was reloaded.\n")
+    for method in ("GET", "HEAD", "PUT"):
+        reply = await world.get("/-/reload", method=method)
+        assert (reply.status, reply.headers["allow"]) == (405, "POST")
+
+
+async def test_a_bad_configuration_is_answered_with_the_reason(world: World) -> None:
+    """A configuration that is not good is answered with 500 and every line of what is wrong, and the metric says so."""
+    world.load[0] = ConfigError("accounts: missing; list one (c.yaml:1)", "poll: what? (c.yaml:2)")
+    reply = await world.get("/-/reload", method="POST")
+    assert reply.status == 500
+    assert reply.body.decode().splitlines()[1:] == ["accounts: missing; list one (c.yaml:1)", "poll: what? (c.yaml:2)"]
+    assert b"digitalocean_backup_exporter_config_last_reload_successful 0.0" in (await world.get("/metrics")).body
+
+
+@pytest.mark.parametrize("world", [{"lifecycle": False}], indirect=True)
+async def test_reloading_is_off_unless_turned_on(world: World) -> None:
+    """Without the flag POST is refused with 403 and a word of how to turn it on; GET is still 405."""
+    reply = await world.get("/-/reload", method="POST")
+    assert reply.status == 403
+    assert b"--web.enable-lifecycle" in reply.body
+    assert (await world.get("/-/reload")).status == 405
+
+
+# The lock
+
+
+@pytest.fixture
+def locked_settings(tmp_path: Path) -> Settings:
+    hashed = bcrypt.hashpw(b"wonderland", bcrypt.gensalt(4)).decode()
+    (tmp_path / "web.yml").write_text(
+        f"basic_auth_users: {{alice: {hashed}}}\n"
+        "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    Content-Security-Policy: default-src 'none'\n"
+    )
+    return Settings(tmp_path / "web.yml")
+
+
+RIGHT = "Authorization: Basic YWxpY2U6d29uZGVybGFuZA=="
+WRONG = "Authorization: Basic YWxpY2U6bm90IHRoaXM="
+
+
+async def test_every_path_but_healthy_needs_a_user(locked_settings: Settings) -> None:
+    """With users set, each path, known or not, and each method answers 401 to strangers; /-/healthy answers all."""
+    async with made(settings=locked_settings) as world:
+        paths = ("/", "/metrics", "/-/ready", "/-/reload", "/nothing", "/-/healthy/", "/-/healthy/../../metrics")
+        for path in paths:
+            for method in ("GET", "POST", "OPTIONS"):
+                for headers in ([], [WRONG], ["Authorization: Basic !"], ["Authorization: Bearer x"], [RIGHT, WRONG]):
+                    reply = await world.get(path, *headers, method=method)
+                    assert (reply.status, reply.body) == (401, b"Unauthorized.\n"), (path, method, headers)
+                    assert reply.headers["www-authenticate"] == "Basic"
+        assert (await world.get("/metrics", RIGHT)).status == 200
+        assert (await world.get("/nothing", RIGHT)).status == 404
+        assert (await world.get("/-/reload", RIGHT, method="POST")).status == 200
+        for header in ([], [WRONG], [RIGHT]):
+            assert (await world.get("/-/healthy", *header)).status == 200
+
+
+async def test_configured_headers_are_on_every_answer(locked_settings: Settings) -> None:
+    """The headers of the web configuration are sent with answers of every kind, in place of the exporter's own."""
+    async with made(settings=locked_settings) as world:
+        replies = [await world.get(path, RIGHT) for path in ("/", "/metrics", "/nothing", "/-/healthy")]
+        replies.append(await world.get("/metrics"))
+        for reply in replies:
+            assert reply.headers["x-frame-options"] == "deny"
+            assert reply.headers["content-security-policy"] == "default-src 'none'"
