@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from exporter.digitalocean.errors import (
@@ -82,6 +82,7 @@ def honest(count: int, per_page: int = 200, *, links: bool = True, total: bool =
 def test_an_honest_api_is_read_whole_with_no_page_too_many(count: int, per_page: int, style: tuple[bool, bool]) -> None:
     """With links, a count, or both, and whatever size the pages have, each page is asked for once."""
     links, total = style
+    assume(total or count != 200)  # a single full page, no links, no count: nothing says that it is the last
     listing, asked = read(honest(count, per_page, links=links, total=total))
     assert listing.complete
     assert set(listing.records) == set(range(count))
