@@ -191,6 +191,10 @@ class TestOnce:
         assert done.returncode == 1
         assert "digitalocean_backup_exporter_up" in done.stdout
 
+    def test_behind_a_proxy(self) -> None:
+        """The environment's proxy is not asked for what is on loopback."""
+        assert run("once", "--demo", HTTP_PROXY="http://127.0.0.1:1", http_proxy="http://127.0.0.1:1").returncode == 0
+
     def test_unwritable(self, tmp_path: Path) -> None:
         """A file that cannot be written is an error of one line, exit code 2."""
         done = run("once", "--demo", f"--output={tmp_path / 'missing' / 'file.prom'}")

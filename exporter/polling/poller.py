@@ -83,6 +83,8 @@ class Poller:
             observer=telemetry,
             timeout=config.poll.timeout,
             concurrency=config.poll.concurrency,
+            # Plain http is for loopback alone: no proxy can reach it, nor should one see the token.
+            trust_env=not account.api_url.startswith("http:"),
             log=self._log,
         )
         self._lister = Lister(self._client, account.selection.select.droplet_ids)
