@@ -20,13 +20,14 @@ import structlog
 from exporter.fleet.evidence import Evidence, PolicyTrace
 from exporter.fleet.known import Known
 from exporter.fleet.model import Backup, SupportedPolicy
+from exporter.polling.unhurried import unhurried
 
 MARK = b'{"digitalocean_backup_exporter_state":'
 """How each of our files begins, of whatever version; a file that begins otherwise is somebody else's and left alone."""
 VERSION = 1
 
 
-class _Droplet(msgspec.Struct, array_like=True, frozen=True):
+class _Droplet(msgspec.Struct, array_like=True, frozen=True, gc=False):
     id: int
     first_seen: float
     read_at: float | None
@@ -34,7 +35,7 @@ class _Droplet(msgspec.Struct, array_like=True, frozen=True):
     newest: Backup | None
     previous: Backup | None
     policy: PolicyTrace
-    backups: list[Backup] | None
+    backups: tuple[Backup, ...] | None
     listed: list[int] | None = None
     """The ids that the listing named, where they lacked some of the backups."""
 
@@ -53,7 +54,7 @@ class AccountState(msgspec.Struct, frozen=True):
             droplet.id: Known(
                 droplet.id,
                 Evidence(droplet.first_seen, droplet.newest, droplet.previous, droplet.read_at, droplet.policy),
-                backups=None if droplet.backups is None else tuple(droplet.backups),
+                backups=droplet.backups,
                 listed=None if droplet.listed is None else tuple(droplet.listed),
                 refreshed_at=droplet.refreshed_at,
             )
@@ -78,7 +79,7 @@ def state_of(
                 one.evidence.newest,
                 one.evidence.previous,
                 one.evidence.policy,
-                None if one.backups is None else list(one.backups),
+                one.backups,
                 list(one.listed) if one.unlisted and one.listed is not None else None,
             )
             for one in known
@@ -108,9 +109,11 @@ class Store:
         self._log = structlog.get_logger().bind(state_file=str(path))
         self._lock: int | None = None
         self._writing = asyncio.Lock()
-        self._written = b""
+        self._written = ""
+        """The digest of what the file holds."""
         self._unwritable: str | None = None
-        self._states: dict[str, AccountState] = {}
+        self._states: dict[str, AccountState | msgspec.Raw] = {}
+        """As read at the start, and as written since: encoded takes less memory."""
         self._usable = True
         """Whether the file may be replaced: nothing lies there, or what does is ours."""
         if path is not None:
@@ -128,6 +131,8 @@ class Store:
     def state(self, account: str, api_url: str) -> AccountState | None:
         """What was kept of the account, if it was asked at the same address."""
         found = self._states.get(account)
+        if isinstance(found, msgspec.Raw):
+            found = msgspec.json.decode(found, type=AccountState)
         return found if found is not None and found.api_url == api_url else None
 
     def forget(self, accounts: Iterable[str]) -> None:
@@ -137,23 +142,28 @@ class Store:
 
     async def keep(self, account: str, state: AccountState) -> None:
         """Writes the file anew if this changes what it says. A file that cannot be written costs a warning, once."""
-        self._states[account] = state
         path = self._path
         if path is None:
             return
+        # One by one, for scrapes are answered meanwhile.
+        droplets = [msgspec.Raw(msgspec.json.encode(droplet)) async for droplet in unhurried(state.droplets)]
+        encoded = msgspec.json.encode({**msgspec.structs.asdict(state), "droplets": droplets})
+        self._states[account] = msgspec.Raw(encoded)
         async with self._writing:
             if self._guest and self._usable:
                 self._lock = self._locked(path)
             if self._lock is not None:
-                await self._write(path, _content_of(self._states))
+                await self._write(path)
             if self._guest:
                 self.close()
 
-    async def _write(self, path: Path, content: bytes) -> None:
-        if content == self._written:
+    async def _write(self, path: Path) -> None:
+        accounts = msgspec.json.encode(self._states)
+        digest = await asyncio.to_thread(_digest, accounts)
+        if digest == self._written:
             return
         try:
-            await asyncio.to_thread(_replace, path, content)
+            await asyncio.to_thread(_replace, path, _content_of(accounts, digest))
         except OSError as error:
             if self._unwritable != str(error):
                 self._log.warning(
@@ -164,7 +174,7 @@ class Store:
                 )
             self._unwritable = str(error)
         else:
-            self._written = content
+            self._written = digest
             self._unwritable = None
 
     def _locked(self, path: Path) -> int | None:
@@ -204,7 +214,7 @@ class Store:
             return None
         return handle
 
-    def _read(self, path: Path) -> dict[str, AccountState]:
+    def _read(self, path: Path) -> dict[str, AccountState | msgspec.Raw]:
         try:
             ours = _is_ours(path)
             content = path.read_bytes() if ours else b""
@@ -219,7 +229,7 @@ class Store:
         if not content:
             return {}
         try:
-            return _states_in(content)
+            return {**_states_in(content)}
         except (ValueError, RecursionError) as error:
             self._put_aside(path, str(error))
             return {}
@@ -246,18 +256,21 @@ class _Version(msgspec.Struct, frozen=True):
     digitalocean_backup_exporter_state: int
 
 
-def _content_of(states: Mapping[str, AccountState]) -> bytes:
-    accounts = msgspec.json.encode(states)
-    return msgspec.json.encode(_File(VERSION, hashlib.sha256(accounts).hexdigest(), msgspec.Raw(accounts)))
+def _digest(accounts: bytes) -> str:
+    return hashlib.sha256(accounts).hexdigest()
+
+
+def _content_of(accounts: bytes, digest: str) -> bytes:
+    return msgspec.json.encode(_File(VERSION, digest, msgspec.Raw(accounts)))
 
 
 def _states_in(content: bytes) -> dict[str, AccountState]:
-    """What `_content_of` was given; raises ValueError or RecursionError where that cannot be told for certain."""
+    """The accounts that `_content_of` was given; raises ValueError or RecursionError where that is not certain."""
     version = msgspec.json.decode(content, type=_Version).digitalocean_backup_exporter_state
     if version != VERSION:
         raise ValueError(f"its version is {version}, and this exporter writes {VERSION}")
     file = msgspec.json.decode(content, type=_File)
-    if hashlib.sha256(file.accounts).hexdigest() != file.sha256:
+    if _digest(bytes(file.accounts)) != file.sha256:
         raise ValueError("it was changed or damaged after it was written")
     return msgspec.json.decode(file.accounts, type=dict[str, AccountState])
 
