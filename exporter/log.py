@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any, Literal
@@ -21,12 +22,14 @@ _TOLD = ("problem", "reason", "effect", "remedy")
 _NOT_BESIDE = ("ts", "level", "account", "event", "exception", *_TOLD, "endpoint", "kept", "retry_in")
 """Those that the sentence holds already, and those that a command which ends has no use for."""
 
+_REQUEST = re.compile(r"GET \S+ ")
+
 _LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warn": 30, "error": 40}
 
 
 def configure(level: Level, style: Format) -> None:
     """Sets what is logged from here on; the libraries' own loggers are heard only where something is wrong."""
-    render: Processor = _sentence
+    render: Processor = _Sentences()
     if style == "json":
         render = structlog.processors.JSONRenderer(ensure_ascii=False)
     elif style == "logfmt":
@@ -67,14 +70,26 @@ def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -
     return event
 
 
-def _sentence(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
-    """`digitalocean-backup-exporter: warning: production: poll incomplete: ...`."""
-    head = [str(event[field]) for field in ("account", "event") if event.get(field)]
-    told = "; ".join(str(event[field]) for field in _TOLD if event.get(field))
-    rest = ", ".join(f"{field}={value}" for field, value in event.items() if field not in _NOT_BESIDE)
-    level = {"warn": "warning"}.get(event["level"], event["level"])
-    line = ": ".join(filter(None, [NAME, level, *head, told])) + (f" ({rest})" if rest else "")
-    return "\n".join(filter(None, [line, event.get("exception")]))
+class _Sentences:
+    """`digitalocean-backup-exporter: warning: production: poll incomplete: ...`.
+
+    What several requests meet alike, such as a token that is refused, is said once; how a poll ended, the command says.
+    """
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+        head = [str(event[field]) for field in ("account", "event") if event.get(field)]
+        told = "; ".join(str(event[field]) for field in _TOLD if event.get(field))
+        rest = ", ".join(f"{field}={value}" for field, value in event.items() if field not in _NOT_BESIDE)
+        level = {"warn": "warning"}.get(event["level"], event["level"])
+        line = ": ".join(filter(None, [NAME, level, *head, told])) + (f" ({rest})" if rest else "")
+        same = _REQUEST.sub("", line)
+        if same in self._said or (event["event"] == "poll finished" and level == "warning"):
+            raise structlog.DropEvent
+        self._said.add(same)
+        return "\n".join(filter(None, [line, event.get("exception")]))
 
 
 class _Forward(logging.Handler):

@@ -1,0 +1,320 @@
+"""`check`: every Droplet with its verdict, for people, pipes and scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from exporter.reports import survey
+from exporter.reports.words import State
+from tests.commands import Done, command, served
+from tests.lookalike import Fault, Fixture, backup, disabled, policy
+from tests.polling.world import DAY, HOUR, MONDAY, add, healthy
+
+AT = MONDAY + 9 * HOUR
+"""A Monday, 09:00 UTC."""
+SCHEMA = json.loads((Path(survey.__file__).parent / "check.schema.json").read_text())
+
+
+def check(
+    account: Fixture, *arguments: str, faults: tuple[Fault, ...] = (), at: float = AT, **environment: str
+) -> Done:
+    with served(account, *faults, at=at) as running:
+        return command("check", *arguments, at=at, **{**running.environment, **environment})
+
+
+def daily(account: Fixture, droplet_id: int, *ages: int, made: Mapping[str, Any] | None = None, **over: Any) -> None:
+    """A Droplet whose windows open at midnight, with backups of so many days ago."""
+    backups = [backup(droplet_id * 1000 + age, MONDAY - age * DAY + HOUR) for age in ages]
+    given = {"next_window": MONDAY + DAY, "retention_days": 7, **(made or {})}
+    add(account, droplet_id, backups, policy(droplet_id, hour=0, **given), **over)
+
+
+class TestExitCode:
+    def test_all_protected(self) -> None:
+        """A healthy fleet: a table of it, one sentence, and 0."""
+        done = check(healthy(3, now=AT))
+        assert done.code == 0
+        assert done.err == ""
+        assert set(done.states().values()) == {"protected"}
+        assert done.out.endswith("\nAll 3 droplets are protected.\n")
+
+    def test_overdue(self) -> None:
+        """One missed window is told in words, and is exit code 1."""
+        account = healthy(2, now=AT)
+        daily(account, 7, 1, 2, 3)
+        done = check(account, at=MONDAY + 20 * HOUR)
+        assert done.code == 1
+        assert done.rows[0][:2] == ["overdue", "7"]
+        assert "no backup since yesterday's window, 1 missed" in done.out
+        assert "1 of 3 droplets needs attention: 1 overdue." in done.out
+
+    def test_worst_first(self) -> None:
+        """Missed windows come before one, one before never taken, then what cannot be judged, then unprotected."""
+        account = Fixture()
+        daily(account, 1, 0, 1, 2)
+        add(account, 2, [], disabled(2))
+        add(account, 3, [], {"droplet_id": 3})
+        daily(account, 4, created_at=AT - 3 * DAY)
+        daily(account, 5, 1, 2, 3)
+        daily(account, 6, 3, 4, 5)
+        done = check(account, at=MONDAY + 20 * HOUR)
+        assert [row[0] for row in done.rows] == [
+            "missing",
+            "overdue",
+            "never-taken",
+            "unjudged",
+            "unprotected",
+            "protected",
+        ]
+        assert done.code == 1
+
+    def test_never_taken_is_not_at_once(self) -> None:
+        """A Droplet without a backup has two days for its first one, nine where its plan is weekly."""
+        account = Fixture()
+        daily(account, 1, created_at=AT - 1.9 * DAY)
+        daily(account, 2, created_at=AT - 2.1 * DAY)
+        weekly = policy(3, plan="weekly", weekday="MON", hour=0, next_window=MONDAY + 7 * DAY)
+        add(account, 3, [], weekly, created_at=AT - 8.9 * DAY)
+        add(account, 4, [], {**weekly, "droplet_id": 4}, created_at=AT - 9.1 * DAY)
+        done = check(account)
+        assert done.states() == {"1": "waiting", "2": "never-taken", "3": "waiting", "4": "never-taken"}
+
+    def test_unjudged(self) -> None:
+        """A list that had to be read and could not be is exit code 2, and says why on stderr."""
+        account = healthy(2, now=AT)
+        done = check(account, faults=(Fault("backups", droplet_id=2, status=500), Fault("images", status=403)))
+        assert done.code == 2
+        assert done.states()["2"] == "unjudged"
+        assert "answered 500" in done.err
+
+    def test_what_is_overdue_outweighs_what_is_not_known(self) -> None:
+        """Something wrong is 1, whatever else could not be judged."""
+        account = Fixture()
+        daily(account, 1, 3, 4, 5)
+        add(account, 2, [], {"droplet_id": 2})
+        assert check(account).code == 1
+
+    def test_an_incomplete_listing(self) -> None:
+        """Droplets may be missing from an incomplete listing: what was learned is shown, and the exit code is 2."""
+        account = healthy(2, now=AT)
+        done = check(account, faults=(Fault("droplets", status=500),), at=AT)
+        assert done.code == 2
+        assert "the listings are incomplete" in done.out
+
+    def test_nothing_learned(self) -> None:
+        """Nothing is printed but why: one line that names the remedy."""
+        done = check(healthy(1), DIGITALOCEAN_TOKEN="another")
+        assert (done.code, done.out) == (2, "")
+        assert "401" in done.err
+        assert "the environment variable DIGITALOCEAN_TOKEN" in done.err
+        assert "another" not in done.err
+        assert len(done.err.splitlines()) == 1
+
+    def test_kubernetes_nodes(self) -> None:
+        """Droplets that need no backups do not spoil the verdict."""
+        account = healthy(1, now=AT)
+        add(account, 9, [], disabled(9), tags=["k8s"])
+        done = check(account)
+        assert done.code == 0
+        assert done.states()["9"] == "not-expected"
+
+    def test_an_empty_account(self) -> None:
+        """No droplets, nothing missing."""
+        done = check(Fixture())
+        assert (done.code, done.out) == (0, "There are no droplets.\n")
+
+
+class TestChoosing:
+    @pytest.fixture
+    def account(self) -> Fixture:
+        account = Fixture()
+        daily(account, 1, 0, 1, 2, tags=["env:prod"])
+        daily(account, 2, 3, 4, 5, tags=["env:stage"])
+        daily(account, 3, 1, 2, 3, tags=["env:prod"])
+        add(account, 4, [], disabled(4), tags=["env:dev"])
+        return account
+
+    def test_only(self, account: Fixture) -> None:
+        """`--only` shows and judges those states alone; overdue means missing too."""
+        done = check(account, "--only", "overdue,unprotected", at=MONDAY + 20 * HOUR)
+        assert done.states() == {"2": "missing", "3": "overdue", "4": "unprotected"}
+        assert "3 of 4 droplets need attention: 1 missing, 1 overdue, 1 unprotected (3 shown).\n" in done.out
+        assert check(account, "--only=protected", at=MONDAY + 20 * HOUR).code == 0
+        assert check(account, "--only=missing", at=MONDAY + 20 * HOUR).states() == {"2": "missing"}
+
+    def test_only_what_there_is(self, account: Fixture) -> None:
+        """A word that is no state is refused, with those that are."""
+        done = check(account, "--only", "overdue,late")
+        assert done.code == 2
+        assert '"late" is not a state; write one of missing, overdue' in done.err
+
+    def test_tag(self, account: Fixture) -> None:
+        """`--tag` looks at Droplets with that tag, several times for any of several."""
+        assert check(account, "--tag", "env:prod").states() == {"1": "protected", "3": "overdue"}
+        assert set(check(account, "--tag=env:prod", "--tag=env:dev").states()) == {"1", "3", "4"}
+
+    def test_a_tag_that_nothing_has(self, account: Fixture) -> None:
+        """A misspelt tag must not look like a healthy fleet."""
+        done = check(account, "--tag", "env:prd")
+        assert (done.code, done.out) == (2, "")
+        assert "no droplet has the tag env:prd" in done.err
+
+
+class TestAccounts:
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        return tmp_path / "config.yaml"
+
+    def test_several(self, file: Path) -> None:
+        """Several accounts are one table with a column that says which; `--account` asks one alone."""
+        with served(healthy(1, now=AT), at=AT) as first, served(healthy(1, now=AT, first_id=2), at=AT) as second:
+            file.write_text(
+                json.dumps(
+                    {
+                        "accounts": [
+                            {"name": name, "token_env": "TOKEN", "api_url": running.api.url}
+                            for name, running in (("one", first), ("two", second))
+                        ]
+                    }
+                )
+            )
+            done = command("check", f"--config.file={file}", at=AT, TOKEN="t")
+            assert sorted(row[1:3] for row in done.rows) == [["1", "one"], ["2", "two"]]
+            first.api.forget()
+            done = command("check", f"--config.file={file}", "--account", "two", at=AT, TOKEN="t")
+            assert done.states() == {"2": "protected"}
+            assert not first.api.requests
+            done = command("check", f"--config.file={file}", "--account", "three", at=AT, TOKEN="t")
+            assert (done.code, done.out) == (2, "")
+            assert 'there is no account "three"; there is one, two' in done.err
+
+
+class TestMemory:
+    """What a state file makes of a command that asks once."""
+
+    @pytest.fixture
+    def stale(self) -> Fixture:
+        """A Droplet whose backups stopped, after a hole: a first look cannot tell the one from the other."""
+        account = healthy(1, now=AT)
+        daily(account, 5, 4, 6)
+        return account
+
+    def test_without_one(self, stale: Fixture) -> None:
+        """What a single look cannot know is not called on time, and the report says so."""
+        done = check(stale)
+        assert done.code == 2
+        assert done.states()["5"] == "unjudged"
+        assert "the newest backup is 4 days old; a single look cannot tell whether the 4 windows since were" in done.out
+        assert "a single look with nothing remembered" in done.out
+
+    def test_with_one(self, stale: Fixture, tmp_path: Path) -> None:
+        """A check remembers what the last one saw: a window later it knows that one was missed."""
+        with served(stale, at=AT) as running:
+            file = tmp_path / "config.yaml"
+            file.write_text(
+                f"accounts: [{{name: a, token_env: TOKEN, api_url: '{running.api.url}'}}]\n"
+                f"state_file: {tmp_path / 'state'}\n"
+            )
+            first = command("check", f"--config.file={file}", at=AT, TOKEN="t")
+            assert first.states()["5"] == "unjudged"
+            running.api.now = lambda: AT + DAY
+            second = command("check", f"--config.file={file}", at=AT + DAY, TOKEN="t", NO_COLOR="1")
+        assert second.states()["5"] == "overdue"
+        assert second.code == 1
+        assert "single look" not in second.out
+        assert second.err == ""
+
+    def test_a_running_exporter_holds_it(self, stale: Fixture, tmp_path: Path) -> None:
+        """Where an exporter runs, its file is read and left alone, without a word."""
+        from exporter.polling.store import Store
+
+        state = tmp_path / "state"
+        with served(stale, at=AT) as running:
+            file = tmp_path / "config.yaml"
+            file.write_text(
+                f"accounts: [{{name: a, token_env: TOKEN, api_url: '{running.api.url}'}}]\nstate_file: {state}\n"
+            )
+            command("check", f"--config.file={file}", at=AT, TOKEN="t")
+            kept = state.read_bytes()
+            holder = Store(state)
+            try:
+                running.api.now = lambda: AT + DAY
+                done = command("check", f"--config.file={file}", at=AT + DAY, TOKEN="t")
+            finally:
+                holder.close()
+        assert done.states()["5"] == "overdue"
+        assert done.err == ""
+        assert state.read_bytes() == kept
+
+
+class TestJson:
+    def test_schema(self) -> None:
+        """The demo's fleet, odd as it is, is a document of the schema, and every key in it is described there."""
+        done = command("check", "--demo", "--format=json", at=AT)
+        document = done.json
+        jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER).validate(
+            document
+        )
+        assert done.code == document["exit_code"] == 1
+        assert set(SCHEMA["$defs"]["droplet"]["properties"]) == set(document["droplets"][0])
+        assert set(SCHEMA["properties"]) == set(document)
+        assert set(document["counts"]) == {state.value for state in State}
+        assert sum(document["counts"].values()) == len(document["droplets"]) == 39
+        assert 'кафе "résumé" C:\\tmp\n東京 🦀 {a="b"}' in {droplet["name"] for droplet in document["droplets"]}
+
+    def test_figures(self) -> None:
+        """Instants, ages and sizes are those of the API."""
+        account = Fixture()
+        daily(account, 1, 0, 1, tags=["web"])
+        (droplet,) = check(account, "--format=json").json["droplets"]
+        assert droplet["newest_backup"] == {
+            "id": 1000,
+            "created_at": "2026-09-28T01:00:00Z",
+            "age_seconds": 8 * HOUR,
+            "size_bytes": round(2.34 * 1024**3),
+        }
+        assert droplet["next_window"] == {"start": "2026-09-29T00:00:00Z", "end": "2026-09-29T04:00:00Z"}
+        assert droplet["policy"]["retention_days"] == 7
+        assert droplet["missed_windows"] == 0
+        assert droplet["backups_kept"] == 2
+        assert droplet["tags"] == ["web"]
+
+    def test_what_is_not_known_is_null(self) -> None:
+        """A record that says next to nothing makes a droplet of nulls, and of no zeros."""
+        account = Fixture()
+        add(account, 1, [backup(1, MONDAY, size=None)], {"droplet_id": 1, "backup_enabled": True})
+        (droplet,) = check(account, "--format=json").json["droplets"]
+        assert droplet["backups_size_bytes"] is None
+        assert droplet["newest_backup"]["size_bytes"] is None
+        assert droplet["missed_windows"] is None
+        assert droplet["next_window"] is None
+        assert droplet["policy"]["plan"] is None
+
+    def test_nothing_learned(self) -> None:
+        """A script gets its document even then, and it says that it is not complete."""
+        done = check(healthy(1), "--format=json", DIGITALOCEAN_TOKEN="another")
+        jsonschema.validate(done.json, SCHEMA)
+        assert done.code == done.json["exit_code"] == 2
+        assert done.json["complete"] is False
+        assert "401" in done.json["accounts"][0]["problems"][0]
+
+
+def test_odd_names_stay_in_their_line() -> None:
+    """A name cannot break its line, drive a terminal, or be taken for markup."""
+    account = Fixture()
+    daily(account, 1, 0, 1, name="a\nb\x1b[31m [red]c[/red] \u202e")
+    done = check(account)
+    assert "a\\nb\\x1b[31m [red]c[/red] \\u202e" in done.out
+    assert len(done.rows) == 1
+
+
+def test_secrets_are_not_told() -> None:
+    """A token that the API refuses is in no output of whatever level."""
+    done = check(healthy(1), "--log.level=debug", DIGITALOCEAN_TOKEN="dop_v1_0123456789abcdef")
+    assert "0123456789abcdef" not in done.out + done.err
