@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import signal
 
 import structlog
@@ -50,6 +51,8 @@ async def serve(options: argparse.Namespace, config: Config | None, load: Load, 
         for host, port in server.addresses:
             root = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
             log.info("listening", metrics=f"{root}{options.path}", page=f"{root}/")
+        # What is loaded by now stays for good: the garbage collector need not hold up scrapes to visit it.
+        gc.freeze()
         service.start()
         reloads = asyncio.create_task(_reload_whenever(reloading, service))
         await stopping.wait()
