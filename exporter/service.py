@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import structlog
 
@@ -36,6 +37,8 @@ class Service:
             account.name for account in config.accounts if self._store.state(account.name, account.api_url) is not None
         )
         """The accounts of which the state file told something at the start."""
+        self.watchers: list[Callable[[], None]] = []
+        """Told when there is a new fleet, so that what is made of it is ready when it is asked for."""
         self._pollers: dict[str, Poller] = {}
         self._loops: dict[str, asyncio.Task[None]] = {}
         for account in config.accounts:
@@ -130,9 +133,14 @@ class Service:
             self.telemetry.account(name, config.poll.interval),
             self.clock,
             store=self._store,
-            on_fleet=text.update,
+            on_fleet=partial(self._show, text),
             heir_of=heir_of,
         )
+
+    async def _show(self, text: Exposition, fleet: Fleet) -> None:
+        await text.update(fleet)
+        for watcher in self.watchers:
+            watcher()
 
 
 def _but_accounts(config: Config) -> tuple[object, ...]:

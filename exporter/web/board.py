@@ -6,7 +6,7 @@ A page picks its rows from what is ready. Work over a whole fleet is done in ste
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
@@ -47,7 +47,7 @@ class Entry(NamedTuple):
     state: State
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Board:
     """All entries, the worst first, and what they come to."""
 
@@ -59,62 +59,67 @@ class Board:
     size: float
     """Bytes of those whose size is known."""
     made_at: float
-    _orders: dict[Column, tuple[Sequence[Entry], Sequence[Entry]]] = field(default_factory=dict)
-    """By column: the entries with a value, ascending, and those without."""
-    _texts: dict[tuple[str, int], str] = field(default_factory=dict)
-    """What a search looks through, in lower case, by account and Droplet; made at the first search."""
+    _orders: dict[Column, tuple[list[int], list[int]]] = field(default_factory=dict)
+    """By column: the places of the entries with a value, ascending, and of those without."""
+    _texts: list[str] = field(default_factory=list)
+    """For each entry what a search looks through, in lower case; made at the first search."""
 
     def is_of(self, fleets: Sequence[Fleet]) -> bool:
         return len(fleets) == len(self.fleets) and all(a is b for a, b in zip(fleets, self.fleets, strict=True))
 
-    async def ordered(self, column: Column, *, descending: bool) -> Iterable[Entry]:
-        """All entries by a column; those that have no value in it come last, whichever way it is sorted."""
-        if column is Column.STATE and not descending:
-            return self.entries
-        found = self._orders.get(column)
-        if found is None:
-            found = self._orders[column] = await self._sort(column)
-        with_value, without = found
+    async def found(
+        self,
+        column: Column = Column.STATE,
+        *,
+        descending: bool = False,
+        words: Sequence[str] = (),
+        states: frozenset[State] | None = None,
+        account: str | None = None,
+    ) -> list[Entry]:
+        """The entries that hold every word, given in lower case, and are in one of the states, by a column.
+
+        Those that have no value in the column come last, whichever way it is sorted.
+        """
+        entries = self.entries
+        if words and not self._texts:
+            texts: list[str] = []
+            async for some in _in_steps(entries):
+                texts += [_text(entry) for entry in some]
+            self._texts[:] = texts  # At once: another search may have been at it meanwhile.
+        picked: list[Entry] = []
+        async for places in _in_steps(await self._order(column, descending=descending), 4 * STEP):
+            some_places: Sequence[int] = places
+            if account is not None:
+                some_places = [place for place in some_places if entries[place].account == account]
+            if states is not None:
+                some_places = [place for place in some_places if entries[place].state in states]
+            for word in words:
+                some_places = [place for place in some_places if word in self._texts[place]]
+            picked += [entries[place] for place in some_places]
+        return picked
+
+    async def _order(self, column: Column, *, descending: bool) -> Sequence[int]:
+        places = range(len(self.entries))
+        if column is Column.STATE:
+            return places[::-1] if descending else places
+        if column not in self._orders:
+            self._orders[column] = await self._sorted_by(_KEYS[column])
+        with_value, without = self._orders[column]
         return [*(reversed(with_value) if descending else with_value), *without]
 
-    async def matching(
-        self, entries: Iterable[Entry], words: Sequence[str], states: frozenset[State] | None, account: str | None
-    ) -> list[Entry]:
-        """Those of the entries that hold every word, in lower case, and are in one of the states."""
-        found: list[Entry] = []
-        async for some in _in_steps(list(entries), 4 * STEP):
-            if account is not None:
-                some = [entry for entry in some if entry.account == account]
-            if states is not None:
-                some = [entry for entry in some if entry.state in states]
-            if words:
-                some = [entry for entry in some if self._has(entry, words)]
-            found += some
-        return found
-
-    def _has(self, entry: Entry, words: Sequence[str]) -> bool:
-        key = (entry.account, entry.droplet.id)
-        text = self._texts.get(key)
-        if text is None:
-            text = self._texts[key] = _text(entry)
-        return all(word in text for word in words)
-
-    async def _sort(self, column: Column) -> tuple[Sequence[Entry], Sequence[Entry]]:
-        if column is Column.STATE:
-            return self.entries, ()
-        key = _KEYS[column]
+    async def _sorted_by(self, key: Callable[[Entry, float], Any]) -> tuple[list[int], list[int]]:
         keyed: list[tuple[Any, int]] = []
-        without: list[Entry] = []
+        without: list[int] = []
         place = 0
         async for some in _in_steps(self.entries):
             for entry in some:
                 value = key(entry, self.made_at)
                 if value is None:
-                    without.append(entry)
+                    without.append(place)
                 else:
                     keyed.append((value, place))
                 place += 1
-        return [self.entries[place] for _, place in await _sorted(keyed)], without
+        return [place for _, place in await _sorted(keyed)], without
 
 
 async def board_of(fleets: tuple[Fleet, ...], now: float) -> Board:
@@ -151,16 +156,26 @@ class Boards:
         self._making: asyncio.Task[Board] | None = None
 
     async def current(self) -> Board:
-        while True:
-            fleets = self._fleets()
-            if self._board is not None and self._board.is_of(fleets):
-                return self._board
-            if self._making is None:
-                self._making = asyncio.create_task(board_of(fleets, self._now()))
+        while self._board is None or not self._board.is_of(self._fleets()):
             # A reader who leaves must not take the others' board with them.
-            board = await asyncio.shield(self._making)
-            if board is not self._board:
-                self._board, self._making = board, None
+            await asyncio.shield(self._make())
+        return self._board
+
+    def prepare(self) -> None:
+        """The fleets are new: begins their board, if anybody ever looked at one."""
+        if self._board is not None and not self._board.is_of(self._fleets()):
+            self._make()
+
+    def _make(self) -> asyncio.Task[Board]:
+        if self._making is None:
+            self._making = asyncio.create_task(board_of(self._fleets(), self._now()))
+            self._making.add_done_callback(self._made)
+        return self._making
+
+    def _made(self, task: asyncio.Task[Board]) -> None:
+        self._making = None
+        if not task.cancelled() and task.exception() is None:
+            self._board = task.result()
 
 
 def _text(entry: Entry) -> str:

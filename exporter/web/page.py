@@ -174,6 +174,7 @@ class Page:
         self._service = service
         self._paths = {"metrics": metrics, "healthy": healthy, "ready": ready}
         self._boards = Boards(lambda: service.fleets, service.clock.now)
+        service.watchers.append(self._boards.prepare)
 
     async def answer(self, request: web.BaseRequest) -> Answer:
         """The page, or the asset that it needs, for a request."""
@@ -205,11 +206,12 @@ class Page:
         if query.account and query.account not in fleets:
             note = f"There is no account {_quoted(query.account)}; all are shown."
             query = replace(query, account="", notes=(*query.notes, note))
-        found = await board.matching(
-            await board.ordered(query.column, descending=query.descending),
-            query.text.casefold().split()[:MOST_WORDS],
-            _STATES.get(query.state),
-            query.account or None,
+        found = await board.found(
+            query.column,
+            descending=query.descending,
+            words=query.text.casefold().split()[:MOST_WORDS],
+            states=_STATES.get(query.state),
+            account=query.account or None,
         )
         pages = max(1, -(-len(found) // ROWS))
         query = replace(query, page=min(query.page, pages))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -155,8 +156,12 @@ def account_view(status: Status, fleet: Fleet, allowance: Allowance, now: float)
     progress = _progress(status, fleet)
     if status.unread and status.polling_since is None:
         remarks.append("What the rate limit did not allow is left to the next polls; nothing else is needed.")
-    level, state = _state(status, now)
-    problems = tuple(_shortened(problem) for problem in status.problems[:MOST_PROBLEMS])
+    level, state = _state(status, fleet, now)
+    counted = Counter(status.problems)
+    problems = tuple(
+        _shortened(problem) + (f" ({count:,} times)" if count > 1 else "")
+        for problem, count in list(counted.items())[:MOST_PROBLEMS]
+    )
     return AccountView(
         name=status.account,
         level=level,
@@ -168,7 +173,7 @@ def account_view(status: Status, fleet: Fleet, allowance: Allowance, now: float)
         progress=progress,
         remarks=tuple(remarks),
         problems=problems,
-        more_problems=len(status.problems) - len(problems),
+        more_problems=len(counted) - len(problems),
     )
 
 
@@ -236,7 +241,7 @@ def _since(status: Status, fleet: Fleet, now: float) -> str:
     return f"Old data: what is shown is from {moment(listed, now)} UTC, {age} ago, the last complete listing."
 
 
-def _state(status: Status, now: float) -> tuple[Level, str]:
+def _state(status: Status, fleet: Fleet, now: float) -> tuple[Level, str]:
     if status.result is None:
         return "busy", "first poll running" if status.polling_since is not None else "about to poll"
     if status.result == "failure":
@@ -245,6 +250,8 @@ def _state(status: Status, now: float) -> tuple[Level, str]:
         return "bad", "data are old"
     if status.result == "partial":
         return "warn", "complete but for some lists"
+    if not fleet.droplets:
+        return "warn", "no droplets"
     return "good", "up to date"
 
 
