@@ -1,0 +1,175 @@
+"""What `deploy/` ships, running: a Droplet of the demo misses its window, and the notice of it reaches a webhook.
+
+The exporter, Prometheus and Alertmanager are the real ones; their configuration and rules are the shipped ones, with
+other addresses and with intervals sixty times shorter (tests/deploy/quickened.py).
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+
+from exporter.demo.fleet import demo_fleet
+from tests.deploy.quickened import FACTOR, quickened, seconds
+from tests.deploy.rule_files import DEPLOY, RULE_FILES, alerts
+from tests.deploy.stack import PATIENCE, Notice, Stack, running
+
+SPEED = 4000
+"""Of the demo whose Droplet recovers: the 56 hours that it takes at most pass in 51 seconds, and the 24 hours in which
+one window is missed and not yet the second in 22, so that a busy machine has time to tell of the first."""
+EVIDENCE = ("DropletBackupOverdue", "DropletBackupMissing")
+STANDS = "30m"
+"""How long the last value stands for these two when there is no scrape, as the comment in their file says."""
+STEP = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Stacks:
+    """Two of them, side by side, because most of what they do is wait."""
+
+    lively: Stack
+    """Its demo runs at SPEED."""
+    orphaned: Stack
+    """Its demo ran at life's pace, until it was killed."""
+    scraped_at: float
+    """When that one was last scraped, as far as Prometheus could tell just before."""
+    missing: Notice
+    overdue: Notice
+    """What had been told by then."""
+
+
+@pytest.fixture(scope="module")
+def stacks(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stacks]:
+    """The project's own archive calls it alertmanager, Debian prometheus-alertmanager."""
+    alertmanager = shutil.which("alertmanager") or tool("prometheus-alertmanager")
+    directory = tmp_path_factory.mktemp("stacks")
+    with ExitStack() as stack:
+        lively = stack.enter_context(running(tool, alertmanager, directory / "lively", f"--demo.speed={SPEED}"))
+        orphaned = stack.enter_context(running(tool, alertmanager, directory / "orphaned"))
+        missing = orphaned.webhook.first("DropletBackupMissing", "firing", droplet_name="db-analytics")
+        overdue = orphaned.webhook.first("DropletBackupOverdue", "firing", droplet_name="db-replica")
+        scraped_at = orphaned.value("max(timestamp(digitalocean_backup_missed_windows))")
+        assert scraped_at is not None
+        orphaned.exporter.process.kill()
+        yield Stacks(lively, orphaned, scraped_at, missing, overdue)
+
+
+def test_a_missed_window_is_told_then_the_second_then_the_recovery(stacks: Stacks) -> None:
+    """The first miss is a warning, the second critical, and both are resolved once a backup is there, no sooner."""
+    stack, name = stacks.lively, "shop-checkout"
+    labels = {"account": "demo", "droplet_id": str(demo_fleet(0).id_of(name)), "droplet_name": name}
+
+    overdue = stack.webhook.first("DropletBackupOverdue", "firing", droplet_name=name)
+    assert (overdue.path, overdue.receiver) == ("/warning", "office-hours")
+    assert overdue.labels == {"alertname": "DropletBackupOverdue", "severity": "warning", **labels}
+    assert overdue.annotations["summary"] == f"Droplet {name} in account demo has missed its backup window"
+    assert_acted_on(overdue, stack, next_step="doctl compute droplet-action snapshot")
+
+    missing = stack.webhook.first("DropletBackupMissing", "firing", droplet_name=name)
+    assert (missing.path, missing.receiver) == ("/critical", "on-call")
+    assert missing.labels == {"alertname": "DropletBackupMissing", "severity": "critical", **labels}
+    assert missing.annotations["summary"] == f"Droplet {name} in account demo has missed 2 backup windows in a row"
+    assert_acted_on(missing, stack, next_step="open a ticket with DigitalOcean")
+    assert overdue.at < missing.at
+
+    resolved = [stack.webhook.first(alert, "resolved", droplet_name=name) for alert in EVIDENCE]
+    assert [notice.path for notice in resolved] == ["/warning", "/critical"]
+    # None came at the step to critical, or anywhere before the new backup was seen.
+    well_at = seen_well(stack, name, missing.at, resolved[0].at)
+    for notice in resolved:
+        assert notice.at >= well_at + keep_firing_for(notice.alert) - STEP
+    # While the graver alert stands, the milder is silent.
+    told = stack.webhook.having("DropletBackupOverdue", "firing", droplet_name=name)
+    assert not [notice for notice in told if missing.at < notice.at < resolved[0].at]
+
+
+def test_a_killed_exporter_is_told_and_resolves_nothing(stacks: Stacks) -> None:
+    """With the exporter killed, BackupExporterDown is told, and overdue Droplets are not taken for well before time."""
+    stack = stacks.orphaned
+    for notice, text in (
+        (stacks.missing, "missed 4 backup windows in a row"),
+        (stacks.overdue, "missed its backup window"),
+    ):
+        assert notice.annotations["summary"] == f"Droplet {notice.droplet} in account demo has {text}"
+        assert_age(notice, stack)
+
+    # Prometheus waits five seconds before its first scrape: by the quickened rules that is five minutes without a
+    # target, of which it tells, too, but of no instance.
+    down = stack.webhook.first("BackupExporterDown", "firing", instance=stack.target)
+    assert (down.path, down.receiver) == ("/critical", "on-call")
+    assert down.labels == {
+        "alertname": "BackupExporterDown",
+        "severity": "critical",
+        "job": "digitalocean-backups",
+        "instance": stack.target,
+    }
+    assert down.annotations["summary"] == f"The backup exporter at {stack.target} does not answer"
+    assert "No other exporter of this job answers" in down.annotations["description"]
+    assert down.annotations["runbook_url"].endswith("#backupexporterdown")
+    assert down.at > stacks.scraped_at
+
+    # That they are resolved in the end shows that the notice of it would have come.
+    for told in (stacks.missing, stacks.overdue):
+        resolved = stack.webhook.first(
+            told.alert, "resolved", timeout=seconds(STANDS) + PATIENCE, droplet_name=told.droplet
+        )
+        assert resolved.at >= stacks.scraped_at + seconds(STANDS) + keep_firing_for(told.alert)
+
+
+def test_only_addresses_and_intervals_are_changed() -> None:
+    """What runs here differs from what is shipped by its durations alone: each of them, and by the same factor."""
+    duration = re.compile(r"\b(?:\d+(?:ms|[smhdw]))+\b")
+    count = 0
+    for path in (*RULE_FILES, DEPLOY / "prometheus" / "prometheus.yml", DEPLOY / "alertmanager" / "alertmanager.yml"):
+        shipped = path.read_text(encoding="utf-8")
+        for before, after in zip(shipped.splitlines(), quickened(shipped, {}).splitlines(), strict=True):
+            assert duration.sub("", before) == duration.sub("", after)
+            settings = [re.sub(r"(^|\s)#.*", "", line) for line in (before, after)]
+            lengths = [[seconds(one) for one in duration.findall(line)] for line in settings]
+            assert [length / FACTOR for length in lengths[0]] == pytest.approx(lengths[1]), after
+            count += len(lengths[0])
+    assert count > 80
+
+
+def assert_acted_on(notice: Notice, stack: Stack, next_step: str) -> None:
+    """The text names the Droplet, the newest backup and the next step, and links to the alert's runbook."""
+    text = notice.annotations["description"]
+    assert f"{notice.droplet}, id {notice.labels['droplet_id']}, in account demo" in text
+    made_at = datetime.fromtimestamp(newest(notice, stack), UTC)
+    assert f"The newest backup was made at {made_at:%Y-%m-%d %H:%M:%S} +0000 UTC" in text
+    assert next_step in text
+    assert notice.annotations["runbook_url"].endswith(f"runbooks.md#{notice.alert.lower()}")
+
+
+def assert_age(notice: Notice, stack: Stack) -> None:
+    """The text tells how long ago the newest backup was made."""
+    found = re.search(r" UTC, ([\ddhms ]+) ago\.", notice.annotations["description"])
+    assert found, notice.annotations["description"]
+    age = seconds(found[1].replace(" ", "")) * FACTOR
+    assert age == pytest.approx(notice.at - newest(notice, stack), abs=PATIENCE)
+
+
+def newest(notice: Notice, stack: Stack) -> float:
+    """When the newest backup was made that was known at the time of the notice."""
+    expr = f'digitalocean_backup_newest_timestamp_seconds{{droplet_name="{notice.droplet}"}}'
+    (found,) = stack.prometheus.instant(f"last_over_time({expr}[1m])", notice.at)
+    return float(found["value"][1])
+
+
+def seen_well(stack: Stack, name: str, start: float, end: float) -> float:
+    """When Prometheus first saw no missed window of this Droplet, to a quarter of a second."""
+    expr = f'digitalocean_backup_missed_windows{{droplet_name="{name}"}} == 0'
+    found = stack.prometheus.over_time(expr, start, end, STEP)
+    assert found, "resolved, and windows are missed"
+    return float(found[0]["values"][0][0])
+
+
+def keep_firing_for(alert: str) -> float:
+    (rule,) = [rule for rule in alerts() if rule.name == alert]
+    return seconds(rule.body["keep_firing_for"])
