@@ -24,7 +24,7 @@ from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import msgspec
@@ -81,6 +81,9 @@ class Observer(Protocol):
     def rate_limit(self, limit: float | None, remaining: float | None, reset: float | None) -> None:
         """An answer's `ratelimit-` headers, as they came; `None` for one that is missing or no number."""
 
+    def clock_skew(self, seconds: float) -> None:
+        """By how much an answer's `Date` was ahead of our clock; negative where it was behind."""
+
 
 class Silence:
     """An observer that does nothing."""
@@ -89,6 +92,7 @@ class Silence:
     def throttled(self, seconds: float) -> None: ...
     def rejected(self, endpoint: str, count: int) -> None: ...
     def rate_limit(self, limit: float | None, remaining: float | None, reset: float | None) -> None: ...
+    def clock_skew(self, seconds: float) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +295,8 @@ class Client:
                 task.cancel()
             await asyncio.gather(*under_way.values(), return_exceptions=True)
         listing = gathering.listing(started_at)
-        self._note_rejects(endpoint, path, listing, gathering.reason)
+        # The two listings of Droplets have one path and rejects of their own.
+        self._note_rejects(endpoint, f"{path}?{urlencode(extra)}" if extra else path, listing, gathering.reason)
         return listing
 
     def _page(self, endpoint: str, path: str, answer: _Answer, read: Callable[[bytes], Page[T]]) -> Page[T]:
@@ -480,6 +485,7 @@ class Client:
         told = _http_date(headers.get("date"))
         if told is not None:
             self.clock_skew = told - (sent_at + self._clock.now()) / 2
+            self._observer.clock_skew(self.clock_skew)
 
     def _refusal(self, endpoint: str, path: str, answer: _Answer) -> ApiError:
         """The error that a status outside 200 to 299 stands for."""

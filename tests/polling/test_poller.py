@@ -496,3 +496,11 @@ class TestTheLoop:
                 await world.poller.run()
             assert set(results) == {"success"}
             assert world.clock.now() - NOON > 120
+
+
+async def test_rejects_are_told_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Records left out are warned of once, not at every poll, while they stay the same."""
+    world.account.droplet_list.append(None)
+    for _ in range(3):
+        await world.poll(after=300)
+    assert capsys.readouterr().out.count("[warning  ] records left out") == 1
