@@ -323,6 +323,11 @@ API_THROTTLED = Family(
     help="Time for which requests were held back, by the exporter's own pacing or by retry-after.",
     labels=(ACCOUNT_LABEL,),
 )
+API_CLOCK_SKEW = Family(
+    name="digitalocean_backup_exporter_api_clock_skew_seconds",
+    help="By how much the API's clock, as its header Date tells, is ahead of the exporter's; negative if behind.",
+    labels=(ACCOUNT_LABEL,),
+)
 REJECTED_RECORDS = Family(
     name="digitalocean_backup_exporter_rejected_records_total",
     type="counter",
@@ -353,6 +358,7 @@ EXPORTER_FAMILIES: tuple[Family, ...] = (
     API_RATE_LIMIT_REMAINING,
     API_RATE_LIMIT_RESET,
     API_THROTTLED,
+    API_CLOCK_SKEW,
     REJECTED_RECORDS,
     CONFIG_LAST_RELOAD_SUCCESSFUL,
     CONFIG_LAST_RELOAD_SUCCESS,

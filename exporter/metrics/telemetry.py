@@ -77,6 +77,7 @@ class Telemetry:
         self.remaining = self._metric(Gauge, families.API_RATE_LIMIT_REMAINING)
         self.reset = self._metric(Gauge, families.API_RATE_LIMIT_RESET)
         self.throttled = self._metric(Counter, families.API_THROTTLED)
+        self.clock_skew = self._metric(Gauge, families.API_CLOCK_SKEW)
         self.rejected = self._metric(Counter, families.REJECTED_RECORDS)
         self._config: dict[Family, Gauge] = {}
         if process:
@@ -176,6 +177,11 @@ class AccountTelemetry:
         for name, value in told.items():
             gauges[name].labels(self.name).set(value)
         self.allowance = replace(self.allowance, **told)
+
+    def clock_skew(self, seconds: float) -> None:
+        """By how much the API's clock was ahead of ours in the last answer that told."""
+        if not self.removed:
+            self._all.clock_skew.labels(self.name).set(seconds)
 
     def poll_finished(self, result: PollResult, duration: float, at: float, *, listed: bool, unread: int) -> None:
         """A poll has ended.

@@ -34,6 +34,8 @@ Result = Literal["success", "partial", "failure"]
 
 JITTER = 2.0
 """Seconds within which the first polls of several accounts are spread."""
+CLOCKS_DIFFER = 60.0
+"""Seconds between the API's clock and ours from which on it is worth a word; more than a slow answer explains."""
 CONFIRMED_AT_ONCE = 3
 """How many Droplets that a complete listing no longer names are looked up in one poll; the others wait for the next."""
 
@@ -93,6 +95,8 @@ class Poller:
         self._supported: dict[str, SupportedPolicy] = {}
         self._supported_at: float | None = None
         self._short_of_budget = False
+        self._told_skew: float | None = None
+        """By how much the clocks differed when that was last logged."""
         self._droplets_listed = False
         self._listed = False
         """Whether any Droplets were ever listed, by whatever listing tells which of them are watched."""
@@ -151,6 +155,7 @@ class Poller:
             except Exception as error:  # noqa: BLE001  # a fault of ours must cost this poll, not every one to come
                 self._log.exception("poll broke off", kept="last good data")
                 problems.append(f"the poll broke off: {error!r}; this is a bug, please report it")
+        self._check_clock()
         await self._note_unread(unread)
         await self.judge()
         await self._keep()
@@ -259,6 +264,24 @@ class Poller:
                 remedy="raise poll.interval or poll.verify_every, or divide the account by select over several tokens",
             )
         self._short_of_budget = short
+
+    def _check_clock(self) -> None:
+        """Says so where the API's clock and ours differ; once, until that changes."""
+        skew, told = self._client.clock_skew, self._told_skew
+        if skew is None:
+            return
+        if abs(skew) > CLOCKS_DIFFER:
+            if told is None or abs(skew - told) > CLOCKS_DIFFER:
+                self._log.warning(
+                    "the API's clock and ours differ",
+                    ahead_seconds=round(skew),
+                    effect="windows are judged by our clock: verdicts come as much too early or too late",
+                    remedy="set this host's clock, by NTP or the like",
+                )
+                self._told_skew = skew
+        elif told is not None:
+            self._log.info("the API's clock and ours agree again", ahead_seconds=round(skew))
+            self._told_skew = None
 
     async def _plan(self, droplet_ids: Iterable[int], among: Collection[Reason] = tuple(Reason)) -> Plan:
         now = self._clock.now()

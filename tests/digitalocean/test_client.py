@@ -64,6 +64,7 @@ class Ear:
         self.seconds: list[float] = []
         self.rejections: Counter[str] = Counter()
         self.limits: list[tuple[float | None, float | None, float | None]] = []
+        self.skews: list[float] = []
 
     def sent(self, endpoint: str, code: str, seconds: float) -> None:
         self.codes[endpoint, code] += 1
@@ -76,6 +77,9 @@ class Ear:
 
     def rate_limit(self, limit: float | None, remaining: float | None, reset: float | None) -> None:
         self.limits.append((limit, remaining, reset))
+
+    def clock_skew(self, seconds: float) -> None:
+        self.skews.append(seconds)
 
 
 class Bench:
@@ -1052,6 +1056,7 @@ async def test_the_clocks_difference_is_known() -> None:
         assert at.client.clock_skew is None
         await at.client.droplets()
         assert at.client.clock_skew == pytest.approx(90, abs=1)
+        assert at.ear.skews == [at.client.clock_skew]
 
 
 async def test_nothing_of_the_http_library_is_logged(caplog: pytest.LogCaptureFixture) -> None:

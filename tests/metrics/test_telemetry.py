@@ -157,6 +157,7 @@ def test_removed_account_is_gone_whatever_comes_late(telemetry: Telemetry) -> No
     gone.rejected("droplets", 1)
     gone.throttled(1.0)
     gone.rate_limit(1, 2, 3)
+    gone.clock_skew(1.0)
     gone.poll_finished("success", 1.0, NOW, listed=True, unread=0)
     assert not [line for line in lines_of(telemetry) if "gone" in line]
     assert lines_of(telemetry, "poll_interval") == ['poll_interval_seconds{account="stays"} 60.0']
@@ -195,6 +196,7 @@ def busy() -> Telemetry:
     account = telemetry.account('quo"te\\\n🦭\ud800', 300.0)
     account.sent("droplets", 200, 0.1)
     account.rate_limit(1, 2, 3)
+    account.clock_skew(-0.5)
     account.poll_finished("success", 1.0, NOW, listed=True, unread=0)
     telemetry.reloaded(True, NOW)
     return telemetry
