@@ -22,7 +22,10 @@ def emit(result: str | bytes) -> None:
         result = result.encode(sys.stdout.encoding or "utf-8", errors="replace")
     try:
         sys.stdout.flush()
-        sys.stdout.buffer.write(result)
+        left = memoryview(result)
+        while left:
+            # With PYTHONUNBUFFERED, as in many images, a pipe takes what it has room for and no more.
+            left = left[sys.stdout.buffer.write(left) :]
         sys.stdout.flush()
     except BrokenPipeError:
         raise

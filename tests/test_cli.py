@@ -1,0 +1,270 @@
+"""The command line itself: its help, its exit codes, and how it behaves at a terminal, in a pipe and under Ctrl-C."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from exporter import cli
+from exporter.reports import survey
+from exporter.reports.words import State
+from tests.commands import command
+from tests.polling.world import MONDAY
+from tests.processes import COMMAND
+
+COMMANDS = ("serve", "once", "check", "show", "check-config")
+
+
+class TestHelp:
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_each_command(self, name: str) -> None:
+        """The help of each command has examples that are that command, its exit codes, and no flag without a word."""
+        done = command(name, "--help", at=MONDAY)
+        assert done.code == 0
+        examples, after = done.out.split("\nexamples:\n")[1].split("\n\n", 1)
+        lines = [line for line in examples.splitlines() if line.strip()]
+        assert lines
+        for line in lines:
+            words = line.split(" | ")[0].split()[1:]
+            assert words[0] == name or name == "serve"
+            assert cli._parser().parse_args(cli._with_command(words))
+        assert "exit codes: 0" in after
+        parser = cli._parser()._subparsers._group_actions[0].choices[name]  # type: ignore[union-attr, index]
+        assert [action.option_strings for action in parser._actions if not action.help] == []
+
+    def test_of_the_whole(self) -> None:
+        """The help of the command names every command."""
+        done = command("--help", at=MONDAY)
+        assert done.code == 0
+        for name in COMMANDS:
+            assert re.search(rf"^    {name}\s+\w", done.out, re.MULTILINE)
+
+    def test_states(self) -> None:
+        """The states that the help lists are those there are."""
+        assert cli.STATES == tuple(state.value for state in State) == tuple(survey.ONLY)
+
+    def test_every_state_has_its_own_word(self) -> None:
+        """Each word of `--only` means its state, and overdue the missing too."""
+        for state, meant in survey.ONLY.items():
+            assert meant == ({State.OVERDUE, State.MISSING} if state == "overdue" else {State(state)})
+
+
+class TestDemo:
+    @pytest.mark.parametrize(
+        "words", [["once"], ["check"], ["check", "--format=json"], ["show", "441000000"], ["check-config"]]
+    )
+    def test_every_command(self, words: list[str]) -> None:
+        """Every command can be tried without a token, and says nothing on stderr."""
+        done = command(*words, "--demo", at=MONDAY)
+        assert done.code == (1 if words[0] == "check" else 0)
+        assert done.out
+        assert done.err == ""
+
+    @pytest.mark.parametrize("words", [["once"], ["check"], ["show", "1"], ["check-config"], ["serve"]])
+    def test_not_with_a_configuration(self, words: list[str]) -> None:
+        """With a configuration of one's own beside it, it is not clear what is meant."""
+        done = command(*words, "--demo", "--config.file=x.yaml", at=MONDAY)
+        assert (done.code, done.out) == (2, "")
+        assert "leave out --demo or --config.file" in done.err
+
+
+class TestErrors:
+    @pytest.mark.parametrize("words", [["once"], ["check"], ["show", "1"], ["check-config"]])
+    def test_no_token(self, words: list[str]) -> None:
+        """Without a token one line says how to give one, and how to do without."""
+        done = command(*words, at=MONDAY)
+        assert (done.code, done.out) == (2, "")
+        assert len(done.err.splitlines()) == 1
+        assert "DIGITALOCEAN_ACCESS_TOKEN" in done.err
+
+    def test_a_bug_is_no_verdict(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An error of our own is exit code 2: Python's 1 would say that a backup is missing."""
+
+        def broken(*_: object) -> int:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr("exporter.one_poll.check", broken)
+        done = command("check", "--demo", at=MONDAY)
+        assert done.code == 2
+        assert "ZeroDivisionError" in done.err
+        assert done.err.endswith("this is a bug, please report it with the lines above\n")
+
+    def test_logs_where_asked(self) -> None:
+        """What is logged, by the level and format asked for, goes to stderr."""
+        done = command("check", "--demo", "--log.level=info", "--log.format=logfmt", at=MONDAY)
+        assert 'event="poll finished"' in done.err
+        assert "event=" not in done.out
+
+
+class TestPipes:
+    @pytest.mark.parametrize("unbuffered", ["", "1"])
+    def test_a_reader_that_has_seen_enough(self, unbuffered: str) -> None:
+        """A broken pipe ends it at once and in silence."""
+        reading, writing = os.pipe()
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+        process = subprocess.Popen(
+            [*COMMAND, "once", "--demo"],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+        os.close(writing)
+        assert os.read(reading, 100).startswith(b"# HELP")
+        os.close(reading)
+        assert process.communicate(timeout=30)[1] == b""
+        assert process.returncode == 141
+
+    def test_a_full_disk(self) -> None:
+        """A result that cannot be written is an error of one line, exit code 2."""
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                [*COMMAND, "check-config", "--demo"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert done.returncode == 2
+        assert done.stderr == (
+            "digitalocean-backup-exporter: the result cannot be written to stdout: No space left on device; "
+            "free space there\n"
+        )
+
+    def test_no_stdout(self) -> None:
+        """With stdout closed it says so."""
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"exec {sys.executable} -m exporter check-config --demo >&-"],
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert "stdout is closed" in done.stderr
+
+    def test_an_encoding_without_the_letters(self) -> None:
+        """Letters that the output's encoding lacks cost no more than themselves; JSON is UTF-8 anywhere."""
+        done = subprocess.run(
+            [*COMMAND, "check", "--demo"],
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+            check=False,
+        )
+        assert done.returncode == 1
+        assert '???? "r?sum?"' in done.stdout.decode("ascii")
+        assert done.stderr == b""
+
+
+class Terminal:
+    """A command on a terminal of its own; what it writes there."""
+
+    def __init__(self, *arguments: str, columns: int = 100, stdout: BinaryIO | None = None, **environment: str) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("DIGITALOCEAN_", "COLUMNS"))}
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdin=slave,
+            stdout=stdout or slave,
+            stderr=slave,
+            start_new_session=True,
+            env={**own, "TERM": "xterm-256color", **environment},
+        )
+        os.close(slave)
+        self.shown = ""
+
+    def read(self, until: str | None = None, timeout: float = 60) -> str:
+        """What was written up to some text, or to the end."""
+        end = time.monotonic() + timeout
+        while until is None or until not in self.shown:
+            if not select.select([self._master], [], [], max(0.0, end - time.monotonic()))[0]:
+                raise AssertionError(f"no {until!r} in {self.shown!r}")
+            try:
+                new = os.read(self._master, 65536)
+            except OSError:  # Linux's way of saying that the other side is closed
+                break
+            self.shown += new.decode(errors="replace")
+        return self.shown
+
+    def close(self) -> int:
+        code = self.process.wait(30)
+        os.close(self._master)
+        return code
+
+
+def plain(shown: str) -> list[str]:
+    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "").split("\n")]
+
+
+class TestTerminals:
+    def test_check(self) -> None:
+        """On a terminal: a bar while the poll goes on, gone afterwards; then a table in colour that fits."""
+        terminal = Terminal("check", "--demo", columns=90)
+        shown = terminal.read()
+        assert terminal.close() == 1
+        bar, table = shown.split("STATE", 1)
+        assert "listing droplets and policies" in bar
+        assert "\x1b[2K" in bar
+        assert "\x1b[1;31mmissing" in table
+        assert "\x1b[32mprotected" in table
+        lines = plain("STATE" + table)
+        assert max(map(len, lines)) <= 90
+        assert "7 of 39 droplets need attention" in "".join(lines)
+
+    def test_narrow(self) -> None:
+        """A terminal too narrow for a table gets a list."""
+        terminal = Terminal("check", "--demo", "--only=missing", columns=40)
+        lines = plain(terminal.read().split("\x1b[2K")[-1])
+        terminal.close()
+        assert any(re.fullmatch(r"missing \d+ warehouse", line) for line in lines)
+        assert max(map(len, lines)) <= 40
+
+    def test_no_color(self) -> None:
+        """With NO_COLOR set, the result holds no escape at all."""
+        terminal = Terminal("show", "441000289", "--demo", NO_COLOR="1")
+        shown = terminal.read()
+        assert terminal.close() == 0
+        assert "\x1b" not in shown
+        assert "warehouse (441000289)" in shown
+
+    def test_dumb(self) -> None:
+        """A terminal that can do nothing gets neither bar nor colour."""
+        terminal = Terminal("check", "--demo", "--only=missing", TERM="dumb")
+        shown = terminal.read()
+        terminal.close()
+        assert "\x1b" not in shown
+        assert "listing" not in shown
+
+    def test_interrupt(self) -> None:
+        """Ctrl-C ends it in silence with 130, the bar taken away and the cursor shown again."""
+        with socket.create_server(("127.0.0.1", 0)) as hanging:
+            url = f"http://127.0.0.1:{hanging.getsockname()[1]}"
+            terminal = Terminal("check", DIGITALOCEAN_TOKEN="t", DIGITALOCEAN_API_URL=url)
+            terminal.read(until="listing droplets")
+            terminal.process.send_signal(signal.SIGINT)
+            shown = terminal.read()
+            assert terminal.close() == 130
+        assert "Traceback" not in shown
+        assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+        assert plain(shown)[-1] == ""
+
+    def test_a_result_that_goes_elsewhere(self, tmp_path: Path) -> None:
+        """The bar is on stderr, so that the result is the result alone; plain, for it does not go to the terminal."""
+        with (tmp_path / "result").open("wb") as result:
+            terminal = Terminal("check", "--demo", stdout=result)
+            shown = terminal.read()
+            assert terminal.close() == 1
+        text = (tmp_path / "result").read_text()
+        assert "listing droplets" in shown
+        assert "STATE" not in shown
+        assert text.startswith("STATE ")
+        assert "\x1b" not in text
