@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from exporter.polling.store import AccountState, Store
 from exporter.reports import survey
 from exporter.reports.words import State
 from tests.commands import Done, command, served
@@ -232,8 +233,6 @@ class TestMemory:
 
     def test_a_running_exporter_holds_it(self, stale: Fixture, tmp_path: Path) -> None:
         """Where an exporter runs, its file is read and left alone, without a word."""
-        from exporter.polling.store import Store
-
         state = tmp_path / "state"
         with served(stale, at=AT) as running:
             file = tmp_path / "config.yaml"
@@ -251,6 +250,19 @@ class TestMemory:
         assert done.states()["5"] == "overdue"
         assert done.err == ""
         assert state.read_bytes() == kept
+
+    async def test_an_exporter_started_meanwhile(self, tmp_path: Path) -> None:
+        """A poll that goes on does not keep the state file from an exporter that is started meanwhile."""
+        guest = Store(tmp_path / "state", guest=True)
+        exporter = Store(tmp_path / "state")
+        await exporter.keep("a", AccountState("https://api.example", []))
+        kept = (tmp_path / "state").read_bytes()
+        await guest.keep("b", AccountState("https://api.example", []))
+        assert (tmp_path / "state").read_bytes() == kept
+        exporter.close()
+        await guest.keep("b", AccountState("https://api.example", []))
+        assert b'"b"' in (tmp_path / "state").read_bytes()
+        Store(tmp_path / "state").close()
 
 
 class TestJson:
