@@ -19,6 +19,7 @@ from exporter.demo.fleet import demo_fleet
 from tests.deploy.quickened import FACTOR, quickened, seconds
 from tests.deploy.rule_files import DEPLOY, RULE_FILES, alerts
 from tests.deploy.stack import PATIENCE, Notice, Stack, running
+from tests.processes import until
 
 SPEED = 4000
 """Of the demo whose Droplet recovers: the 56 hours that it takes at most pass in 51 seconds, and the 24 hours in which
@@ -54,8 +55,8 @@ def stacks(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory)
         orphaned = stack.enter_context(running(tool, alertmanager, directory / "orphaned"))
         missing = orphaned.webhook.first("DropletBackupMissing", "firing", droplet_name="db-analytics")
         overdue = orphaned.webhook.first("DropletBackupOverdue", "firing", droplet_name="db-replica")
-        scraped_at = orphaned.value("max(timestamp(digitalocean_backup_missed_windows))")
-        assert scraped_at is not None
+        last_scrape = "max(timestamp(digitalocean_backup_missed_windows))"
+        scraped_at = until(lambda: orphaned.value(last_scrape) or 0.0, "a scrape", PATIENCE)
         orphaned.exporter.process.kill()
         yield Stacks(lively, orphaned, scraped_at, missing, overdue)
 
