@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import shutil
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -284,6 +285,8 @@ async def _watched(options: argparse.Namespace, statuses: Callable[[], Sequence[
         return
     from exporter.reports import terminal
 
+    # Ended by SIGTERM, too, it gives the cursor back.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sys.exit, 128 + signal.SIGTERM)
     async with terminal.progress(statuses):
         log.configure(options.log_level, options.log_format)
         yield

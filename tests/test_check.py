@@ -212,7 +212,7 @@ class TestMemory:
         assert done.code == 2
         assert done.states()["5"] == "unjudged"
         assert "the newest backup is 4 days old; a single look cannot tell whether the 4 windows since were" in done.out
-        assert "a single look with nothing remembered" in done.out
+        assert "nothing is remembered from before" in done.out
 
     def test_with_one(self, stale: Fixture, tmp_path: Path) -> None:
         """A check remembers what the last one saw: a window later it knows that one was missed."""
@@ -229,6 +229,7 @@ class TestMemory:
         assert second.states()["5"] == "overdue"
         assert second.code == 1
         assert "single look" not in second.out
+        assert "remembered" not in second.out
         assert second.err == ""
 
     def test_a_running_exporter_holds_it(self, stale: Fixture, tmp_path: Path) -> None:

@@ -244,15 +244,16 @@ class TestTerminals:
         assert "\x1b" not in shown
         assert "listing" not in shown
 
-    def test_interrupt(self) -> None:
-        """Ctrl-C ends it in silence with 130, the bar taken away and the cursor shown again."""
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_interrupt(self, number: signal.Signals, code: int) -> None:
+        """Ctrl-C and SIGTERM end it in silence, the bar taken away and the cursor shown again."""
         with socket.create_server(("127.0.0.1", 0)) as hanging:
             url = f"http://127.0.0.1:{hanging.getsockname()[1]}"
             terminal = Terminal("check", DIGITALOCEAN_TOKEN="t", DIGITALOCEAN_API_URL=url)
             terminal.read(until="listing droplets")
-            terminal.process.send_signal(signal.SIGINT)
+            terminal.process.send_signal(number)
             shown = terminal.read()
-            assert terminal.close() == 130
+            assert terminal.close() == code
         assert "Traceback" not in shown
         assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
         assert plain(shown)[-1] == ""

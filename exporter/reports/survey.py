@@ -19,8 +19,8 @@ ONLY: Mapping[str, frozenset[State]] = {
 """What `--only` takes, and the states that each word means."""
 
 SINGLE_LOOK = (
-    "a single look with nothing remembered: a backup turned into a snapshot, or a policy changed since the last "
-    "backup, can look like a miss, and windows behind a gap cannot be judged"
+    "nothing is remembered from before, so a backup turned into a snapshot, or a policy changed lately, can look like "
+    "a miss; a state_file remembers"
 )
 
 
@@ -108,8 +108,9 @@ def survey(
     entries.sort(key=lambda entry: (worst_first(entry.droplet, entry.state), entry.account))
     said = list(notes)
     for account in told.values():
-        if account.result == "failure" and account.learned:
-            said.append(f"{account.name}: the listings are incomplete, so Droplets may be missing here")
+        if account.result == "failure":
+            missing = "droplets may be missing here" if account.learned else "none of its droplets are here"
+            said.append(f"{account.name}: the listings are incomplete, so {missing}")
         elif account.unread:
             said.append(f"{account.name}: {plural(account.unread, 'list')} of backups could not be read in time")
     if entries and not all(told[entry.account].remembered for entry in entries):
