@@ -1,4 +1,7 @@
-"""Where an API token comes from. The token itself is in no value, message or exception of this module."""
+"""Where an API token comes from, and how it is kept out of what is written.
+
+No public value, message or exception of this module holds a token.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,15 @@ _SENDABLE = re.compile(r"[\x21-\x7e]+")
 
 _TOKEN = re.compile(r"do[opr]_v1_\w*|(?<![\w/])[0-9a-f]{64}(?![\w/])", re.ASCII)
 """DigitalOcean's tokens: personal, OAuth and refresh; and the 64 hexadecimal digits that they were before."""
+
+
+_TELLING = 12
+"""Characters; what is shorter could be part of any word, and is no token of DigitalOcean's."""
+
+_MOST_SEEN = 1000
+
+_seen: dict[str, None] = {}
+"""Tokens that were read, the oldest first: the last filter before anything is written must know what to look for."""
 
 
 class TokenError(Exception):
@@ -46,6 +58,10 @@ class TokenSource:
             raise TokenError(
                 f"{self} holds a space, a line break or a character no token has; it must hold the token alone"
             )
+        if len(token) >= _TELLING:
+            _seen[token] = None
+            if len(_seen) > _MOST_SEEN:
+                del _seen[next(iter(_seen))]
         return token
 
     def _environment(self, environ: Mapping[str, str]) -> str:
@@ -77,5 +93,7 @@ def looks_like_token(text: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """The text with everything that looks like a token taken out."""
+    """The text with everything taken out that looks like a token, and every token that was read, whatever its look."""
+    for token in _seen:
+        text = text.replace(token, "[a token]")
     return _TOKEN.sub("[a token]", text)

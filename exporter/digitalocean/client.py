@@ -435,7 +435,8 @@ class Client:
         except httpx.ConnectTimeout as error:
             raise Unreachable(endpoint, f"{where}: no connection within {0.45 * limit:.3g} s") from error
         except httpx.HTTPError as error:
-            raise Unreachable(endpoint, f"{where}: {self._quote(_describe(error))}") from error
+            # Not chained either: its text may hold what the server sent, and that may be what it was sent.
+            raise Unreachable(endpoint, f"{where}: {self._quote(_describe(error))}") from None
         except Exception as error:  # noqa: BLE001
             # Headers and bodies can be garbage in more ways than httpx and h11 have exceptions for. The exception
             # itself is not chained: its text may hold the request's headers.
