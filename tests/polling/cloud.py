@@ -6,16 +6,17 @@ It answers the client's methods without a socket, so that a property can look at
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from exporter.clock import Clock
 from exporter.digitalocean.budget import Budget
 from exporter.digitalocean.client import Client, ImagePage
-from exporter.digitalocean.errors import ApiError, NotFound, ServerError
+from exporter.digitalocean.errors import ApiError, NotFound, ServerError, Unauthorized
 from exporter.digitalocean.listing import Listing
 from exporter.digitalocean.records import Backup, Droplet, Image, Policy, SupportedPolicy, Window
+from exporter.polling.poller import Poller
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -105,8 +106,10 @@ class Machine:
     """Backups of windows that have begun."""
     reached: float = 0.0
     """Until when windows have begun."""
-    missed: list[float] = field(default_factory=list)
-    """The starts of windows whose backup was not made."""
+    lived: list[float] = field(default_factory=list)
+    """The starts of its windows so far."""
+    ever: list[Made] = field(default_factory=list)
+    """All backups that were ever made, in that order."""
 
     def live(self, now: float, next_id: Iterator[int]) -> None:
         """Makes what the windows until now bring, and lets what is too old expire."""
@@ -114,15 +117,15 @@ class Machine:
             for start in self.plan.starts(self.reached, now):
                 fate = self.fates[self.turn % len(self.fates)]
                 self.turn += 1
+                self.lived.append(start)
                 if fate.made:
                     self.coming.append((start + fate.offset, fate))
-                else:
-                    self.missed.append(start)
         self.reached = max(self.reached, now)
         for created_at, fate in [one for one in self.coming if one[0] <= now]:
             self.coming.remove((created_at, fate))
             backup = Made(next(next_id), created_at, fate)
             self.made[backup.id] = backup
+            self.ever.append(backup)
         kept_for = RETENTION_DAYS[self.plan.name] * DAY
         for backup in list(self.made.values()):
             if backup.created_at + kept_for < now:
@@ -164,10 +167,12 @@ class Cloud:
         self.lag = 0
         """By how many polls the ids of backups in the droplet listing are late."""
         self.tells_ids = True
+        self.read: Callable[[int], None] = lambda _: None
+        """Told of each Droplet whose own list was read."""
         self.told: set[int] = set()
         """The backups that a listing named while the Droplet's own list could be read."""
         self._clock = clock
-        self._ids = iter(range(1001, 10**9))
+        self.next_id = iter(range(1001, 10**9))
         self._listed: list[dict[int, tuple[int, ...]]] = []
 
     @property
@@ -182,7 +187,7 @@ class Cloud:
     def live(self) -> None:
         """Makes what the time since brings."""
         for machine in self.machines.values():
-            machine.live(self.now, self._ids)
+            machine.live(self.now, self.next_id)
 
     def before_poll(self) -> None:
         """Fixes what the next poll is told."""
@@ -214,16 +219,19 @@ class MemoryClient(Client):
     def __init__(self, cloud: Cloud, clock: Clock) -> None:
         super().__init__("http://127.0.0.1", str, Budget(250, 5000, 0.2, clock, lambda _: None), clock)
         self.cloud = cloud
+        self.our_clock = clock
         self.asked: list[str] = []
 
-    def refresh_token(self) -> None: ...
+    def refresh_token(self) -> None:
+        if self.cloud.fails("token"):
+            raise Unauthorized("token", "the token is empty")
 
     def _error(self, endpoint: str, droplet_id: int | None = None) -> ApiError | None:
         self.asked.append(endpoint)
         return ServerError(endpoint, f"{endpoint} answered 500") if self.cloud.fails(endpoint, droplet_id) else None
 
     def _all(self, endpoint: str, records: dict[int, _T], error: ApiError | None) -> Listing[_T]:
-        now = self.cloud.now
+        now = self.our_clock.now()
         return Listing(now, error=error) if error else Listing(now, records, total=len(records))
 
     async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Listing[Droplet]:
@@ -248,6 +256,8 @@ class MemoryClient(Client):
         machine = self.cloud.machines.get(droplet_id)
         if error is None and machine is None:
             error = NotFound("backups", "answered 404")
+        if error is None:
+            self.cloud.read(droplet_id)
         records = {}
         for one in (machine.made if machine else {}).values():
             whole = one.created_at + one.fate.unsized <= self.cloud.now
@@ -290,3 +300,10 @@ class MemoryClient(Client):
         if error is not None:
             raise error
         return self.cloud.machines[droplet_id].policy(self.cloud.now)
+
+
+def in_memory(poller: Poller, cloud: Cloud, clock: Clock) -> Poller:
+    """The poller, asking the account in memory."""
+    client = MemoryClient(cloud, clock)
+    poller._client = poller._lister._client = poller._reader._client = client
+    return poller

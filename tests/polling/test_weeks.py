@@ -1,0 +1,379 @@
+"""Weeks in the life of an account: whatever happens, nothing is lost and nothing invented.
+
+Run with `HYPOTHESIS_PROFILE=thorough` for thousands of weeks. A failure is told as the steps that led to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from hypothesis import event, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from structlog.testing import capture_logs
+
+from exporter.config import Account, Config, Poll, RateLimit, TokenSource
+from exporter.fleet.evidence import EARLY
+from exporter.fleet.model import Droplet
+from exporter.metrics.exposition import render
+from exporter.metrics.telemetry import Telemetry
+from exporter.polling.poller import Poller
+from exporter.polling.store import Store
+from tests.polling.cloud import EPOCH_WEEKDAYS, HOUR, WINDOW, Cloud, Fate, Machine, Plan, in_memory
+from tests.polling.world import MONDAY, HandClock
+
+GRACE = 4 * HOUR
+SHORTEST_SLACK = GRACE + 2 * 180.0
+"""Of a backup of 2 GiB, as all of them are."""
+LONGEST_SLACK = GRACE + 25 * 180.0
+"""Of the disk, where no backup was seen yet."""
+WRONG = HOUR
+"""By how much the exporter's clock is wrong at most."""
+MARGIN = 3 * WRONG
+
+which = st.integers(0, 3)
+plans = st.builds(
+    Plan,
+    st.sampled_from(["daily", "daily", "weekly", "intra_daily_4h"]),
+    st.sampled_from([0, 4, 20]),
+    st.sampled_from(EPOCH_WEEKDAYS),
+)
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the exporter could know of a Droplet, and what it cannot."""
+
+    changed_at: float = 0.0
+    """When the policy last changed."""
+    change_unseen: bool = False
+    excused: int = -1
+    """Until more backups than these were made nothing is asked of the verdict: the contract admits that it may err."""
+    watched_since: float | None = None
+    """From when on every miss must be shown, by the exporter's clock."""
+    read_at: float | None = None
+    """When its own list was last read, by the exporter's clock."""
+    made_by_then: float = float("-inf")
+    """The newest backup that had been made by then."""
+    absences: int = 0
+    """Complete listings since it was destroyed."""
+
+
+class Weeks(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        # In memory, for a disk would take its time over each of thousands of writes.
+        memory = Path("/dev/shm")
+        self.directory = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+        self.truth, self.clock = HandClock(), HandClock()
+        self.truth.set(MONDAY)
+        self.clock.set(MONDAY)
+        self.cloud = Cloud(self.truth)
+        self.cloud.read = self.was_read
+        self.machines: dict[int, Machine] = {}
+        """All that ever were."""
+        self.seen: dict[int, Seen] = {}
+        self.skew = 0.0
+        self.served: set[int] = set()
+        self.polls = 0.0
+        self.poll_config = Poll(interval=HOUR)
+        self.rate_limit = RateLimit()
+        self.begin()
+
+    def teardown(self) -> None:
+        self.loop.run_until_complete(self.poller.close())
+        self.store.close()
+        self.loop.close()
+        shutil.rmtree(self.directory)
+
+    def begin(self, heir_of: Poller | None = None) -> None:
+        if heir_of is None:
+            self.store = Store(self.directory / "state")
+            self.telemetry = Telemetry("0", process=False)
+            self.polls = 0.0
+        config = Config(accounts=(), poll=self.poll_config, rate_limit=self.rate_limit, grace=GRACE)
+        poller = Poller(
+            Account("prod", TokenSource()),
+            config,
+            self.telemetry.account("prod", self.poll_config.interval),
+            self.clock,
+            store=self.store,
+            heir_of=heir_of,
+        )
+        self.poller = in_memory(poller, self.cloud, self.clock)
+
+    # What happens
+
+    @initialize(fleet=st.lists(plans, min_size=1, max_size=3), sparing=st.booleans())
+    def an_account(self, fleet: list[Plan], sparing: bool) -> None:
+        for plan in fleet:
+            self.droplet_created(plan)
+        if sparing:
+            self.rate_limit = RateLimit(per_hour=40)
+            self.exporter_restarts(keeps_state=False)
+        self.poll()
+
+    @rule(days=st.sampled_from([1, 2, 3, 9]), every=st.sampled_from([2, 4, 7]))
+    def days_pass(self, days: int, every: int) -> None:
+        for _ in range(days * 24 // every):
+            self.pass_time(every * HOUR)
+            self.poll()
+
+    @rule(hours=st.sampled_from([0.1, 1, 5, 24, 72]))
+    def time_passes_without_a_poll(self, hours: float) -> None:
+        self.pass_time(hours * HOUR)
+
+    @rule(which=which)
+    def window_comes_due(self, which: int) -> None:
+        """A poll at the very second."""
+        machine = self.machine(which)
+        if machine is not None:
+            slack = WINDOW + (SHORTEST_SLACK if machine.ever else LONGEST_SLACK)
+            now = self.clock.now()
+            start = machine.plan.start_at(now - slack) + machine.plan.interval
+            self.pass_time(start + slack - now)
+        self.poll()
+
+    @precondition(lambda self: len(self.cloud.machines) < 4)
+    @rule(plan=plans)
+    def droplet_created(self, plan: Plan) -> None:
+        droplet_id = len(self.machines) + 1
+        self.machines[droplet_id] = self.cloud.add(Machine(droplet_id, self.truth.now(), plan))
+        self.seen[droplet_id] = Seen()
+        self.window_under_way(self.machines[droplet_id])
+
+    @rule(which=which)
+    def droplet_destroyed(self, which: int) -> None:
+        machine = self.machine(which)
+        if machine is not None:
+            del self.cloud.machines[machine.id]
+
+    @rule(which=which, windows=st.integers(1, 5))
+    def backups_fail(self, which: int, windows: int) -> None:
+        machine = self.machine(which)
+        if machine is not None:
+            machine.fates, machine.turn = (Fate(made=False),) * windows + (Fate(),) * 99, 0
+
+    @rule(which=which, hours=st.sampled_from([-0.1, 3.9, 8, 9, 15]))
+    def backups_come_late(self, which: int, hours: float) -> None:
+        machine = self.machine(which)
+        if machine is not None:
+            machine.fates, machine.turn = (Fate(offset=hours * HOUR), Fate()), 0
+
+    @rule(which=which, plan=plans)
+    def plan_changes(self, which: int, plan: Plan) -> None:
+        machine = self.machine(which)
+        if machine is not None and machine.plan != plan:
+            machine.plan = plan
+            self.policy_changed(machine)
+
+    @rule(which=which)
+    def backups_switched_off_or_on(self, which: int) -> None:
+        machine = self.machine(which)
+        if machine is not None:
+            machine.enabled = not machine.enabled
+            machine.coming.clear()
+            self.policy_changed(machine)
+
+    @rule(which=which)
+    def newest_becomes_a_snapshot(self, which: int) -> None:
+        machine = self.machine(which)
+        if machine is not None:
+            self.cloud.snapshot(machine, machine.newest)
+
+    @rule(fault=st.sampled_from(["all", "droplets", "policies", "backups", "images", "droplet", "token"]))
+    def api_fails(self, fault: str) -> None:
+        self.cloud.failing.add(fault)
+
+    @rule(which=which)
+    def one_list_fails(self, which: int) -> None:
+        machine = self.machine(which)
+        if machine is not None:
+            self.cloud.failing.add(f"backups {machine.id}")
+
+    @rule()
+    def api_works(self) -> None:
+        self.cloud.failing.clear()
+        self.cloud.lag = 0
+        self.poll()
+
+    @rule(polls=st.integers(1, 9))
+    def ids_lag(self, polls: int) -> None:
+        self.cloud.lag = polls
+
+    @rule(polls=st.integers(1, 3))
+    def token_is_of_another_team(self, polls: int) -> None:
+        """Which has no Droplets."""
+        ours, self.cloud.machines = self.cloud.machines, {}
+        for _ in range(polls):
+            self.pass_time(HOUR)
+            for machine in ours.values():
+                machine.live(self.truth.now(), self.cloud.next_id)
+            self.poll()
+        self.cloud.machines = ours
+
+    @rule(minutes=st.sampled_from([-60, -3, 0, 3, 60]))
+    def clock_steps(self, minutes: float) -> None:
+        self.skew = minutes * 60
+        self.pass_time(0.0)
+
+    @rule(keeps_state=st.booleans())
+    def exporter_restarts(self, keeps_state: bool) -> None:
+        self.loop.run_until_complete(self.poller.close())
+        self.store.close()
+        if not keeps_state:
+            (self.directory / "state").unlink(missing_ok=True)
+            for droplet_id in self.seen:
+                self.forgotten(droplet_id)
+        self.served.clear()
+        self.begin()
+
+    @rule(verify_every=st.sampled_from([4, 24]))
+    def configuration_reloaded(self, verify_every: int) -> None:
+        self.poll_config = Poll(interval=HOUR, verify_every=verify_every * HOUR)
+        old = self.poller
+        self.begin(heir_of=old)
+        self.loop.run_until_complete(old.close())
+
+    # How it happens
+
+    def machine(self, which: int) -> Machine | None:
+        everyone = list(self.cloud.machines.values())
+        return everyone[which % len(everyone)] if everyone else None
+
+    def pass_time(self, seconds: float) -> None:
+        self.truth.set(self.truth.now() + max(0.0, seconds))
+        self.clock.set(self.truth.now() + self.skew)
+        self.cloud.live()
+
+    def policy_changed(self, machine: Machine) -> None:
+        seen = self.seen[machine.id]
+        if seen.change_unseen:
+            # A change and back again between two looks is none to the exporter.
+            seen.excused = len(machine.ever)
+        seen.changed_at, seen.change_unseen = self.truth.now(), True
+        self.window_under_way(machine)
+
+    def window_under_way(self, machine: Machine) -> None:
+        """A clock that falls back makes what the exporter saw lately that much older: a window may seem to be later."""
+        start = machine.plan.start_at(self.truth.now())
+        if start >= self.truth.now() - WRONG:
+            machine.lived.append(start)
+
+    def forgotten(self, droplet_id: int) -> None:
+        """The exporter knows nothing of the Droplet any more."""
+        self.seen[droplet_id].watched_since = self.seen[droplet_id].read_at = None
+
+    def seen_anew(self, droplet_id: int) -> None:
+        """What was before is only guessed: by its newest backup, and by the schedule as it is now."""
+        seen, machine = self.seen[droplet_id], self.machines[droplet_id]
+        seen.watched_since = self.clock.now()
+        newest = max(machine.ever, key=lambda backup: backup.created_at, default=None)
+        if newest is not None and (newest.created_at < seen.changed_at or newest.id not in machine.made):
+            seen.excused = len(machine.ever)
+
+    def was_read(self, droplet_id: int) -> None:
+        seen = self.seen[droplet_id]
+        seen.read_at = self.clock.now()
+        seen.made_by_then = newest_made(self.machines[droplet_id])
+
+    def poll(self) -> None:
+        self.cloud.live()
+        self.cloud.before_poll()
+        with capture_logs():
+            result = self.loop.run_until_complete(self.poller.poll())
+        works = self.cloud.failing <= {"images", "droplet"}
+        listed = self.cloud.failing.isdisjoint({"all", "token", "droplets", "policies"})
+        policies_listed = self.cloud.failing.isdisjoint({"all", "token", "policies"})
+        now = self.clock.now()
+        self.check_membership(listed, policies_listed)
+        for droplet in self.poller.fleet.droplets:
+            machine, seen = self.machines[droplet.id], self.seen[droplet.id]
+            if seen.watched_since is None:
+                self.seen_anew(droplet.id)
+            if seen.change_unseen and policies_listed and droplet.id in self.cloud.machines:
+                seen.change_unseen = False
+                seen.watched_since = now
+            if not seen.change_unseen and len(machine.ever) > seen.excused:
+                self.check_nothing_invented(droplet, machine, seen)
+                if works and droplet.id in self.cloud.machines:
+                    self.check_nothing_missed(droplet, machine, seen)
+        if works:
+            assert result == "success"
+        self.check_figures()
+
+    # What must hold
+
+    def check_membership(self, listed: bool, policies_listed: bool) -> None:
+        """Series of what was destroyed end with the second listing, and no others end."""
+        served = {droplet.id for droplet in self.poller.fleet.droplets}
+        for droplet_id, seen in self.seen.items():
+            there = droplet_id in self.cloud.machines
+            seen.absences = 0 if there else seen.absences + listed
+            if there and (policies_listed or droplet_id in self.served):
+                assert droplet_id in served, f"droplet {droplet_id} is lost"
+            if seen.absences >= 2:
+                assert droplet_id not in served, f"droplet {droplet_id} is a ghost"
+        for droplet_id in self.served - served:
+            self.forgotten(droplet_id)
+        self.served = served
+
+    def check_nothing_invented(self, droplet: Droplet, machine: Machine, seen: Seen) -> None:
+        """No more windows are missed than were due and had brought no backup when the list was last read."""
+        shown = droplet.verdict.missed_windows or 0
+        allowed = 0
+        if seen.read_at is not None:
+            at = min(seen.read_at, self.clock.now())
+            allowed = missed(machine, seen.made_by_then, seen.changed_at - WRONG, at, SHORTEST_SLACK)
+        assert shown <= allowed, f"droplet {droplet.id}: {shown} missed, and no more than {allowed} are"
+
+    def check_nothing_missed(self, droplet: Droplet, machine: Machine, seen: Seen) -> None:
+        """Every window that was due and had brought no backup is missed."""
+        assert not droplet.verdict.unjudged
+        if machine.enabled and seen.watched_since is not None:
+            since = max(seen.watched_since, seen.changed_at) + MARGIN
+            demanded = missed(machine, newest_made(machine), since, self.clock.now(), LONGEST_SLACK)
+            shown = droplet.verdict.missed_windows
+            assert shown is not None
+            assert shown >= demanded, f"droplet {droplet.id}: {shown} missed, and at least {demanded} are"
+            event(f"misses that had to be shown: {demanded if demanded < 3 else 'many'}")
+
+    def check_figures(self) -> None:
+        """No value is ever negative, and counters only grow."""
+        text = render([self.poller.fleet], self.clock.now())
+        assert b"} -" not in text
+        assert b"nan" not in text.lower()
+        polls = sum(
+            self.telemetry.registry.get_sample_value(
+                "digitalocean_backup_exporter_polls_total", {"account": "prod", "result": result}
+            )
+            or 0.0
+            for result in ("success", "partial", "failure")
+        )
+        assert polls == self.polls + 1
+        self.polls = polls
+        assert not [problem for problem in self.poller.status.problems if "bug" in problem]
+
+
+def newest_made(machine: Machine) -> float:
+    return max((backup.created_at for backup in machine.ever), default=float("-inf"))
+
+
+def missed(machine: Machine, newest: float, since: float, now: float, slack: float) -> int:
+    """How many windows since that instant are due now and came after the newest backup's own."""
+    answered = machine.plan.start_at(newest + EARLY) if newest > float("-inf") else newest
+    return sum(start > max(since, answered) and start + WINDOW + slack <= now for start in machine.lived)
+
+
+TestWeeks = Weeks.TestCase
+TestWeeks.settings = settings(
+    max_examples=400 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 15,
+    stateful_step_count=40,
+    deadline=None,
+)
