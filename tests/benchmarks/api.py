@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import select
 import subprocess
 import sys
@@ -15,10 +14,10 @@ from exporter.demo.api import Api
 from exporter.demo.fleet import fleet_of
 
 
-async def _serve(count: int, latency: float, clock: Clock) -> None:
-    api = Api(
-        fleet_of(count, clock.now()), now=clock.now, per_minute=None, per_hour=None, latency=latency, remember=1000
-    )
+async def _serve(count: int, latency: float, weekly_share: float) -> None:
+    clock = Clock()
+    fleet = fleet_of(count, clock.now(), weekly_share=weekly_share)
+    api = Api(fleet, now=clock.now, per_minute=None, per_hour=None, latency=latency, remember=1000)
     # Made before the first request, for the real API would not be slower then.
     for listing in (api.account.droplets, api.account.policies, api.account.images):
         listing(clock.now())
@@ -29,15 +28,13 @@ async def _serve(count: int, latency: float, clock: Clock) -> None:
 
 
 @contextmanager
-def api(count: int, *, latency: float = 0.0, clock: Clock | None = None) -> Iterator[str]:
+def api(count: int, *, latency: float = 0.0, weekly_share: float = 1 / 3) -> Iterator[str]:
     """The address of an API that serves so many healthy Droplets, `latency` seconds a request, as long as it lasts."""
-    clock = clock or Clock()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.api", str(count), str(latency), str(clock.speed), str(clock.origin)],
+        [sys.executable, "-m", "tests.benchmarks.api", str(count), str(latency), str(weekly_share)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": "."},
     )
     try:
         assert process.stdout is not None
@@ -50,4 +47,4 @@ def api(count: int, *, latency: float = 0.0, clock: Clock | None = None) -> Iter
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
-        asyncio.run(_serve(int(sys.argv[1]), float(sys.argv[2]), Clock(float(sys.argv[3]), float(sys.argv[4]))))
+        asyncio.run(_serve(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])))
