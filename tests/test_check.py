@@ -232,6 +232,24 @@ class TestMemory:
         assert "remembered" not in second.out
         assert second.err == ""
 
+    def test_a_change_that_was_seen(self, tmp_path: Path) -> None:
+        """Whoever remembers the policy knows that it was changed, and takes the windows before that for none."""
+        account = Fixture()
+        made = [backup(1 + week, MONDAY - (3 + 7 * week) * DAY + HOUR) for week in (0, 1, 2)]
+        add(account, 1, made, policy(1, plan="weekly", weekday="FRI", hour=0, next_window=MONDAY + 4 * DAY))
+        with served(account, at=AT - HOUR) as running:
+            file = tmp_path / "config.yaml"
+            file.write_text(
+                f"accounts: [{{name: a, token_env: TOKEN, api_url: '{running.api.url}'}}]\n"
+                f"state_file: {tmp_path / 'state'}\n"
+            )
+            assert command("check", f"--config.file={file}", at=AT - HOUR, TOKEN="t").code == 0
+            account.policy_map["1"] = policy(1, hour=0, next_window=MONDAY + DAY)
+            running.api.now = lambda: AT
+            assert command("check", f"--config.file={file}", at=AT, TOKEN="t").code == 0
+            (tmp_path / "state").unlink()
+            assert command("check", f"--config.file={file}", at=AT, TOKEN="t").states()["1"] == "unjudged"
+
     def test_a_running_exporter_holds_it(self, stale: Fixture, tmp_path: Path) -> None:
         """Where an exporter runs, its file is read and left alone, without a word."""
         state = tmp_path / "state"

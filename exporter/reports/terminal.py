@@ -142,15 +142,13 @@ def show_card(target: Console, card: Card) -> None:
 @contextlib.asynccontextmanager
 async def progress(statuses: Callable[[], Sequence[Status]]) -> AsyncIterator[None]:
     """A bar on stderr while the context lasts, which leaves nothing behind."""
-    target = console(stderr=True)
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=target,
+        console=console(stderr=True),
         transient=True,
-        disable=target.is_dumb_terminal,
     ) as bar:
         task = bar.add_task("listing droplets and policies", total=None)
 
