@@ -1,0 +1,31 @@
+"""The README's examples are what the commands print."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.examples import README, Example, blocks, examples, outputs, rewritten
+
+BLOCKS = blocks(README.read_text())
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: examples(block)[0].line)
+def test_example(block: str) -> None:
+    """Every command of the README prints, against the demo at a fixed time, what the README shows."""
+    for example, output in outputs(block):
+        assert example.matches.fullmatch(output), f"$ {example.line}\n{output}"
+
+
+def test_each_command_is_shown() -> None:
+    """The README shows every command that ends by itself at work."""
+    shown = {example.line.split()[1] for block in BLOCKS for example in examples(block) if "--demo" in example.line}
+    assert shown >= {"once", "check", "show", "check-config"}
+
+
+def test_an_example_that_lies_is_found() -> None:
+    """An elision stands for whole lines, and everything else must be there to the letter."""
+    assert Example("x", "a\n...\nc\n").matches.fullmatch("a\nb\nb\nc\n")
+    assert not Example("x", "a\n...\nc\n").matches.fullmatch("a\nb\nb\nd\n")
+    assert not Example("x", "a.c\n").matches.fullmatch("abc\n")
+    text = "```console\n$ digitalocean-backup-exporter check-config --demo\nbad\n$ echo $?\n7\n```\n"
+    assert rewritten(text) == text.replace("bad", "the demo: good; accounts: demo").replace("7", "0")
