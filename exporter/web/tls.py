@@ -17,7 +17,7 @@ def context(tls: Tls) -> ssl.SSLContext:
     made.minimum_version = tls.min_version
     made.maximum_version = tls.max_version
     # A client that asks for ever new handshakes costs more than it pays.
-    made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    made.options |= ssl.OP_NO_RENEGOTIATION
     made.set_alpn_protocols(["http/1.1"])
     _holds("cert_file", tls.cert_file, b"CERTIFICATE-----", "a certificate")
     _holds("key_file", tls.key_file, b"PRIVATE KEY-----", "a private key")
