@@ -179,15 +179,26 @@ _list = msgspec.json.Decoder(list[Raw])
 _CANNOT_DECODE = (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError)
 
 
+_YEAR_2200 = 7_258_118_400.0
+"""A later date, or one before 1970, was never meant: year 1 is Go's time that was not set, 9999 the "never" of others."""
+
+
 def _instant(value: datetime) -> float:
     if value.tzinfo is None:
         value = value.replace(tzinfo=UTC)
     # Not value.timestamp(): at the ends of the calendar that leaves the range of a datetime.
-    return (value - _EPOCH).total_seconds()
+    seconds = (value - _EPOCH).total_seconds()
+    if not 0 <= seconds < _YEAR_2200:
+        raise ValueError(f"{value.isoformat()} is no date that can be meant")
+    return seconds
 
 
 def _optional_instant(value: datetime | None) -> float | None:
-    return None if value is None else _instant(value)
+    """The instant, where one is told: of a date that was never meant nothing is known."""
+    try:
+        return None if value is None else _instant(value)
+    except ValueError:
+        return None
 
 
 def decode_droplet(raw: Raw) -> tuple[int, Droplet]:
@@ -208,7 +219,6 @@ def decode_droplet(raw: Raw) -> tuple[int, Droplet]:
 def decode_policy(droplet_id: int, raw: Raw) -> Policy:
     wire = _policy.decode(raw)
     plan = wire.backup_policy or _WirePlan()
-    window = wire.next_backup_window
     return Policy(
         droplet_id=droplet_id,
         backup_enabled=wire.backup_enabled,
@@ -217,12 +227,13 @@ def decode_policy(droplet_id: int, raw: Raw) -> Policy:
         hour=plan.hour,
         window_length_hours=plan.window_length_hours,
         retention_period_days=plan.retention_period_days,
-        next_backup_window=(
-            Window(_instant(window.start), _instant(window.end))
-            if window is not None and window.start is not None and window.end is not None
-            else None
-        ),
+        next_backup_window=_window_of(wire.next_backup_window),
     )
+
+
+def _window_of(wire: _WireWindow | None) -> Window | None:
+    start, end = (None, None) if wire is None else (_optional_instant(wire.start), _optional_instant(wire.end))
+    return None if start is None or end is None else Window(start, end)
 
 
 def decode_backup(raw: Raw) -> tuple[int, Backup]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from exporter.fleet.evidence import Evidence, with_backups, with_policy, with_reading
+from exporter.fleet.evidence import FUTURE, Evidence, with_backups, with_policy, with_reading
 from exporter.fleet.model import Backup, Description, Policy, SupportedPolicy
 
 DISMISSED_FOR = 3600.0
@@ -121,13 +121,14 @@ def own_list_read(
     """The Droplet's own list was asked for at `read_at` and read whole.
 
     `rejected`: records that could not be understood and stay as they were known. `proof`: whether every record was
-    understood or known; only then does the list prove that a backup is missing.
+    understood or known; only then does the list prove that a backup is missing, and only if none is dated in times to
+    come: it may be the very one.
     """
     held = dict(found)
     before = {backup.id: backup for backup in known.backups or ()}
     held.update((backup_id, before[backup_id]) for backup_id in rejected if backup_id in before)
     evidence = with_backups(known.evidence, held.values(), now)
-    if proof:
+    if proof and all(backup.created_at <= now + FUTURE for backup in found.values()):
         evidence = with_reading(evidence, read_at)
     backups = _ordered(held.values())
     return replace(

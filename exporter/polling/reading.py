@@ -90,10 +90,12 @@ class Reader:
         found = {record.id: backup_of(record) for record in listing.records.values()}
         if listing.complete:
             before = {backup.id for backup in known.backups or ()}
+            # A record whose id cannot be read may be any of those known.
+            unclear = listing.rejected | before if listing.unidentified else listing.rejected
             self._known[droplet_id] = own_list_read(
                 known,
                 found,
-                listing.rejected,
+                unclear,
                 proof=not listing.unidentified and listing.rejected <= before,
                 read_at=listing.started_at,
                 now=now,
