@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint lock lowest readme clean
+.PHONY: run test lint bench soak lock lowest readme clean
 run: .venv/run
 	@if [ -n "$$DIGITALOCEAN_ACCESS_TOKEN$$DIGITALOCEAN_TOKEN$$DIGITALOCEAN_TOKEN_FILE" ]; then \
 		exec $(BIN)/python -m exporter serve; \
@@ -28,6 +28,14 @@ lint: .venv/test
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@ .venv/run
 
+# The numbers of the README, measured: requests, speed, memory (some minutes).
+bench: .venv/test
+	$(BIN)/python -m tests.benchmarks
+
+# The worst days at length: faults, weeks of random events, load (see tests/reliability).
+soak: .venv/test
+	$(BIN)/python -m tests.reliability.soak
+
 # What the image installs, with hashes; made anew when pyproject.toml's dependencies change.
 lock: .venv/test
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
@@ -40,7 +48,7 @@ lowest: .venv/test
 	$(PYTHON) -m venv .venv/lowest
 	$(BIN)/uv pip compile --quiet --no-header --resolution lowest-direct --output-file .venv/lowest.txt pyproject.toml
 	.venv/lowest/bin/python -m pip install --quiet --editable '.[test]' --constraint .venv/lowest.txt
-	.venv/lowest/bin/python -m pytest -n auto --ignore tests/deploy --ignore tests/benchmarks
+	.venv/lowest/bin/python -m pytest -n auto tests/digitalocean tests/metrics tests/polling tests/reports tests/web tests/test_*.py
 
 # The parts of the README that are made: the metric reference, the benchmarks' table, the reliability figures.
 readme: .venv/test
