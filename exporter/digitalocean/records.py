@@ -180,7 +180,7 @@ _CANNOT_DECODE = (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError
 
 
 _YEAR_2200 = 7_258_118_400.0
-"""A later date, or one before 1970, was never meant: year 1 is Go's time that was not set, 9999 the "never" of others."""
+"""A later date, or one before 1970, was never meant: year 1 is a time of Go's that was not set, 9999 a "never"."""
 
 
 def _instant(value: datetime) -> float:
