@@ -1,7 +1,8 @@
 """Who may read: users and passwords, checked without giving those who guess the exporter's time.
 
 A password costs a bcrypt hash once, in a thread, one after the other; what came of it is remembered. Who waits is
-served in turn by address, so that one who guesses does not keep others waiting.
+served in turn by address, so that one who guesses does not keep others waiting. Where a guesser's address is the
+scraper's too, as behind a proxy, this helps: a scraper asks again with the same password, a guesser with another.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import asyncio
 import base64
 import binascii
 import hmac
-import os
 import secrets
 import threading
 from collections import OrderedDict, deque
@@ -25,9 +25,11 @@ from exporter.web.answer import Answer, text
 GOOD_KEPT = 256
 BAD_KEPT = 4096
 """Verdicts that are remembered; guesses do not push out who was let in."""
-WAITING = 512
-WAITING_OF_ADDRESS = 64
+WAITING = 1024
+WAITING_OF_ADDRESS = 256
 """Checks that may wait at once, of all and of one address. What is more is refused, to be asked again."""
+AGAIN = 32
+"""Checks of passwords refused before that may wait at once."""
 
 Compare = Callable[[bytes, str], bool]
 
@@ -81,6 +83,8 @@ class Guard:
         self._bad: OrderedDict[bytes, None] = OrderedDict()
         self._under_way: dict[bytes, asyncio.Future[bool]] = {}
         self._queues: OrderedDict[str, deque[_Check]] = OrderedDict()
+        self._refused: OrderedDict[bytes, None] = OrderedDict()
+        self._again: deque[_Check] = deque()
         self._worker: asyncio.Task[None] | None = None
 
     async def refusal(self, request: web.BaseRequest) -> Answer | None:
@@ -112,8 +116,9 @@ class Guard:
             return False
         verdict = self._under_way.get(digest)
         if verdict is None:
-            verdict = self._enqueue(_Check(password, against, asyncio.get_running_loop().create_future()), address)
-            self._under_way[digest] = verdict
+            check = _Check(password, against, asyncio.get_running_loop().create_future())
+            self._enqueue(check, digest, address)
+            verdict = self._under_way[digest] = check.verdict
             verdict.add_done_callback(lambda _: self._under_way.pop(digest, None))
         right = await asyncio.shield(verdict) and stored is not None
         _remember(digest, *((self._good, GOOD_KEPT) if right else (self._bad, BAD_KEPT)))
@@ -128,23 +133,30 @@ class Guard:
         place = int.from_bytes(self._digest(user.encode())[:4], "big") % len(hashes)
         return hashes[place][:7] + "." * 53
 
-    def _enqueue(self, check: _Check, address: str) -> asyncio.Future[bool]:
+    def _enqueue(self, check: _Check, digest: bytes, address: str) -> None:
         queue = self._queues.get(address, deque())
-        if len(queue) >= WAITING_OF_ADDRESS or sum(map(len, self._queues.values())) >= WAITING:
+        if digest in self._refused and len(self._again) < AGAIN:
+            del self._refused[digest]
+            self._again.append(check)
+        elif len(queue) < WAITING_OF_ADDRESS and sum(map(len, self._queues.values())) < WAITING:
+            self._queues[address] = queue
+            queue.append(check)
+        else:
+            _remember(digest, self._refused, BAD_KEPT)
             raise BusyError
-        self._queues[address] = queue
-        queue.append(check)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work(), name="check passwords")
-        return check.verdict
 
     async def _work(self) -> None:
-        while self._queues:
-            address, queue = self._queues.popitem(last=False)
-            check = queue.popleft()
-            if queue:
-                self._queues[address] = queue
-            await self._in_thread(check)
+        while self._queues or self._again:
+            if self._again:
+                await self._in_thread(self._again.popleft())
+            if self._queues:
+                address, queue = self._queues.popitem(last=False)
+                check = queue.popleft()
+                if queue:
+                    self._queues[address] = queue
+                await self._in_thread(check)
 
     async def _in_thread(self, check: _Check) -> None:
         """Makes one check. A thread of its own, for one of a pool would hold up the exporter's end by a slow hash."""
@@ -155,8 +167,6 @@ class Guard:
                 check.verdict.set_result(right)
 
         def run() -> None:
-            with suppress(OSError, AttributeError):  # where threads have a priority of their own
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
             try:
                 right = self._compare(check.password, check.stored)
             except ValueError:

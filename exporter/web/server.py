@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+from asyncio import sslproto
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -83,6 +84,9 @@ class Server:
         """Listens on one more address; an empty host means every interface. Raises `OSError`."""
         tls: dict[str, Any] = {}
         if self._settings.context is not None:
+            # asyncio gives each connection a buffer of 256 KiB, and has no other place to ask for less: two thousand
+            # silent clients would take half a gigabyte.
+            sslproto.SSLProtocol.max_size = TLS_BUFFER
             tls = {
                 "ssl": self._settings.context,
                 "ssl_handshake_timeout": self.limits.handshake,
@@ -277,6 +281,9 @@ def _parts(pieces: Iterable[bytes], size: int) -> Iterable[bytes | memoryview]:
             for start in range(0, len(piece), size):
                 yield whole[start : start + size]
 
+
+TLS_BUFFER = 32 * 1024
+"""Bytes; twice a TLS record."""
 
 FILES_KEPT = 64
 """Files that clients' connections leave for everything else: the API, the state file, the configuration."""

@@ -293,7 +293,7 @@ async def test_more_checks_than_bearable_are_refused() -> None:
         await asyncio.sleep(0.05)
         for address in ("0", "new"):
             with pytest.raises(BusyError):
-                await guard.admits([basic("alice", "a")], address)
+                await guard.admits([basic("alice", f"from {address}")], address)
         assert len(checks.asked) == 1
     assert await asyncio.gather(*waiting) == [False] * (WAITING + 1)
     assert await guard.admits([basic("alice", "a")], "new")
@@ -313,6 +313,26 @@ async def test_one_address_cannot_fill_the_line() -> None:
         waiting.append(asyncio.ensure_future(guard.admits([basic("alice", "c")], "scraper")))
         await asyncio.sleep(0.05)
     assert not any(await asyncio.gather(*waiting))
+
+
+async def test_who_asks_again_with_the_same_password_is_soon_served() -> None:
+    """A scraper that was refused in a flood of guesses from its own address gets in when it asks again."""
+    checks = Checks()
+    guard = guarded({"alice": "hash of a"}, checks)
+    with checks.held():
+        guesses = [
+            asyncio.ensure_future(guard.admits([basic("alice", f"b{n}")], "proxy")) for n in range(WAITING_OF_ADDRESS)
+        ]
+        await asyncio.sleep(0.05)
+        guesses.append(asyncio.ensure_future(guard.admits([basic("alice", "c")], "proxy")))
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await guard.admits([basic("alice", "a")], "proxy")
+        again = asyncio.ensure_future(guard.admits([basic("alice", "a")], "proxy"))
+        await asyncio.sleep(0)
+    assert await again
+    assert checks.asked.index((b"a", "hash of a")) <= 2
+    assert not any(await asyncio.gather(*guesses))
 
 
 async def test_who_goes_away_while_waiting_takes_nobody_along() -> None:
