@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import time
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -208,6 +210,21 @@ async def test_silent_tls_clients_are_gone_in_five_seconds(folder: Path) -> None
         *seconds, slowest = await asyncio.gather(*(silent(list(way)) for way in ways * 10), others())
         assert max(seconds) < 5.0
         assert slowest < 1.5
+
+
+async def test_silent_tls_clients_take_little_memory(folder: Path) -> None:
+    """A client in a handshake costs the exporter less than 100 KiB."""
+    async with serving(settings=settings(folder)) as server, contextlib.AsyncExitStack() as stack:
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            for _ in range(50):
+                await stack.enter_async_context(connected(server))
+            await asyncio.sleep(0.2)
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert (after - before) / 50 < 100 * 1024
 
 
 async def test_idle_and_trickling_tls_clients_are_gone_too(folder: Path) -> None:
