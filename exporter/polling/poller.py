@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Literal
@@ -13,7 +14,7 @@ from msgspec import structs
 
 from exporter.clock import Clock
 from exporter.config import Account, Config, TokenError
-from exporter.digitalocean.budget import Budget
+from exporter.digitalocean.budget import HOUR, Budget
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError, NotFound, Unauthorized
 from exporter.duration import duration_text
@@ -89,6 +90,8 @@ class Poller:
             trust_env=not account.api_url.startswith("http:"),
             log=self._log,
         )
+        self._listings_sent: deque[tuple[float, int]] = deque()
+        """When listings were complete in the last hour, and what they took."""
         self._lister = Lister(self._client, account.selection.select.droplet_ids)
         self._reader = Reader(self._client, clock, config.poll.concurrency, config.poll.verify_every)
         self._known: dict[int, Known] = {}
@@ -165,6 +168,8 @@ class Poller:
 
     async def _list(self) -> tuple[Listings, tuple[ApiError, ...]]:
         (listings, errors), refused = await asyncio.gather(self._lister.listings(), self._list_supported())
+        if listings.complete:
+            self._listings_sent.append((self._clock.now(), self._lister.cost))
         unnamed = [droplet_id for droplet_id in self._known if listings.complete and not listings.names(droplet_id)][
             :CONFIRMED_AT_ONCE
         ]
@@ -250,7 +255,7 @@ class Poller:
             poll.interval,
             poll.verify_every,
         )
-        allowed = limits.per_hour * (1 - limits.reserve)
+        allowed = self._budget.allowance
         short = demand.total > allowed
         if short and not self._short_of_budget:
             self._log.warning(
@@ -304,10 +309,16 @@ class Poller:
         return await self._reader.read(plan, self._known, keep=self._keep_back(), progress=self._progress)
 
     def _keep_back(self) -> int:
-        """What the coming hour's listings will take: without them nothing new is noticed at all."""
-        limits = self._config.rate_limit
-        listings = self._lister.cost * 3600 / self._config.poll.interval
-        return int(min(listings, limits.per_hour * (1 - limits.reserve) / 2))
+        """What the coming hour's listings will take: without them nothing new is noticed at all.
+
+        Those of the last hour make room as they expire, one after the other, so that only the next has to find some.
+        """
+        now, cost = self._clock.now(), self._lister.cost
+        while self._listings_sent and self._listings_sent[0][0] <= now - HOUR:
+            self._listings_sent.popleft()
+        room = sum(sent for _, sent in self._listings_sent)
+        to_come = max(0.0, cost * HOUR / self._config.poll.interval - room) + cost
+        return int(min(to_come, self._budget.allowance / 2))
 
     def _progress(self, done: int) -> None:
         self.status = replace(self.status, readings_done=done)
