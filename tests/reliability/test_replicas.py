@@ -1,0 +1,68 @@
+"""Two exporters of one account, which know nothing of each other."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from tests.lookalike import Fixture
+from tests.polling.world import DAY, HOUR, MONDAY, World, healthy, take_backup
+
+NOON = MONDAY + 12 * HOUR
+
+
+class Replica(World):
+    """Another exporter that asks the same API by the same clock."""
+
+    def __init__(self, first: World) -> None:
+        super().__init__(first.account, at=first.clock.now())
+        self.api, self.clock = first.api, first.clock
+
+    async def __aenter__(self) -> Self:
+        self._begin()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.poller.close()
+        self.store.close()
+
+
+def of_droplets(world: World) -> dict[str, float]:
+    """What is served of the fleet, but for when it was read."""
+    return {
+        name: value for name, value in world.samples().items() if not name.startswith(("exporter_", "refreshed_timest"))
+    }
+
+
+async def test_replicas_agree() -> None:
+    """One that has run for days and one that was just started serve the same once both have polled."""
+    account: Fixture = healthy(20, now=NOON)
+    async with World(account, at=NOON) as old:
+        await old.poll()
+        for droplet_id in range(2, 21):
+            take_backup(account, droplet_id, MONDAY + DAY + HOUR)
+        await old.poll(MONDAY + DAY + 3 * HOUR)
+        await old.poll(MONDAY + DAY + 10 * HOUR)
+        async with Replica(old) as new:
+            await new.poll()
+            assert of_droplets(new) == of_droplets(old)
+            assert new.missed(1) == old.missed(1) == 1
+            assert new.missed(2) == 0
+
+
+async def test_replicas_cost_twice() -> None:
+    """Two ask twice what one asks, at their polls and for new backups; the token's rest is what both are told."""
+    account: Fixture = healthy(20, now=NOON)
+    async with World(account, at=NOON) as one, Replica(one) as other:
+        costs = []
+        for world in (one, other):
+            one.api.forget()
+            await world.poll()
+            await world.poll(after=300)
+            costs.append(one.api.count())
+        assert costs[0] == costs[1]
+        left = "exporter_api_rate_limit_remaining{}"
+        assert one.samples()[left] - other.samples()[left] == sum(costs[1].values())
+        assert other.samples()[left] == 5000 - sum(sum(cost.values()) for cost in costs)
