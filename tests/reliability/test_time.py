@@ -93,7 +93,7 @@ async def test_asleep_for_a_day() -> None:
 
 
 async def test_clock_of_the_api() -> None:
-    """The API's clock against ours is served; that they differ by more than a minute is logged once until it changes."""
+    """The API's clock against ours is served; a difference above a minute is logged, once until it changes."""
     async with World(healthy(1, now=NOON), at=NOON) as world:
         with capture_logs() as log:
             await world.poll()
