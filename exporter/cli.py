@@ -321,7 +321,8 @@ def _with_command(arguments: list[str]) -> list[str]:
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535:
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not port.isdecimal() or int(port) > 65535 or (":" in host and not bracketed):
         raise argparse.ArgumentTypeError(
             f'"{text}" is not an address; write it like :9819, 127.0.0.1:9819 or [::1]:9819'
         )

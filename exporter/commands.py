@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import gc
 import signal
 
@@ -43,7 +44,9 @@ async def serve(options: argparse.Namespace, config: Config | None, load: Load, 
                     "cannot listen",
                     address=f"{host}:{port}",
                     problem=error.strerror,
-                    remedy="free the address, or choose another by --web.listen-address",
+                    remedy="free the address, or choose another by --web.listen-address"
+                    if error.errno == errno.EADDRINUSE
+                    else "name an address of this machine by --web.listen-address, like 127.0.0.1:9819 or [::1]:9819",
                 )
                 await server.stop()
                 return 2

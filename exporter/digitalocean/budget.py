@@ -101,6 +101,7 @@ class Budget:
         self._told: _Told | None = None
         self._held_until = -math.inf
         self._wary = False
+        self._held_since: float | None = None
 
     def limit(self, per_minute: int, per_hour: int, reserve: float) -> None:
         """Other limits from now on; what was sent and told stays known."""
@@ -121,27 +122,36 @@ class Budget:
                 now = self._now()
                 if self._wary and self._in_flight:
                     # After a 429 one request at a time finds out whether the others may follow.
+                    self._hold(now)
                     self._settled.clear()
                     await self._settled.wait()
-                    self._throttled(max(0.0, self._now() - now))
                     continue
                 at, why = self._earliest(now, keep)
                 if now > deadline:
                     raise BudgetSpent(max(at, now), "the poll's time is over")
                 if at <= now:
                     break
+                self._hold(now)
                 if at > deadline:
                     raise BudgetSpent(at, why)
                 await self._clock.sleep(min(at - now, _SLICE))
-                self._throttled(max(0.0, self._now() - now))
+            if self._held_since is not None:
+                self._hold(now)
+                self._held_since = None
             self._tickets += 1
             self._in_flight[self._tickets] = self._last_sent = now
             return self._tickets
 
+    def _hold(self, now: float) -> None:
+        """A request cannot go now: the time until one can is time held back, also where nobody waits for it."""
+        if self._held_since is not None:
+            self._throttled(max(0.0, now - self._held_since))
+        self._held_since = now
+
     def spare(self, keep: int = 0) -> int:
         """How many requests the hour allows now, `keep` of them left to others of ours."""
         now = self._now()
-        spare = self._allowance() - len(self._hour) - len(self._in_flight) - keep
+        spare = self.allowance - len(self._hour) - len(self._in_flight) - keep
         if self._told is not None:
             spare = min(spare, self._remaining(self._told) - self._floor(self._told) - keep)
         return max(0, spare) if self._held_until <= now + HOUR else 0
@@ -241,7 +251,8 @@ class Budget:
     def _limit(self) -> int:
         return self._per_hour if self._told is None else min(self._per_hour, self._told.limit)
 
-    def _allowance(self) -> int:
+    @property
+    def allowance(self) -> int:
         """How many of the hour's requests may be ours."""
         limit = self._limit()
         return max(1, limit - math.ceil(limit * self._reserve))
@@ -261,7 +272,8 @@ class Budget:
             (self._minute_free(now), f"{self._per_minute} requests were sent in the last minute"),
             (
                 self._own_free(now, keep),
-                f"this exporter's share of the hour, {self._allowance()} of {self._limit()} requests, is spent",
+                f"this exporter's share of the hour, {self.allowance} of {self._limit()} requests, is spent"
+                + (f", but for the {keep} that coming listings need" if keep else ""),
             ),
         ]
         told = self._told
@@ -280,7 +292,7 @@ class Budget:
         return self._minute[surplus - 1] + MINUTE if surplus <= len(self._minute) else now + MINUTE
 
     def _own_free(self, now: float, keep: int) -> float:
-        surplus = len(self._hour) + len(self._in_flight) + keep - self._allowance() + 1
+        surplus = len(self._hour) + len(self._in_flight) + keep - self.allowance + 1
         if surplus <= 0:
             return now
         return self._hour[surplus - 1].at + HOUR if surplus <= len(self._hour) else now + HOUR

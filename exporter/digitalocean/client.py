@@ -24,7 +24,7 @@ from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -192,8 +192,8 @@ class Client:
 
     async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Listing[records.Droplet]:
         """`/v2/droplets`: those without a GPU, or with `gpus` those with one."""
-        extra = {"type": "gpus"} if gpus else {}
-        return await self._listing("droplets", "/v2/droplets", records.droplets, keep, extra)
+        path = "/v2/droplets?type=gpus" if gpus else "/v2/droplets"
+        return await self._listing("droplets", path, records.droplets, keep)
 
     async def policies(self, *, keep: int = 0) -> Listing[records.Policy]:
         """`/v2/droplets/backups/policies`: the policies of all Droplets, by Droplet id."""
@@ -260,14 +260,13 @@ class Client:
         path: str,
         read: Callable[[bytes], Page[T]],
         keep: int,
-        extra: Mapping[str, str] | None = None,
     ) -> Listing[T]:
         """Read all pages: the first alone, for it says how many there are, the others side by side."""
         gathering: Gathering[T] = Gathering(endpoint, self._where(path))
         started_at = self._clock.now()
 
         async def fetch(number: int) -> _Answer:
-            params = {**(extra or {}), "page": str(number), "per_page": str(PER_PAGE)}
+            params = {"page": str(number), "per_page": str(PER_PAGE)}
             return await self._get(endpoint, path, params, keep)
 
         under_way: dict[int, asyncio.Task[_Answer]] = {}
@@ -295,8 +294,7 @@ class Client:
                 task.cancel()
             await asyncio.gather(*under_way.values(), return_exceptions=True)
         listing = gathering.listing(started_at)
-        # The two listings of Droplets have one path and rejects of their own.
-        self._note_rejects(endpoint, f"{path}?{urlencode(extra)}" if extra else path, listing, gathering.reason)
+        self._note_rejects(endpoint, path, listing, gathering.reason)
         return listing
 
     def _page(self, endpoint: str, path: str, answer: _Answer, read: Callable[[bytes], Page[T]]) -> Page[T]:
@@ -409,8 +407,7 @@ class Client:
                 asyncio.timeout(limit),
                 http.stream(
                     "GET",
-                    self._base_url + path,
-                    params=dict(params),
+                    httpx.URL(self._base_url + path).copy_merge_params(dict(params)),
                     headers={"Authorization": f"Bearer {self._token}"},
                     # A connection that is still being made is only put away if it is not cancelled from outside.
                     timeout=httpx.Timeout(None, connect=0.45 * limit),

@@ -31,6 +31,7 @@ def droplet_of(known: Known, supported: Mapping[str, SupportedPolicy], rules: Ru
         description=description,
         policy=policy,
         backups=known.backups,
+        unreadable=known.unreadable,
         refreshed_at=known.refreshed_at,
         expected=rules.expected.means(known.id, description),
         tag_labels=tag_values(description.tags if description else (), rules.tag_prefixes),
@@ -45,7 +46,7 @@ def droplet_of(known: Known, supported: Mapping[str, SupportedPolicy], rules: Ru
             rules.grace,
             now,
             backups_known=known.backups is not None or evidence.newest is not None or evidence.read_at is not None,
-            unread=known.unread,
+            unread=known.unread or (known.backups is None and known.unreadable > 0),
         ),
     )
 

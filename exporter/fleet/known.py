@@ -35,6 +35,8 @@ class Known(Struct, frozen=True, gc=False):
     policy_absences: int = 0
     unread: bool = False
     """Whether the own list had to be read at the last poll and was not."""
+    unreadable: int = 0
+    """Records of the own list that were not understood: backups of which nothing is known but that they exist."""
     not_found_at: float | None = None
     """When the own list was last answered by 404, if it has not been read since."""
     failed_at: float | None = None
@@ -116,19 +118,27 @@ def backups_resolved(known: Known, found: Mapping[int, Backup], now: float) -> K
 
 
 def own_list_read(
-    known: Known, found: Mapping[int, Backup], rejected: Iterable[int], *, proof: bool, read_at: float, now: float
+    known: Known,
+    found: Mapping[int, Backup],
+    rejected: Iterable[int],
+    *,
+    unreadable: int,
+    read_at: float,
+    now: float,
 ) -> Known:
     """The Droplet's own list was asked for at `read_at` and read whole.
 
-    `rejected`: records that could not be understood and stay as they were known. `proof`: whether every record was
-    understood or known; only then does the list prove that a backup is missing, and only if none is dated in times to
-    come: it may be the very one.
+    `rejected`: records that could not be understood and stay as they were known. `unreadable`: how many more there are,
+    of which nothing is known. Only where there are none does the list prove that a backup is missing, and only if no
+    backup is dated in times to come: it may be the very one.
     """
     held = dict(found)
     before = {backup.id: backup for backup in known.backups or ()}
     held.update((backup_id, before[backup_id]) for backup_id in rejected if backup_id in before)
+    if not held and unreadable:
+        return replace(known, backups=None, unreadable=unreadable, unread=False, failed_at=None)
     evidence = with_backups(known.evidence, held.values(), now)
-    if proof and all(backup.created_at <= now + FUTURE for backup in found.values()):
+    if not unreadable and all(backup.created_at <= now + FUTURE for backup in found.values()):
         evidence = with_reading(evidence, read_at)
     backups = _ordered(held.values())
     return replace(
@@ -138,6 +148,7 @@ def own_list_read(
         unlisted=_unlisted(backups, known.listed),
         evidence=evidence,
         refreshed_at=read_at,
+        unreadable=unreadable,
         unread=False,
         not_found_at=None,
         failed_at=None,

@@ -89,6 +89,8 @@ class Droplet(Struct, frozen=True, gc=False):
     policy: Policy | None = None
     backups: tuple[Backup, ...] | None = None
     """Those that exist, oldest first; `None`: not known."""
+    unreadable: int = 0
+    """Backups of which nothing is known but that they exist: their records were not understood."""
     refreshed_at: float | None = None
     """When the backups were last read from the Droplet's own endpoint, or every id a listing named was resolved."""
     expected: bool | None = None
@@ -108,6 +110,13 @@ class Droplet(Struct, frozen=True, gc=False):
     @property
     def newest(self) -> Backup | None:
         return self.backups[-1] if self.backups else None
+
+    @property
+    def kept_size(self) -> float | None:
+        """Bytes of all its backups together; `None` where that of one is not known."""
+        if self.backups is None or self.unreadable or any(backup.size is None for backup in self.backups):
+            return None
+        return sum((backup.size or 0.0 for backup in self.backups), 0.0)
 
     @property
     def oldest(self) -> Backup | None:

@@ -76,15 +76,6 @@ def _policy_labels(droplet: Droplet) -> tuple[str, ...]:
     return (policy.plan or "", policy.weekday or "", "" if policy.hour is None else str(policy.hour))
 
 
-def _kept_size(droplet: Droplet) -> float | None:
-    total = 0.0
-    for backup in droplet.backups or ():
-        if backup.size is None:
-            return None
-        total += backup.size
-    return None if droplet.backups is None else total
-
-
 def _schedule(droplet: Droplet) -> tuple[Window, float | None] | None:
     window = droplet.policy and droplet.policy.next_window
     return (window, droplet.interval) if window else None
@@ -187,7 +178,7 @@ DROPLET_FAMILIES: tuple[DropletFamily | ClockFamily, ...] = (
     DropletFamily(
         name="digitalocean_backup_kept_size_bytes",
         help="Size of all backups of this Droplet together. Absent if the size of one is not known.",
-        value=_kept_size,
+        value=lambda d: d.kept_size,
     ),
     DropletFamily(
         name="digitalocean_backup_missed_windows",

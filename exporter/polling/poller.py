@@ -239,7 +239,7 @@ class Poller:
 
     async def _check_demand(self) -> None:
         """Says so, with the numbers, where the arithmetic cannot work; once, until it changes."""
-        poll, limits = self._config.poll, self._config.rate_limit
+        poll = self._config.poll
         droplets = listed = 0
         backups = 0.0
         async for known in unhurried(self._known.values()):

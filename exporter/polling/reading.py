@@ -96,7 +96,7 @@ class Reader:
                 known,
                 found,
                 unclear,
-                proof=not listing.unidentified and listing.rejected <= before,
+                unreadable=listing.unidentified + len(listing.rejected - before),
                 read_at=listing.started_at,
                 now=now,
             )

@@ -227,6 +227,7 @@ class Store:
             self._go_without("it is not a state file of this exporter", "name another file as state_file")
             return {}
         if not content:
+            self._log.warning("state not used", problem="it is empty", effect="the start is a cold one")
             return {}
         try:
             return {**_states_in(content)}

@@ -9,7 +9,7 @@ from exporter.fleet.model import Droplet, SupportedPolicy, Window
 from exporter.reports.survey import Entry
 from exporter.reports.table import TONES, Column, Table, Tone, printable
 from exporter.reports.timeline import LEGEND, timeline
-from exporter.reports.words import brief, kept_size, next_window_of, policy_words, size_words, span
+from exporter.reports.words import brief, next_window_of, policy_words, size_words, span
 
 LINE_WIDTH = 60
 """Columns of the line where no terminal says how much room there is."""
@@ -76,7 +76,7 @@ def _kept(droplet: Droplet) -> str:
         return "not known"
     if not droplet.backups:
         return "none"
-    return f"{len(droplet.backups)} kept, {size_words(kept_size(droplet))} together"
+    return f"{len(droplet.backups)} kept, {size_words(droplet.kept_size)} together"
 
 
 def _backups(droplet: Droplet, at: float) -> Table | None:

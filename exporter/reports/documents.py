@@ -11,7 +11,7 @@ from typing import Any
 from exporter.fleet.model import Backup, Droplet, Policy, Window
 from exporter.fleet.schedule import HOUR
 from exporter.reports.survey import Entry, Survey
-from exporter.reports.words import kept_size, next_window_of
+from exporter.reports.words import next_window_of
 
 
 def check_document(survey: Survey) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def droplet_document(entry: Entry, at: float, tag_labels: tuple[str, ...]) -> di
         "newest_backup": backup_document(droplet.newest, at) if droplet.newest else None,
         "oldest_backup": backup_document(droplet.oldest, at) if droplet.oldest else None,
         "backups_kept": None if droplet.backups is None else len(droplet.backups),
-        "backups_size_bytes": whole(kept_size(droplet)),
+        "backups_size_bytes": whole(droplet.kept_size),
         "refreshed_at": instant(droplet.refreshed_at),
     }
 

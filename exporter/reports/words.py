@@ -356,16 +356,6 @@ def instant_words(instant: float) -> str:
     return "at an unknown time" if then is None else f"{then:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def kept_size(droplet: Droplet) -> float | None:
-    """Bytes of all its backups together; `None` where one is not known."""
-    total = 0.0
-    for backup in droplet.backups or ():
-        if backup.size is None:
-            return None
-        total += backup.size
-    return None if droplet.backups is None else total
-
-
 def plural(count: int, noun: str) -> str:
     """`1 droplet`, `2,000 droplets`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 from exporter.fleet.model import Droplet, Fleet
-from exporter.reports.words import State, kept_size, next_window_of, state_of, tally, weekday_number, worst_first
+from exporter.reports.words import State, next_window_of, state_of, tally, weekday_number, worst_first
 
 _T = TypeVar("_T")
 
@@ -213,7 +213,7 @@ _KEYS: dict[Column, Callable[[Entry, float], Any]] = {
     Column.NEXT: _next_start,
     Column.AGE: _created_before,
     Column.KEPT: lambda entry, _: None if entry.droplet.backups is None else len(entry.droplet.backups),
-    Column.SIZE: lambda entry, _: kept_size(entry.droplet) if entry.droplet.backups else None,
+    Column.SIZE: lambda entry, _: entry.droplet.kept_size if entry.droplet.backups else None,
 }
 
 

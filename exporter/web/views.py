@@ -15,7 +15,6 @@ from exporter.reports.words import (
     brief,
     headline,
     instant_words,
-    kept_size,
     moment,
     next_window_of,
     plural,
@@ -197,7 +196,7 @@ def row_of(entry: Entry, now: float, *, several_accounts: bool) -> Row:
             instant_words(window.start),
         )
     newest = droplet.newest
-    kept, size = droplet.backups, kept_size(droplet)
+    kept, size = droplet.backups, droplet.kept_size
     return Row(
         id=droplet.id,
         name=droplet.name,

@@ -355,6 +355,51 @@ class TestFaults:
             assert samples["unjudged_droplets{}"] == 1
             assert samples['exporter_rejected_records_total{endpoint="backups"}'] == 1
 
+    async def test_no_backup_record_is_understood(self) -> None:
+        """A list of which nothing is understood is not an empty one: the Droplet is unjudged, its backups uncounted."""
+        account = healthy(1, now=NOON)
+        account.backup_lists[1] = [{**record, "size_gigabytes": "2.5"} for record in account.backup_lists[1] or []]
+        async with World(account, at=NOON) as world:
+            await world.poll()
+            samples = world.samples()
+            assert 'kept{droplet_id="1"}' not in samples
+            assert 'overdue{droplet_id="1"}' not in samples
+            assert samples["unjudged_droplets{}"] == 1
+
+    async def test_unknown_size(self) -> None:
+        """Where one record of a list is not understood the sum of the sizes is unknown."""
+        account = healthy(1, now=NOON)
+        account.droplet_list[0]["backup_ids"] = []
+        account.backup_lists[1] = [*(account.backup_lists[1] or []), None]
+        async with World(account, at=NOON) as world:
+            await world.poll()
+            samples = world.samples()
+            assert samples['kept{droplet_id="1"}'] == 7
+            assert 'kept_size_bytes{droplet_id="1"}' not in samples
+
+    async def test_lower_limit_than_configured(self) -> None:
+        """A token whose hour is smaller than configured still has lists read, in what its listings leave."""
+        account = healthy(4, now=NOON)
+        config = Config(accounts=(), poll=Poll(interval=10.0, timeout=2.0))
+        async with World(account, at=NOON, config=config, per_hour=1000) as world:
+            assert await world.poll() == "success"
+            assert world.samples()['kept{droplet_id="1"}'] == 7
+
+    async def test_held_back_beyond_the_poll(self, world: World) -> None:
+        """Time for which 429 holds requests back counts as throttled also where no poll waits for it."""
+        world.api.faults.append(Fault("policies", times=1, status=429, headers={"retry-after": "900"}))
+        assert await world.poll() == "failure"
+        assert await world.poll(after=300) == "failure"
+        assert await world.poll(after=700) == "success"
+        assert 900 <= world.samples()["exporter_api_throttled_seconds_total{}"] <= 1000
+
+    async def test_gpu_listing_fails(self, world: World) -> None:
+        """A failing listing of GPU Droplets is told apart from the other one."""
+        world.api.faults.append(Fault("droplets", edit=_fail_gpus))
+        await world.poll()
+        assert world.samples()["exporter_up{}"] == 0
+        assert "/v2/droplets?type=gpus" in world.poller.status.problems[0]
+
     async def test_supported_policies_fail(self, world: World) -> None:
         """Without the supported policies everything else is served, and they come when they can."""
         world.api.faults.append(Fault("supported_policies", status=500))
@@ -372,6 +417,10 @@ class TestFaults:
         assert "TOKEN_OF_THE_TESTS" in world.poller.status.problems[0]
         monkeypatch.setenv("TOKEN_OF_THE_TESTS", TOKEN)
         assert await world.poll(after=300) == "success"
+
+
+def _fail_gpus(answer: dict[str, object]) -> object:
+    return answer if answer["droplets"] else {"droplets": 7}
 
 
 class TestSelection:

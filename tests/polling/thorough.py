@@ -64,7 +64,7 @@ class Thorough:
         listing = await self._client.backups(known.id)
         found = {record.id: backup_of(record) for record in listing.records.values()}
         if listing.complete:
-            return own_list_read(known, found, (), proof=True, read_at=listing.started_at, now=now)
+            return own_list_read(known, found, (), unreadable=0, read_at=listing.started_at, now=now)
         if isinstance(listing.error, NotFound):
             return structs.replace(known, not_found_at=now, unread=False)
         return structs.replace(own_list_failed(known, (), now), unread=True)

@@ -15,7 +15,6 @@ from exporter.reports.words import (
     brief,
     headline,
     instant_words,
-    kept_size,
     missed_windows_of,
     moment,
     next_window_of,
@@ -385,10 +384,10 @@ def test_sizes(size: float | None, words: str) -> None:
 
 def test_kept_size_needs_every_size() -> None:
     """The size of all backups is not known where one of them is not."""
-    assert kept_size(droplet(kept=backups(8, 32))) == 4 * GIB
-    assert kept_size(droplet(kept=(*backups(32), *backups(8, size=None)))) is None
-    assert kept_size(droplet(kept=())) == 0
-    assert kept_size(droplet(kept=None)) is None
+    assert droplet(kept=backups(8, 32)).kept_size == 4 * GIB
+    assert droplet(kept=(*backups(32), *backups(8, size=None))).kept_size is None
+    assert droplet(kept=()).kept_size == 0
+    assert droplet(kept=None).kept_size is None
 
 
 @pytest.mark.parametrize(
