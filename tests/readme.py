@@ -19,7 +19,9 @@ def metric_reference() -> str:
     ):
         own = IDENTITY if families is DROPLET_FAMILIES else ()
         rows = [_row(family, own) for family in families]
-        parts.append("\n".join([f"**{title}**", "", "| family | type | labels | meaning |", "|---|---|---|---|", *rows]))
+        parts.append(
+            "\n".join([f"**{title}**", "", "| family | type | labels | meaning |", "|---|---|---|---|", *rows])
+        )
     return "\n\n".join(parts)
 
 
