@@ -49,6 +49,9 @@ class Plan:
             return EPOCH_WEEKDAYS.index(self.weekday) * DAY + self.hour * HOUR
         return self.hour * HOUR
 
+    def same_windows(self, other: Plan) -> bool:
+        return self.name == other.name and (self.anchor - other.anchor) % self.interval == 0
+
     def start_at(self, instant: float) -> float:
         """The start of the latest window that has started by the instant."""
         return self.anchor + math.floor((instant - self.anchor) / self.interval) * self.interval
@@ -193,7 +196,7 @@ class Cloud:
         """Fixes what the next poll is told."""
         self._listed.append({machine.id: tuple(sorted(machine.made)) for machine in self.machines.values()})
         listed = self.listed()
-        if not self.failing & {"all", "droplets", "policies"} and self.tells_ids:
+        if not self.failing & {"all", "token", "droplets", "policies"} and self.tells_ids:
             for machine in self.machines.values():
                 if not self.fails("backups", machine.id):
                     self.told.update(set(listed.get(machine.id, ())) & machine.made.keys())

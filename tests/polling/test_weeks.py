@@ -52,8 +52,11 @@ class Seen:
     changed_at: float = 0.0
     """When the policy last changed."""
     change_unseen: bool = False
+    policy_known: bool = False
     excused: int = -1
-    """Until more backups than these were made nothing is asked of the verdict: the contract admits that it may err."""
+    """Until more backups than these were seen nothing is asked of the verdict: the contract admits that it may err."""
+    counted: int = 0
+    """How many backups had been made when the exporter last could see them all."""
     watched_since: float | None = None
     """From when on every miss must be shown, by the exporter's clock."""
     read_at: float | None = None
@@ -169,9 +172,10 @@ class Weeks(RuleBasedStateMachine):
     @rule(which=which, plan=plans)
     def plan_changes(self, which: int, plan: Plan) -> None:
         machine = self.machine(which)
-        if machine is not None and machine.plan != plan:
-            machine.plan = plan
-            self.policy_changed(machine)
+        if machine is not None:
+            same, machine.plan = machine.plan.same_windows(plan), plan
+            if not same:
+                self.policy_changed(machine)
 
     @rule(which=which)
     def backups_switched_off_or_on(self, which: int) -> None:
@@ -268,12 +272,13 @@ class Weeks(RuleBasedStateMachine):
 
     def forgotten(self, droplet_id: int) -> None:
         """The exporter knows nothing of the Droplet any more."""
-        self.seen[droplet_id].watched_since = self.seen[droplet_id].read_at = None
+        seen = self.seen[droplet_id]
+        seen.watched_since = seen.read_at = None
+        seen.policy_known = False
 
-    def seen_anew(self, droplet_id: int) -> None:
+    def policy_seen_anew(self, droplet_id: int) -> None:
         """What was before is only guessed: by its newest backup, and by the schedule as it is now."""
         seen, machine = self.seen[droplet_id], self.machines[droplet_id]
-        seen.watched_since = self.clock.now()
         newest = max(machine.ever, key=lambda backup: backup.created_at, default=None)
         if newest is not None and (newest.created_at < seen.changed_at or newest.id not in machine.made):
             seen.excused = len(machine.ever)
@@ -282,6 +287,7 @@ class Weeks(RuleBasedStateMachine):
         seen = self.seen[droplet_id]
         seen.read_at = self.clock.now()
         seen.made_by_then = newest_made(self.machines[droplet_id])
+        seen.counted = len(self.machines[droplet_id].ever)
 
     def poll(self) -> None:
         self.cloud.live()
@@ -296,11 +302,16 @@ class Weeks(RuleBasedStateMachine):
         for droplet in self.poller.fleet.droplets:
             machine, seen = self.machines[droplet.id], self.seen[droplet.id]
             if seen.watched_since is None:
-                self.seen_anew(droplet.id)
-            if seen.change_unseen and policies_listed and droplet.id in self.cloud.machines:
-                seen.change_unseen = False
                 seen.watched_since = now
-            if not seen.change_unseen and len(machine.ever) > seen.excused:
+            if policies_listed and droplet.id in self.cloud.machines:
+                if not seen.policy_known:
+                    self.policy_seen_anew(droplet.id)
+                if seen.change_unseen:
+                    seen.watched_since = now
+                seen.policy_known, seen.change_unseen = True, False
+            if works and not self.cloud.lag:
+                seen.counted = len(machine.ever)
+            if seen.policy_known and not seen.change_unseen and seen.counted > seen.excused:
                 self.check_nothing_invented(droplet, machine, seen)
                 if works and droplet.id in self.cloud.machines:
                     self.check_nothing_missed(droplet, machine, seen)
@@ -318,6 +329,8 @@ class Weeks(RuleBasedStateMachine):
             seen.absences = 0 if there else seen.absences + listed
             if there and (policies_listed or droplet_id in self.served):
                 assert droplet_id in served, f"droplet {droplet_id} is lost"
+            if seen.absences == 1 and droplet_id in self.served and self.cloud.fails("droplet"):
+                assert droplet_id in served, f"droplet {droplet_id} is gone by one listing alone"
             if seen.absences >= 2:
                 assert droplet_id not in served, f"droplet {droplet_id} is a ghost"
         for droplet_id in self.served - served:
