@@ -22,7 +22,7 @@ async def _serve(count: int, latency: float, weekly_share: float) -> None:
     for listing in (api.account.droplets, api.account.policies, api.account.images):
         listing(clock.now())
     async with api:
-        print(api.url, flush=True)  # noqa: T201  # for the process that started this one
+        print(api.url, flush=True)  # for the process that started this one
         # Until that process ends or closes the pipe.
         await asyncio.to_thread(sys.stdin.read)
 

@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             span = options.hours * 3600 if options.hours else SPANS[name] * history.DAY
             picture = options.into / f"{name}.png"
             draw(name, server, Period(end - span, end, scrape), _program("chromium"), picture, chosen)
-            print(picture)  # noqa: T201
+            print(picture)
 
 
 if __name__ == "__main__":

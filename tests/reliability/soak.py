@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - a command for people
 """Brings on every fault, in minutes rather than seconds, and writes what came of it to RESULTS.md.
 
 `python -m tests.reliability.soak [WORD...]`: only the faults whose name holds one of the words, and nothing is written.
