@@ -1,0 +1,254 @@
+"""All measurements, as tables: `make bench`. Writes RESULTS.md and growth.svg beside this file.
+
+Each figure stands beside its floor, where there is one: the requests that must be, the time that the API takes, the
+bytes joined; and beside the plain way: every list read at every poll, one after the other, and the client library
+rendering. Takes some minutes, on a machine that should do nothing else meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from exporter import log
+from tests.benchmarks import chart, economy, polls, process, scrape
+from tests.benchmarks.economy import ALLOWED, LARGE, Count
+from tests.benchmarks.polls import Times
+from tests.benchmarks.process import Served
+from tests.benchmarks.scrape import Row
+
+_T = TypeVar("_T")
+
+HERE = Path(__file__).resolve().parent
+GROWTH_OF = (100, 1_000, LARGE, 20_000)
+POLLS_FOR_GROWTH = 300
+SMALL = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the table: what was measured, and what was wanted of it."""
+
+    what: str
+    ours: str
+    floor: str = ""
+    plain: str = ""
+    wanted: str = ""
+    missed: bool = False
+
+
+def main() -> None:
+    log.configure("error", "logfmt")
+    begun = time.monotonic()
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.benchmarks.economy"], stdout=subprocess.PIPE, text=True
+    ) as counting:
+        # Beside it only what hardly depends on who else computes.
+        growth = _step("memory, poll after poll", lambda: process.served(SMALL, POLLS_FOR_GROWTH, rest=0.5))
+        plain_seconds, plain_requests = _step("the plain way", lambda: polls.plain(100))
+        counted, _ = _step("requests", counting.communicate)
+        assert counting.returncode == 0
+    counts = [Count(**one) for one in json.loads(counted)]
+    timed = _step("polls of a slow API", lambda: asyncio.run(polls.times(LARGE)))
+    pauses = _step("pauses", lambda: asyncio.run(polls.pauses(LARGE)))
+    served = _step("memory and scrapes", lambda: process.served(LARGE, 12))
+    cpu = _step("commands", lambda: [process.command_cpu("--help"), process.command_cpu("--version")])
+    bare = process.python_cpu()
+    scrapes = {count: _step(f"scrapes at {count:,}", partial(scrape.measure, count)) for count in GROWTH_OF}
+
+    large = {row.what: row for row in scrapes[LARGE]}
+    days = [count for count in counts if count.what == "day"]
+    text = "\n".join(
+        [
+            "# Benchmarks",
+            "",
+            f"Measured by `make bench` in {(time.monotonic() - begun) / 60:.0f} minutes on {_machine()}.",
+            "The API is a look-alike, of healthy Droplets, two thirds daily and one third weekly (for memory: all",
+            "daily, seven backups each). The floor is what must be: pages, answer times, joined bytes, a bare",
+            "interpreter. The plain way reads every Droplet's list at every poll, one after the other, and lets the",
+            "client library render. Pauses of the loop are counted in its own CPU time, but where the clock is named.",
+            "",
+            f"## At {LARGE:,} Droplets",
+            "",
+            *_table(
+                [
+                    *_requests([count for count in counts if count.droplets == LARGE]),
+                    *_times(timed, plain_seconds / plain_requests),
+                    *_scrapes(large),
+                    *_process(served, growth, cpu, bare),
+                    Line("longest pause of the loop, steady poll", _ms(pauses.steady)),
+                    Line("the same, by the clock", _ms(pauses.steady_wall)),
+                    Line("longest pause of the loop, first poll", _ms(pauses.cold)),
+                ]
+            ),
+            "",
+            f"## From {days[0].droplets:,} to {days[-1].droplets:,} Droplets",
+            "",
+            *_growth(days, scrapes),
+            "",
+        ]
+    )
+    (HERE / "RESULTS.md").write_text(text)
+    (HERE / "growth.svg").write_text(chart.growth(days))
+    sys.stdout.write(text)
+
+
+def _step(what: str, work: Callable[[], _T]) -> _T:
+    sys.stderr.write(f"{what} ...\n")
+    return work()
+
+
+def _machine() -> str:
+    model = platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    load = os.getloadavg()[2]
+    return (
+        f"{os.cpu_count()} cores ({model}), {platform.system()}, Python {platform.python_version()}, with a load of "
+        f"{load:.1f} in the quarter of an hour before its end"
+    )
+
+
+def _requests(counts: Sequence[Count]) -> list[Line]:
+    lines = []
+    for count in counts:
+        floor = count.floor
+        wanted = {
+            "poll with nothing new": 1.05 * floor,
+            "restart with a state file": 1.05 * floor,
+            "cold start, by the images": 1.2 * floor,
+            "cold start, images without backups": economy.listings(count.droplets) + 1.1 * count.droplets,
+            "day": 0.45 * ALLOWED,
+        }.get(count.what)
+        if wanted is None:
+            new = int(count.what.split()[2].replace(",", ""))
+            wanted = economy.listings(count.droplets) + min(new, count.images) + 3
+        what = f"requests, {count.what}"
+        lines.append(
+            Line(
+                what,
+                f"{count.ours:,}",
+                f"{floor:,}",
+                f"{count.plain:,}",
+                f"≤ {int(wanted):,}",
+                missed=count.ours > wanted,
+            )
+        )
+        if count.what == "day":
+            ours, least, plain = (f"{100 * number / ALLOWED:,.1f} %" for number in (count.ours, floor, count.plain))
+            lines.append(Line("the same, of what a token may send", ours, least, plain, "≤ 45 %"))
+    return lines
+
+
+def _times(timed: Times, each: float) -> list[Line]:
+    """`each`: seconds that a request of the plain way took."""
+    lines = []
+    plain = each * (economy.listings(timed.droplets) + timed.droplets)
+    for what, seconds, sent in (
+        ("steady poll", timed.steady, timed.steady_requests),
+        ("cold start", timed.cold, timed.cold_requests),
+    ):
+        rounds = math.ceil(sent / polls.CONCURRENCY) * polls.LATENCY
+        lines.append(
+            Line(f"{what}, the API answering in 100 ms", f"{seconds:.1f} s", f"{rounds:.1f} s", f"{plain:,.0f} s")
+        )
+    lines.append(Line("CPU of a steady poll", f"{timed.steady_cpu:.2f} s"))
+    return lines
+
+
+def _scrapes(rows: Mapping[str, Row]) -> list[Line]:
+    plain, joined = rows["scrape, joined to one"], rows["scrape, ready to be sent"]
+    level_1 = rows["gzip level 1 of the ready page"].ours
+    packed, ten = rows["scrape, gzip"], rows["ten scrapes at once"]
+    ratio = (joined.plain or 0) / joined.ours
+    return [
+        Line("scrape", _ms(joined.ours), _ms(plain.floor), _ms(joined.plain)),
+        Line("how many times as fast as the client library", f"{ratio:.0f}", wanted="≥ 20", missed=ratio < 20),
+        Line(
+            "scrape, gzip",
+            _ms(packed.ours),
+            plain=_ms(packed.plain),
+            wanted=f"≤ {_ms(level_1)} (level 1)",
+            missed=packed.ours > level_1,
+        ),
+        Line("ten scrapes at once", _ms(ten.ours), plain=_ms(ten.plain)),
+        Line("longest pause by a scrape", _ms(rows["longest pause by a gzip scrape"].ours)),
+        Line("longest pause by rendering", _ms(rows["longest pause by a rendering"].ours)),
+    ]
+
+
+def _process(served: Served, growth: Served, cpu: Sequence[float], bare: float) -> list[Line]:
+    return [
+        Line("gzip scrape over HTTP while polls go on, median", _ms(served.median)),
+        Line(f"the same, 99th percentile of {served.scrapes}", _ms(served.p99)),
+        Line(
+            f"resident memory, at most in {served.polls} polls",
+            f"{served.memory_at_most:.0f} MiB",
+            wanted="< 200 MiB",
+            missed=served.memory_at_most >= 200,
+        ),
+        Line(
+            f"its growth a thousand polls (of {growth.polls} at {growth.droplets} Droplets)",
+            f"{growth.growth:+.1f} MiB",
+            wanted="none",
+            missed=growth.growth > 2,
+        ),
+        *(
+            Line(f"CPU of `{flag}`", f"{seconds:.2f} s", f"{bare:.2f} s", wanted="< 0.2 s", missed=seconds >= 0.2)
+            for flag, seconds in zip(("--help", "--version"), cpu, strict=True)
+        ),
+    ]
+
+
+def _growth(days: Sequence[Count], scrapes: Mapping[int, Sequence[Row]]) -> list[str]:
+    lines = [
+        "| Droplets | requests a day | of a token's | plain way | of a token's | samples | scrape | client library |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for day in days:
+        rows = {row.what: row for row in scrapes.get(day.droplets, ())}
+        scraped = rows.get("scrape, ready to be sent")
+        figures = [
+            f"{day.droplets:,}",
+            f"{day.ours:,}",
+            f"{100 * day.ours / ALLOWED:.1f} %",
+            f"{day.plain:,}",
+            f"{100 * day.plain / ALLOWED:,.0f} %",
+            f"{rows['samples'].ours:,.0f}" if rows else "",
+            _ms(scraped.ours) if scraped else "",
+            _ms(scraped.plain) if scraped else "",
+        ]
+        lines.append("| " + " | ".join(figures) + " |")
+    return lines
+
+
+def _table(lines: Sequence[Line]) -> list[str]:
+    return [
+        "| | ours | floor | plain way | wanted |",
+        "|---|---:|---:|---:|---:|",
+        *(
+            f"| {line.what} | {line.ours} | {line.floor} | {line.plain} | {line.wanted}{' **missed**' * line.missed} |"
+            for line in lines
+        ),
+    ]
+
+
+def _ms(milliseconds: float | None) -> str:
+    return "" if milliseconds is None else f"{milliseconds:,.{0 if milliseconds >= 100 else 1}f} ms"
+
+
+if __name__ == "__main__":
+    main()
