@@ -7,6 +7,7 @@ from pathlib import Path
 from exporter.metrics.families import ACCOUNT_FAMILIES, DROPLET_FAMILIES, EXPORTER_FAMILIES, IDENTITY, Family
 
 README = Path(__file__).resolve().parent.parent / "README.md"
+RESULTS = Path(__file__).resolve().parent / "benchmarks" / "RESULTS.md"
 
 
 def metric_reference() -> str:
@@ -35,7 +36,12 @@ def _code(labels: tuple[str, ...] | list[str]) -> str:
     return ", ".join(f"`{label}`" for label in labels)
 
 
-PARTS = {"metrics": metric_reference}
+def benchmarks() -> str:
+    """The tables that `make bench` wrote last, with what they were measured on."""
+    return RESULTS.read_text().partition("\n\n")[2].strip().replace("\n## ", "\n### ")
+
+
+PARTS = {"metrics": metric_reference, "benchmarks": benchmarks}
 
 
 def made(text: str) -> str:

@@ -106,8 +106,10 @@ def main() -> None:
 
 
 def _step(what: str, work: Callable[[], _T]) -> _T:
-    sys.stderr.write(f"{what} ...\n")
-    return work()
+    begun = time.monotonic()
+    found = work()
+    sys.stderr.write(f"{what}: {time.monotonic() - begun:.0f} s\n")
+    return found
 
 
 def _machine() -> str:

@@ -119,12 +119,15 @@ async def best_of(work: Callable[[int], Awaitable[object]], repeats: int = REPEA
 
 
 async def longest_pause(work: Awaitable[object]) -> float:
-    """The longest time, in milliseconds, for which the work kept everything else on the loop from running."""
+    """The longest time, in milliseconds, for which the work kept everything else on the loop from running.
+
+    In CPU time of the loop's thread: what other programs take of the machine does not count.
+    """
     worst, done = 0.0, asyncio.ensure_future(work)
-    last = time.perf_counter()
+    last = time.thread_time()
     while not done.done():
         await asyncio.sleep(0)
-        now = time.perf_counter()
+        now = time.thread_time()
         worst, last = max(worst, now - last), now
     await done
     return 1e3 * worst
