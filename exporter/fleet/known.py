@@ -84,14 +84,15 @@ def ids_listed(known: Known, listed: tuple[int, ...] | None, now: float) -> Know
     """
     if listed is None:
         return known if known.listed is None else replace(known, listed=None)
+    if listed == known.listed:
+        return _if_resolved(known, now)
     backups = known.backups
-    if listed != known.listed:
-        before = known.listed if known.listed is not None else [backup.id for backup in backups or ()]
-        gone = set(before).difference(listed)
-        if gone and backups:
-            backups = tuple(backup for backup in backups if backup.id not in gone)
-        if backups is None and not listed:
-            backups = ()
+    before = known.listed if known.listed is not None else [backup.id for backup in backups or ()]
+    gone = set(before).difference(listed)
+    if gone and backups:
+        backups = tuple(backup for backup in backups if backup.id not in gone)
+    if backups is None and not listed:
+        backups = ()
     changed = replace(
         known,
         backups=backups,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sys import intern
+
 from exporter.digitalocean import records
 from exporter.fleet.model import GIB, Backup, Description, Policy, SupportedPolicy, Window
 
@@ -12,8 +14,8 @@ def policy_of(record: records.Policy) -> Policy:
     window = record.next_backup_window
     return Policy(
         enabled=record.backup_enabled,
-        plan=record.plan,
-        weekday=record.weekday,
+        plan=_shared(record.plan),
+        weekday=_shared(record.weekday),
         hour=record.hour,
         window_length=_times(record.window_length_hours, HOUR),
         retention_days=record.retention_period_days,
@@ -34,12 +36,12 @@ def supported_policy_of(record: records.SupportedPolicy) -> SupportedPolicy:
 def description_of(record: records.Droplet) -> Description:
     return Description(
         name=record.name or "",
-        region=record.region or "",
-        size=record.size_slug or "",
-        status=record.status or "",
+        region=intern(record.region or ""),
+        size=intern(record.size_slug or ""),
+        status=intern(record.status or ""),
         created_at=record.created_at,
         disk=_times(record.disk, GIB),
-        tags=record.tags or (),
+        tags=tuple(map(intern, record.tags or ())),
     )
 
 
@@ -52,6 +54,11 @@ def backup_of_image(record: records.Image) -> Backup | None:
     if record.status != "available" or record.created_at is None or record.size_gigabytes is None:
         return None
     return Backup(record.id, record.created_at, record.size_gigabytes * GIB)
+
+
+def _shared(text: str | None) -> str | None:
+    """The same text, held once however many Droplets have it."""
+    return None if text is None else intern(text)
 
 
 def _times(value: float | None, unit: float) -> float | None:

@@ -149,6 +149,7 @@ class Store:
         droplets = [msgspec.Raw(msgspec.json.encode(droplet)) async for droplet in unhurried(state.droplets)]
         encoded = msgspec.json.encode({**msgspec.structs.asdict(state), "droplets": droplets})
         self._states[account] = msgspec.Raw(encoded)
+        del droplets
         async with self._writing:
             if self._guest and self._usable:
                 self._lock = self._locked(path)
@@ -163,7 +164,7 @@ class Store:
         if digest == self._written:
             return
         try:
-            await asyncio.to_thread(_replace, path, _content_of(accounts, digest))
+            await asyncio.to_thread(_replace, path, *_around(digest, accounts))
         except OSError as error:
             if self._unwritable != str(error):
                 self._log.warning(
@@ -261,12 +262,14 @@ def _digest(accounts: bytes) -> str:
     return hashlib.sha256(accounts).hexdigest()
 
 
-def _content_of(accounts: bytes, digest: str) -> bytes:
-    return msgspec.json.encode(_File(VERSION, digest, msgspec.Raw(accounts)))
+def _around(digest: str, accounts: bytes) -> tuple[bytes, bytes, bytes]:
+    """The file's content in pieces: joined they would take as much memory again."""
+    head = msgspec.json.encode(_File(VERSION, digest, msgspec.Raw(b"0"))).removesuffix(b"0}")
+    return head, accounts, b"}"
 
 
 def _states_in(content: bytes) -> dict[str, AccountState]:
-    """The accounts that `_content_of` was given; raises ValueError or RecursionError where that is not certain."""
+    """The accounts that `_around` was given; raises ValueError or RecursionError where that is not certain."""
     version = msgspec.json.decode(content, type=_Version).digitalocean_backup_exporter_state
     if version != VERSION:
         raise ValueError(f"its version is {version}, and this exporter writes {VERSION}")
@@ -284,13 +287,14 @@ def _is_ours(path: Path) -> bool:
         return file.read(len(MARK)) in (b"", MARK)
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, *content: bytes) -> None:
     """The old file or the new one, whenever the machine stops. Only the lock's holder writes, so one name will do."""
     beside = path.with_name(path.name + ".new")
     beside.unlink(missing_ok=True)
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "wb") as file:
-        file.write(content)
+        for piece in content:
+            file.write(piece)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)

@@ -9,19 +9,19 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 
-STEP = 0.004
-"""Seconds after which others have the loop."""
+STEP = 0.001
+"""Seconds after which others have the loop: a scrape is made in about as long steps, so that it takes turns."""
 
 
 async def unhurried(items: Iterable[_T]) -> AsyncIterator[_T]:
-    """The items one by one, letting others have the loop every few milliseconds.
+    """The items one by one, letting others have the loop every millisecond or so.
 
     What is being walked must not change meanwhile: others run.
     """
     await asyncio.sleep(0)
     since = time.perf_counter()
     for number, item in enumerate(items):
-        if number % 32 == 31 and time.perf_counter() - since > STEP:
+        if number % 16 == 15 and time.perf_counter() - since > STEP:
             await asyncio.sleep(0)
             since = time.perf_counter()
         yield item
