@@ -51,8 +51,7 @@ async def serve(options: argparse.Namespace, config: Config | None, load: Load, 
                 await server.stop()
                 return 2
         scheme = "http" if settings.context is None else "https"
-        for host, port in server.addresses:
-            root = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        for root in dict.fromkeys(f"{scheme}://{_to_open(host)}:{port}" for host, port in server.addresses):
             log.info("listening", metrics=f"{root}{options.path}", page=f"{root}/")
         # What is loaded by now stays for good: the garbage collector need not hold up scrapes to visit it.
         gc.freeze()
@@ -63,6 +62,13 @@ async def serve(options: argparse.Namespace, config: Config | None, load: Load, 
         reloads.cancel()
         await asyncio.gather(service.stop(), server.stop())
     return 0
+
+
+def _to_open(host: str) -> str:
+    """The host of a listening socket as one opens it; every interface is this machine, too."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104  # what it listens on was the user's choice
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
 
 
 async def _reload_whenever(asked: asyncio.Event, service: Service) -> None:
