@@ -285,3 +285,36 @@ async def test_last_backup_of_an_account() -> None:
         race.happens(Step(HOUR))
         await race.poll()
     assert race.economical.fleet.droplets[0].backups == ()
+
+
+async def test_id_ahead_of_the_own_list() -> None:
+    """A listed id that the Droplet's own list lacks is asked for again an hour later: it may only be late there."""
+    race = Race([Machine(0, MONDAY - 3 * DAY, DAILY, enabled=False)], Poll(interval=HOUR), SPARING)
+    machine = race.cloud.machines[1]
+    backup = Made(1, MONDAY - HOUR, Fate(offset=-HOUR))
+    with capture_logs():
+        machine.made[1] = backup
+        race.cloud.live()
+        race.cloud.before_poll()
+        machine.made.clear()
+        await race.economical.poll()
+        assert race.economical.fleet.droplets[1].backups == ()
+        machine.made[1] = backup
+        for _ in range(2):
+            race.happens(Step(0.6 * HOUR))
+            await race.poll()
+    race.agree()
+
+
+async def test_reload_during_an_outage() -> None:
+    """The poller of a new configuration goes on serving what the old one knew, though it learns nothing itself."""
+    race = Race([Machine(0, MONDAY - 3 * DAY, DAILY, reached=MONDAY - 3 * DAY)], Poll(interval=HOUR), RateLimit())
+    with capture_logs():
+        race.happens(Step(0.0))
+        await race.poll()
+        race.cloud.failing.add("all")
+        account, telemetry = race.economical.account, Telemetry("0", process=False).account("prod", HOUR)
+        config = Config(accounts=(), poll=Poll(interval=HOUR), grace=GRACE)
+        heir = Poller(account, config, telemetry, race.clock, heir_of=race.economical)
+        await in_memory(heir, race.cloud, race.clock).poll()
+    assert heir.fleet == race.economical.fleet
