@@ -94,6 +94,8 @@ def looks_like_token(text: str) -> bool:
 
 def redact(text: str) -> str:
     """The text with everything taken out that looks like a token, and every token that was read, whatever its look."""
-    for token in _seen:
+    text = _TOKEN.sub("[a token]", text)
+    # The longest first: one that begins like another would leave the other's end behind.
+    for token in sorted(_seen, key=len, reverse=True):
         text = text.replace(token, "[a token]")
-    return _TOKEN.sub("[a token]", text)
+    return text

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import structlog
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT.parent / "shared" / "reference" / "digitalocean-droplet-backups.openapi.yaml"
@@ -48,6 +49,12 @@ def reference() -> Path:
     if not REFERENCE.exists():
         _missing(f"{REFERENCE} is missing: put DigitalOcean's OpenAPI document there")
     return REFERENCE
+
+
+@pytest.fixture(autouse=True)
+def unconfigured_log() -> None:
+    """A command run in this process sets what is logged from then on; no test inherits that."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture

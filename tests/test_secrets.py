@@ -119,3 +119,10 @@ def test_tokens_are_known_by_their_look() -> None:
     layer = f"/var/lib/overlay/{'0123456789abcdef' * 4}/token"
     assert redact(layer) == layer
     assert not looks_like_token("DOP_V1_TOKEN")
+
+
+def test_a_token_that_begins_like_another() -> None:
+    """Of two tokens that were read the longer one is taken out whole, whichever was read first."""
+    for token in ("a-token-of-mine", "a-token-of-mine-and-more"):
+        TokenSource(env="A_TOKEN").read({"A_TOKEN": token})
+    assert redact("sent a-token-of-mine-and-more, refused") == "sent [a token], refused"
