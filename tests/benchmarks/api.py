@@ -42,7 +42,7 @@ def api(count: int, *, latency: float = 0.0, weekly_share: float = 1 / 3) -> Ite
         yield process.stdout.readline().strip()
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from tests.benchmarks.api import api
 from tests.processes import Exporter
 
 MIB = 2**20
+REQUEST = 176
+"""Bytes: when it was sent and answered, for the minute and for the hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Served:
     memory_at_most: float
     growth: float
     """MiB a thousand polls, by the second half of them."""
+    remembered: float
+    """MiB that the requests of a thousand polls take, which the budget remembers for an hour."""
     scrapes: int
     median: float
     """Of a gzip scrape, read whole, in milliseconds."""
@@ -88,6 +92,7 @@ def served(count: int, polls: int, *, rest: float = 0.2) -> Served:
                 first, cpu = done, _figure(text, "process_cpu_seconds_total")
             time.sleep(rest)
         assert _figure(text, "digitalocean_backup_exporter_polls_total", 'result="success"') == done, running.log
+        sent = _figure(text, "digitalocean_backup_exporter_api_requests_total")
         cpu = (_figure(text, "process_cpu_seconds_total") - cpu) / max(1, done - first)
     times.sort()
     return Served(
@@ -95,6 +100,7 @@ def served(count: int, polls: int, *, rest: float = 0.2) -> Served:
         polls=done,
         memory=memory[-1][1],
         memory_at_most=max(size for _, size in memory),
+        remembered=1000 * sent / done * REQUEST / MIB,
         growth=1000 * _slope([point for point in memory if point[0] > done / 2]),
         scrapes=len(times),
         median=1e3 * times[len(times) // 2],

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from tests.benchmarks.chart import growth
+from tests.benchmarks.economy import Count
+
+HERE = Path(__file__).resolve().parent
+DAYS = [
+    Count("day", 100, ours=1_000, floor=900, plain=30_000),
+    Count("day", 20_000, ours=80_000, floor=58_000, plain=5_800_000),
+]
+
+
+def test_results_hold_what_was_wanted() -> None:
+    """The results that are committed miss nothing that was wanted."""
+    results = (HERE / "RESULTS.md").read_text()
+    assert "| requests, day |" in results
+    assert "missed" not in results
+
+
+def test_chart() -> None:
+    """The chart is well-formed SVG that says in words what it shows, and draws more requests higher up."""
+    root = ElementTree.fromstring(growth(DAYS))
+    space = "{http://www.w3.org/2000/svg}"
+    title = root.findtext(f"{space}title") or ""
+    for number in ("100", "20,000", "1,000", "80,000", "30,000", "5,800,000", "120,000"):
+        assert number in title
+    dots = {
+        kind: [float(dot.get("cy", "")) for dot in root.iter(f"{space}circle") if dot.get("class") == f"dot-{kind}"]
+        for kind in ("ours", "plain")
+    }
+    assert len(dots["ours"]) == len(dots["plain"]) == len(DAYS)
+    for ours, plain in zip(dots["ours"], dots["plain"], strict=True):
+        assert plain < ours
+    assert dots["ours"][1] < dots["ours"][0]

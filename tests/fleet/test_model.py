@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from exporter.fleet.evidence import Evidence
+from exporter.fleet.known import Known
+from exporter.fleet.model import Backup, Description, Droplet, Policy, Verdict, Window
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Backup(1, 2.0),
+        Window(1.0, 2.0),
+        Policy(next_window=Window(1.0, 2.0)),
+        Description("web"),
+        Verdict(1),
+        Droplet(1, Description("web"), Policy(), (Backup(1, 2.0),)),
+        Known(1, Evidence(1.0)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_garbage_collector_leaves_the_fleet_alone(value: object) -> None:
+    """A collection does not visit what a large fleet has many thousands of: it would hold up scrapes meanwhile."""
+    assert not gc.is_tracked(value)
