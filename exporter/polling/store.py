@@ -232,7 +232,7 @@ class Store:
             return {}
         try:
             return {**_states_in(content)}
-        except (ValueError, RecursionError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             self._put_aside(path, str(error))
             return {}
 
@@ -269,7 +269,7 @@ def _around(digest: str, accounts: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def _states_in(content: bytes) -> dict[str, AccountState]:
-    """The accounts that `_around` was given; raises ValueError or RecursionError where that is not certain."""
+    """The accounts that `_around` was given; raises MsgspecError, ValueError or RecursionError if not certain."""
     version = msgspec.json.decode(content, type=_Version).digitalocean_backup_exporter_state
     if version != VERSION:
         raise ValueError(f"its version is {version}, and this exporter writes {VERSION}")
