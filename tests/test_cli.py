@@ -272,7 +272,7 @@ class TestTerminals:
             terminal.read(until="listing droplets")
             terminal.process.send_signal(number)
             shown = terminal.read()
-            assert terminal.close() == code
+            assert terminal.close() == code, shown
         assert "Traceback" not in shown
         assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
         assert plain(shown)[-1] == ""

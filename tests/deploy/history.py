@@ -23,7 +23,10 @@ Sample = tuple[str, dict[str, str], float]
 
 @dataclass(frozen=True, slots=True)
 class Droplet:
-    """A droplet, and which of its windows, counted back from the end of the story, left no backup."""
+    """A droplet, and which of its windows, counted back from the last that is due at the story's end, left no backup.
+
+    Where that one left none, those since have left none either.
+    """
 
     id: int
     account: str
@@ -139,11 +142,11 @@ class Story:
     def _windows(self, d: Droplet, now: float) -> Iterator[tuple[float, bool]]:
         """Windows that had time for their backup, the latest first, and whether one was taken."""
         interval = INTERVALS[d.plan or "daily"]
-        last = self._start(d, self.end) if d.plan else self.end
+        last = self._start(d, self.end - _due_after(d)) if d.plan else self.end
         start = self._start(d, now) if d.plan else now - 30 * DAY
         while start > now - RETENTION[d.plan or "daily"] * DAY - 30 * DAY:
             if start + 2 * HOUR <= now and start > self.end - d.created * DAY:
-                yield start, round((last - start) / interval) not in d.missed and not d.never
+                yield start, max(0, round((last - start) / interval)) not in d.missed and not d.never
             start -= interval
 
     def _backups(self, d: Droplet, now: float) -> list[tuple[float, float]]:
@@ -159,7 +162,7 @@ class Story:
     def _missed(self, d: Droplet, now: float) -> int:
         count = 0
         for start, taken in self._windows(d, now):
-            if start + min(8 * HOUR, 2 * INTERVALS[d.plan or "daily"]) > now and not taken:
+            if start + _due_after(d) > now and not taken:
                 continue
             if taken or d.never:
                 break
@@ -218,6 +221,11 @@ class Story:
         yield sample("exporter_api_rate_limit_remaining", 5000 - spent - (7 if replica == "b" else 0))
         yield sample("exporter_api_rate_limit_reset_timestamp_seconds", now - now % HOUR + HOUR)
         yield sample("exporter_api_throttled_seconds_total", polls // 40 * 1.5 * share)
+
+
+def _due_after(d: Droplet) -> float:
+    """Seconds from a window's start until it is due."""
+    return min(8 * HOUR, 2 * INTERVALS[d.plan or "daily"])
 
 
 def _outage(end: float, now: float) -> float:

@@ -279,7 +279,7 @@ STEP = 1800.0
 @pytest.fixture(scope="module")
 def story() -> history.Story:
     """Two days of two replicas that disagree about one droplet in the last hour."""
-    end = time.time() // 60 * 60
+    end = 1_790_791_440.0  # 2026-09-30 18:04 UTC, an hour like any other
     return history.Story(end, disagree_until=end)
 
 
