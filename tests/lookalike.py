@@ -7,7 +7,10 @@ async with Api(account, now=lambda: now) as api:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from exporter.demo.api import Api, Fault, Request
@@ -35,6 +38,7 @@ __all__ = [
     "image",
     "instant",
     "policy",
+    "served",
     "supported_policy",
     "window",
 ]
@@ -80,3 +84,25 @@ class Fixture:
 
     def supported_policies(self, now: float) -> Sequence[Any]:
         return self.supported_list
+
+
+@contextmanager
+def served(*apis: Api) -> Iterator[None]:
+    """Serves them in a thread of their own, so that who waits for the exporter does not keep it waiting."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def do(work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, loop).result(10)
+
+    try:
+        for api in apis:
+            do(api.start())
+        yield
+    finally:
+        for api in apis:
+            do(api.stop())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

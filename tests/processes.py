@@ -10,13 +10,15 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
 _T = TypeVar("_T")
 
 COMMAND = (sys.executable, "-m", "exporter")
+HURRIED = (sys.executable, "-m", "tests.hurried")
+"""The same, but that polls follow each other without a wait."""
 
 
 class Exporter:
@@ -77,10 +79,10 @@ class Exporter:
 
 
 @contextmanager
-def exporter(*arguments: str, **environment: str) -> Iterator[Exporter]:
+def exporter(*arguments: str, command: Sequence[str] = COMMAND, **environment: str) -> Iterator[Exporter]:
     """`serve` on a free port of loopback, ended with the block."""
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--web.listen-address=127.0.0.1:0", *arguments],
+        [*command, "serve", "--web.listen-address=127.0.0.1:0", *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import json
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter.demo.fleet import demo_fleet
 from exporter.metrics.families import FAMILIES
 from tests.deploy.prometheus_server import running
-from tests.lookalike import Api, Fault, Fixture
+from tests.lookalike import Api, Fault, Fixture, served
 from tests.polling.world import DAY
 from tests.processes import Exporter, exporter, run, until
 
@@ -225,25 +224,13 @@ class refusing_port:
         self.socket.close()
 
 
-class look_alike:
-    """The demo's account behind the look-alike, with faults, in a thread of its own."""
-
-    def __init__(self, *faults: Fault, account: Fixture | None = None) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.api = Api(account or demo_fleet(time.time() - DAY), now=time.time, token="t")
-        self.api.faults.extend(faults)
-        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-
-    def __enter__(self) -> str:
-        self.thread.start()
-        asyncio.run_coroutine_threadsafe(self.api.start(), self.loop).result(10)
-        return self.api.url
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self.api.stop(), self.loop).result(10)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join()
-        self.loop.close()
+@contextlib.contextmanager
+def look_alike(*faults: Fault, account: Fixture | None = None) -> Iterator[str]:
+    """The address of the demo's account behind the look-alike, with faults."""
+    api = Api(account or demo_fleet(time.time() - DAY), now=time.time, token="t")
+    api.faults.extend(faults)
+    with served(api):
+        yield api.url
 
 
 def test_json_log() -> None:

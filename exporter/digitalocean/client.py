@@ -141,7 +141,7 @@ class Client:
         self.deadline = math.inf
         """Until when requests may be sent and answers awaited, in Unix seconds of the clock; set for each poll."""
         self.clock_skew: float | None = None
-        """By how many seconds the API's `Date` was ahead of our clock in the last answer that had one."""
+        """By how many seconds at least the API's `Date` was ahead of our clock, in the last answer that had one."""
         # A name or password in the address would take the token's place in the request, and show in messages.
         self._base_url = re.sub(r"//[^/@]*@", "//", base_url.rstrip("/"))
         self._read_token = token
@@ -482,7 +482,9 @@ class Client:
             self._observer.rate_limit(limit, remaining, reset)
         told = _http_date(headers.get("date"))
         if told is not None:
-            self.clock_skew = told - (sent_at + self._clock.now()) / 2
+            # It was written, cut to whole seconds, between the two: as much as that leaves open is no difference.
+            behind, ahead = told + 1.0 - sent_at, told - self._clock.now()
+            self.clock_skew = max(ahead, min(0.0, behind))
             self._observer.clock_skew(self.clock_skew)
 
     def _refusal(self, endpoint: str, path: str, answer: _Answer) -> ApiError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import re
 import resource
 import subprocess
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.api import api
-from tests.processes import Exporter
+from tests.processes import HURRIED, Exporter, exporter
 
 MIB = 2**20
 REQUEST = 176
@@ -57,19 +56,9 @@ def serving(count: int) -> Iterator[Exporter]:
             'labels: {tags: {team: "team:"}}\n'
             f"state_file: {directory}/state\n"
         )
-        command = [sys.executable, "-m", "tests.benchmarks.hurried", "serve", "--web.listen-address=127.0.0.1:0"]
-        process = subprocess.Popen(
-            [*command, f"--config.file={config}"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"TOKEN_OF_THE_BENCHMARK": "a" * 20},
-        )
-        try:
-            yield Exporter(process)
-        finally:
-            process.kill()
-            process.wait()
+        token = "a" * 20
+        with exporter(f"--config.file={config}", command=HURRIED, TOKEN_OF_THE_BENCHMARK=token) as running:
+            yield running
 
 
 def served(count: int, polls: int, *, rest: float = 0.2) -> Served:

@@ -1059,6 +1059,21 @@ async def test_the_clocks_difference_is_known() -> None:
         assert at.ear.skews == [at.client.clock_skew]
 
 
+async def test_a_slow_answer_is_no_difference_of_clocks() -> None:
+    """What the time between question and answer explains is not taken for a wrong clock."""
+
+    async def answer(_: Heard, writer: asyncio.StreamWriter) -> None:
+        written = formatdate(NOON + 10, usegmt=True)
+        await clock.sleep(400)
+        writer.write(http(droplets(7), date=written))
+
+    async with Server(answer) as server, bench(server.url) as at:
+        clock = at.clock
+        at.client.deadline = NOON + 3600
+        await at.client.droplets()
+        assert at.client.clock_skew == 0
+
+
 async def test_nothing_of_the_http_library_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """No line for each request, at whatever level the exporter logs."""
     with caplog.at_level(logging.DEBUG):

@@ -1,0 +1,66 @@
+"""The demo at speed, watched from outside for days of its time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.demo.fleet import ROWS
+from tests.polling.world import DAY
+from tests.processes import Exporter, exporter
+
+MISSES = frozenset(row.name for row in ROWS if "x" in row.past + row.future and row.record != "disabled")
+"""The Droplets whose story tells of a window without a backup."""
+IN_A_WEEK = frozenset(("shop-checkout", "shop-search", "db-replica", "db-analytics", "warehouse", "vpn-gateway"))
+"""Those that go overdue, or are, within a week of the start, whatever its hour."""
+
+
+@dataclass(slots=True)
+class Watched:
+    """What was seen."""
+
+    days: float = 0.0
+    polls: int = 0
+    scrapes: int = 0
+    missed: set[str] = field(default_factory=set)
+    """The Droplets that were ever overdue, of those that are due to be."""
+    due_to_miss: frozenset[str] = IN_A_WEEK
+    wrong: list[str] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
+    """Resident, in MiB, at each scrape."""
+
+
+def watch_the_demo(*, speed: int, days: float) -> Watched:
+    watched = Watched()
+    with exporter("--demo", f"--demo.speed={speed}") as running:
+        running.line('event="poll finished"')
+        begun = time.monotonic()
+        while (lived := (time.monotonic() - begun) * speed) < days * DAY:
+            _look(running, watched)
+            time.sleep(0.2)
+        watched.days = lived / DAY
+        watched.wrong += [line for line in running.log if "level=info" not in line]
+        assert running.stop() == 0
+    return watched
+
+
+def _look(running: Exporter, watched: Watched) -> None:
+    samples = {
+        (sample.name.removeprefix("digitalocean_backup_"), sample.labels.get("droplet_name", "")): sample
+        for family in text_string_to_metric_families(running.get("/metrics"))
+        for sample in family.samples
+    }
+    watched.scrapes += 1
+    overdue = {name for (family, name), sample in samples.items() if family == "overdue" and sample.value}
+    if not overdue <= MISSES:
+        watched.wrong.append(f"overdue without a reason: {sorted(overdue - MISSES)}")
+    if samples["exporter_up", ""].value != 1:
+        watched.wrong.append("not up")
+    for (family, name), sample in samples.items():
+        if family.endswith(("age_seconds", "_missed_windows", "_hours_until_next_window")) and sample.value < 0:
+            watched.wrong.append(f"{family} of {name} is {sample.value}")
+    watched.missed |= overdue & watched.due_to_miss
+    watched.polls = int(samples["exporter_poll_duration_seconds_count", ""].value)
+    watched.memory.append(samples["process_resident_memory_bytes", ""].value / 2**20)

@@ -1,0 +1,91 @@
+"""The end at any moment: SIGTERM or SIGKILL, again and again, on an exporter that polls and writes all the while."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from structlog.testing import capture_logs
+
+from exporter.polling.store import Store
+from tests.lookalike import Api, served
+from tests.polling.world import DAY, healthy
+from tests.processes import HURRIED, Exporter, exporter
+
+DROPLETS = 50
+IN_TIME = 5.0
+"""Seconds within which it has to stop."""
+TOKEN = "a-token-of-the-tests"
+
+
+@dataclass(slots=True)
+class Endings:
+    """What came of them."""
+
+    tried: int = 0
+    slowest: float = 0.0
+    """Seconds that the slowest took to stop."""
+    wrong: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def restless(folder: Path, state: Path) -> Iterator[Path]:
+    """An API, and the configuration by which its account is polled and its state written without rest."""
+    # All of them overdue, so that each list is read at each poll and there is something to write after it.
+    account = healthy(DROPLETS, now=time.time() - 3 * DAY)
+    api = Api(account, now=time.time, token=TOKEN, per_minute=None, per_hour=None)
+    config = folder / "config.yaml"
+    with served(api):
+        config.write_text(
+            f"accounts: [{{name: prod, token_env: TOKEN_OF_THE_TESTS, api_url: {api.url}}}]\n"
+            "poll: {interval: 1h}\n"
+            "rate_limit: {per_minute: 1000000, per_hour: 60000000, reserve: 0}\n"
+            f"state_file: {state}\n"
+        )
+        yield config
+
+
+@contextmanager
+def started(config: Path, within: Sequence[str] = ()) -> Iterator[Exporter]:
+    """An exporter of it that is ready; `within`: the command that becomes it."""
+    with exporter(f"--config.file={config}", command=(*within, *HURRIED), TOKEN_OF_THE_TESTS=TOKEN) as running:
+        running.line('event="poll finished"')
+        yield running
+
+
+def end_again_and_again(times: int, how: signal.Signals, folder: Path, dice: random.Random) -> Endings:
+    """Starts, with what the one before left, and ends so many exporters, each at some moment after it was ready."""
+    endings, state = Endings(), folder / "state"
+    with restless(folder, state) as config:
+        for number in range(times):
+            with started(config) as running:
+                time.sleep(dice.uniform(0.0, 0.4))
+                running.process.send_signal(how)
+                begun = time.monotonic()
+                try:
+                    code = running.process.wait(2 * IN_TIME)
+                except subprocess.TimeoutExpired:
+                    code = None
+                took = time.monotonic() - begun
+            endings.tried += 1
+            endings.slowest = max(endings.slowest, took)
+            endings.wrong += [f"{number}: {problem}" for problem in _wrong(how, code, took, running.log, state)]
+    return endings
+
+
+def _wrong(how: signal.Signals, code: int | None, took: float, log: list[str], state: Path) -> Iterator[str]:
+    if how is signal.SIGTERM and (code != 0 or took > IN_TIME):
+        yield f"exit code {code} after {took:.1f} s"
+    # What it says of its own end, and of what it found at its start.
+    yield from (line for line in log if "level=warn" in line or "level=error" in line or "Traceback" in line)
+    with capture_logs() as told, closing(Store(state)) as store:
+        kept = store._states.get("prod")
+        found = None if kept is None or told else store.state("prod", kept.api_url)  # type: ignore[union-attr]
+    if found is None or len(found.droplets) != DROPLETS:
+        yield f"the state file does not hold what it should: {told}"
