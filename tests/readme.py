@@ -1,4 +1,4 @@
-"""The parts of the README that are made, not written; `python -m tests.readme` puts them in place."""
+"""The parts of the documents that are made, not written; `python -m tests.readme` puts them in place."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from pathlib import Path
 
 from exporter.metrics.families import ACCOUNT_FAMILIES, DROPLET_FAMILIES, EXPORTER_FAMILIES, IDENTITY, Family
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-RESULTS = Path(__file__).resolve().parent / "benchmarks" / "RESULTS.md"
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+AVAILABILITY = ROOT / "deploy" / "high-availability.md"
+BENCHMARKS = ROOT / "tests" / "benchmarks" / "RESULTS.md"
+RELIABILITY = ROOT / "tests" / "reliability" / "RESULTS.md"
+_REPLICAS = "\n\n## What two exporters cost\n\n"
 
 
 def metric_reference() -> str:
@@ -38,15 +42,34 @@ def _code(labels: tuple[str, ...] | list[str]) -> str:
 
 def benchmarks() -> str:
     """The tables that `make bench` wrote last, with what they were measured on."""
-    return RESULTS.read_text().partition("\n\n")[2].strip().replace("\n## ", "\n### ")
+    return _below_title(BENCHMARKS).replace("\n## ", "\n### ")
 
 
-PARTS = {"metrics": metric_reference, "benchmarks": benchmarks}
+def reliability() -> str:
+    """What `make soak` came to last."""
+    return _below_title(RELIABILITY).partition(_REPLICAS)[0]
 
 
-def made(text: str) -> str:
-    """The README's text with every made part as it is now."""
-    for name, make in PARTS.items():
+def replicas() -> str:
+    """What two exporters cost, as `make soak` measured it."""
+    return _below_title(RELIABILITY).partition(_REPLICAS)[2]
+
+
+def _below_title(results: Path) -> str:
+    return results.read_text().partition("\n\n")[2].strip()
+
+
+PARTS = {
+    README: {"metrics": metric_reference, "benchmarks": benchmarks, "reliability": reliability},
+    AVAILABILITY: {"replicas": replicas},
+}
+"""The documents, and what is made in each."""
+
+
+def made(document: Path) -> str:
+    """The document's text with every made part as it is now."""
+    text = document.read_text()
+    for name, make in PARTS[document].items():
         begin, end = f"<!-- made: {name} -->\n", f"\n<!-- end: {name} -->"
         head, rest = text.split(begin)
         _, tail = rest.split(end)
@@ -55,4 +78,5 @@ def made(text: str) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(made(README.read_text()))
+    for document in PARTS:
+        document.write_text(made(document))

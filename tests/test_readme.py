@@ -1,10 +1,13 @@
-"""The README's examples are what the commands print."""
+"""What the README shows is what the commands print, what the code holds and what was measured."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from tests.examples import README, Example, blocks, examples, outputs, rewritten
+from tests.readme import PARTS, made
 
 BLOCKS = blocks(README.read_text())
 
@@ -14,6 +17,12 @@ def test_example(block: str) -> None:
     """Every command of the README prints, against the demo at a fixed time, what the README shows."""
     for example, output in outputs(block):
         assert example.matches.fullmatch(output), f"$ {example.line}\n{output}"
+
+
+@pytest.mark.parametrize("document", PARTS, ids=lambda document: document.name)
+def test_made_parts(document: Path) -> None:
+    """Metrics are described as they are served, and figures given as they were measured last: `make readme`."""
+    assert made(document) == document.read_text()
 
 
 def test_each_command_is_shown() -> None:

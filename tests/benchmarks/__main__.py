@@ -8,11 +8,8 @@ rendering. Takes some minutes, on a machine that should do nothing else meanwhil
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import math
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -25,6 +22,7 @@ from typing import TypeVar
 from exporter import log
 from tests.benchmarks import chart, economy, polls, process, scrape
 from tests.benchmarks.economy import ALLOWED, LARGE, Count
+from tests.benchmarks.machine import machine
 from tests.benchmarks.polls import Times
 from tests.benchmarks.process import Served
 from tests.benchmarks.scrape import Row
@@ -74,7 +72,7 @@ def main() -> None:
         [
             "# Benchmarks",
             "",
-            f"Measured by `make bench` in {(time.monotonic() - begun) / 60:.0f} minutes on {_machine()}.",
+            f"Measured by `make bench` in {(time.monotonic() - begun) / 60:.0f} minutes on {machine()}.",
             "The API is a look-alike, of healthy Droplets, two thirds daily and one third weekly (for memory: all",
             "daily, seven backups each). The floor is what must be: pages, answer times, joined bytes, a bare",
             "interpreter. The plain way reads every Droplet's list at every poll, one after the other, and lets the",
@@ -110,18 +108,6 @@ def _step(what: str, work: Callable[[], _T]) -> _T:
     found = work()
     sys.stderr.write(f"{what}: {time.monotonic() - begun:.0f} s\n")
     return found
-
-
-def _machine() -> str:
-    model = platform.machine()
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    load = os.getloadavg()[2]
-    return (
-        f"{os.cpu_count()} cores ({model}), {platform.system()}, Python {platform.python_version()}, with a load of "
-        f"{load:.1f} in the quarter of an hour before its end"
-    )
 
 
 def _requests(counts: Sequence[Count]) -> list[Line]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
@@ -114,6 +114,26 @@ class BigAccount:
         )
 
 
+class SharedToken:
+    """What the API counts of a token that several exporters use, and tells each of them in its answers."""
+
+    def __init__(self, per_hour: int = 5000) -> None:
+        self.per_hour = per_hour
+        self.least = per_hour
+        """What was left of an hour when that was least."""
+        self._sent: deque[float] = deque()
+
+    def spend(self, now: float) -> tuple[float, float, float]:
+        """One request; the limit, what remains of it, and when the oldest request counts no more."""
+        while self._sent and self._sent[0] <= now - HOUR:
+            self._sent.popleft()
+        self._sent.append(now)
+        left = self.per_hour - len(self._sent)
+        assert left >= 0, "the API would have refused this one"
+        self.least = min(self.least, left)
+        return self.per_hour, left, self._sent[0] + HOUR
+
+
 class CountingClient(Client):
     """The client, answered by a `BigAccount`; every page is a request of the budget and is counted."""
 
@@ -123,6 +143,7 @@ class CountingClient(Client):
         self._spent = budget
         self._asked = asked
         self.images_list_backups = True
+        self.shared: SharedToken | None = None
 
     def refresh_token(self) -> None: ...
 
@@ -132,7 +153,8 @@ class CountingClient(Client):
                 ticket = await self._spent.acquire(self.deadline, keep)
             except BudgetSpent as error:
                 raise OutOfBudget(endpoint, str(error), error.until) from error
-            self._spent.learn(ticket, None, None, None)
+            told = (None, None, None) if self.shared is None else self.shared.spend(self._clock.now())
+            self._spent.learn(ticket, *told)
             self._asked[endpoint] += 1
 
     async def _all(self, endpoint: str, records: dict[int, _T], keep: int) -> Listing[_T]:
@@ -181,6 +203,7 @@ class BigWorld:
         rate_limit: RateLimit | None = None,
         store: Store | None = None,
         images_list_backups: bool = True,
+        shared: SharedToken | None = None,
         on_fleet: Callable[[Fleet], Awaitable[None]] | None = None,
     ) -> None:
         self.clock = HandClock()
@@ -201,6 +224,7 @@ class BigWorld:
         )
         client = CountingClient(account, self.poller._budget, self.clock, self.asked)
         client.images_list_backups = images_list_backups
+        client.shared = shared
         self.poller._client = self.poller._lister._client = self.poller._reader._client = client
 
     async def poll(self, after: float = 0.0) -> Counter[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 import zlib
 from dataclasses import dataclass, field
@@ -37,7 +38,11 @@ class Load:
     polls: int = 0
     wrong: list[str] = field(default_factory=list)
     files_at_rest: int = 0
-    """Before the scrapers came, and after they had gone."""
+    """Before the scrapers came, and no more after they had gone."""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.scrapes)
 
     @property
     def p99(self) -> float:

@@ -7,6 +7,7 @@ from typing import Self
 
 from tests.lookalike import Fixture
 from tests.polling.world import DAY, HOUR, MONDAY, World, healthy, take_backup
+from tests.reliability.replicas import cost
 
 NOON = MONDAY + 12 * HOUR
 
@@ -66,3 +67,12 @@ async def test_replicas_cost_twice() -> None:
         left = "exporter_api_rate_limit_remaining{}"
         assert one.samples()[left] - other.samples()[left] == sum(costs[1].values())
         assert other.samples()[left] == 5000 - sum(sum(cost.values()) for cost in costs)
+
+
+async def test_replicas_in_the_long_run() -> None:
+    """Two ask twice what one does for hours on end; on one token each is told what the other has spent."""
+    one, two, on_one = await cost(200, 1), await cost(200, 2, one_token=False), await cost(200, 2)
+    # 36 for the listings, some 13 for new backups and turns, which fall into the four hours of one or just after.
+    assert one.an_hour == 49.0
+    assert two.an_hour == on_one.an_hour == 98.5
+    assert (one.least, two.least, on_one.least) == (4941, 4941, 4883)
