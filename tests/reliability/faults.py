@@ -183,8 +183,8 @@ CASES: tuple[Case, ...] = (
     wired("refuse"),
     wired("reset"),
     wired("close"),
-    wired("silent", 0.05),
-    wired("trickle", 0.05, shows=(FAILURE,)),
+    wired("silent", 0.25),
+    wired("trickle", 0.25, shows=(FAILURE,)),
     wired("noise", 2.0),
     wired("tls"),
     wired("flood", shows=(FAILURE,), interval=6 * HOUR),
@@ -210,9 +210,9 @@ CASES: tuple[Case, ...] = (
     faulty(
         "429 without a word", (answered(429),), listed=None, status=429, times=60, headers={"ratelimit-reset": None}
     ),
-    faulty("hang", (ERROR, FAILURE), hang=True, timeout=0.05),
+    faulty("hang", (ERROR, FAILURE), hang=True, timeout=0.25),
     faulty("reset", (ERROR, FAILURE), reset=True),
-    faulty("slow body", drip=1.0, timeout=0.05),
+    faulty("slow body", drip=1.0, timeout=0.25),
     faulty("html", body=b"<html>sorry</html>", content_type="text/html"),
     faulty("json by another name", content_type="image/png"),
     faulty("empty body", body=b""),
@@ -336,26 +336,8 @@ def short(samples: Iterable[tuple[str, dict[str, str], float]]) -> dict[str, flo
 
 STARTED_INTO = frozenset(("wire refuse", "status 401", "null records", "dates of year 1", "lists are not found"))
 """The cases that an exporter without any knowledge is started into, too."""
-QUICK = STARTED_INTO | {
-    "wire reset",
-    "wire silent",
-    "wire noise",
-    "TLS where none is spoken",
-    "flapping",
-    "429 for a day",
-    "html",
-    "deep json",
-    "gzip bomb",
-    "huge ids",
-    "dates of year 9999",
-    "total too high",
-    "links to another host",
-    "policies alone fail",
-    "lists alone fail",
-    "ratelimit-reset in 2015",
-    "Date an hour ahead",
-}
-"""Those that each run of the tests tries: at least one of every kind."""
+AT_ONCE = 20
+"""Faults whose samples are put to the rules together: promtool takes 10,000 samples at once and no more."""
 
 
 class Trial(World):

@@ -14,6 +14,8 @@ from tests.deploy.rule_files import RULE_FILES, rules
 
 STEP = 300.0
 """Seconds between two scrapes: samples are not looked back for any longer."""
+EVALUATED_EVERY = 1800.0
+"""What is served stands for hours, from one poll to the next: rules need not be evaluated more often."""
 PREFIX = "digitalocean_backup_"
 _ASKED = frozenset(
     name for rule in rules() for name in re.findall(rf"\b{PREFIX}\w+", json.dumps(rule.body, default=str))
@@ -68,11 +70,11 @@ class Recording:
 
 
 def promtool_test(recording: Recording, expected: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """A promtool test of the recording: expressions, asked at its end, with the samples each must give."""
-    at = int(recording.ends * STEP - STEP)
+    """A promtool test of the recording: expressions, asked at the last evaluation, with the samples each must give."""
+    at = int((recording.ends * STEP - STEP) // EVALUATED_EVERY * EVALUATED_EVERY)
     return {
         "rule_files": [str(path) for path in RULE_FILES],
-        "evaluation_interval": "5m",
+        "evaluation_interval": f"{EVALUATED_EVERY:.0f}s",
         "tests": [
             {
                 "interval": f"{STEP:.0f}s",

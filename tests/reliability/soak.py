@@ -24,7 +24,7 @@ from exporter import log
 from tests.benchmarks.machine import machine
 from tests.reliability.demo_weeks import Watched, watch_the_demo
 from tests.reliability.endings import Endings, end_again_and_again
-from tests.reliability.faults import BEGIN, CASES, MISSING, try_all
+from tests.reliability.faults import AT_ONCE, BEGIN, CASES, MISSING, try_all
 from tests.reliability.load import DROPLETS, SCRAPERS, Load, loaded
 from tests.reliability.recording import Recording, run_promtool
 from tests.reliability.replicas import Cost, cost
@@ -34,8 +34,6 @@ _T = TypeVar("_T")
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 FIRED = 'max by (alertname, droplet_id) (max_over_time(ALERTS{droplet_id!="",alertstate="firing"}[2d]))'
-AT_ONCE = 20
-"""Faults whose samples are put to the rules together: promtool takes 10,000 samples at once and no more."""
 ACCOUNTS = 1_000
 """Whose weeks are lived through."""
 ENDINGS = 1_000
