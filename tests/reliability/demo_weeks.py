@@ -24,12 +24,9 @@ class Watched:
     days: float = 0.0
     polls: int = 0
     scrapes: int = 0
-    missed: set[str] = field(default_factory=set)
-    """The Droplets that were ever overdue, of those that are due to be."""
-    due_to_miss: frozenset[str] = IN_A_WEEK
+    overdue: set[str] = field(default_factory=set)
+    """The Droplets that ever were."""
     wrong: list[str] = field(default_factory=list)
-    memory: list[float] = field(default_factory=list)
-    """Resident, in MiB, at each scrape."""
 
 
 def watch_the_demo(*, speed: int, days: float) -> Watched:
@@ -61,6 +58,5 @@ def _look(running: Exporter, watched: Watched) -> None:
     for (family, name), sample in samples.items():
         if family.endswith(("age_seconds", "_missed_windows", "_hours_until_next_window")) and sample.value < 0:
             watched.wrong.append(f"{family} of {name} is {sample.value}")
-    watched.missed |= overdue & watched.due_to_miss
+    watched.overdue |= overdue
     watched.polls = int(samples["exporter_poll_duration_seconds_count", ""].value)
-    watched.memory.append(samples["process_resident_memory_bytes", ""].value / 2**20)
