@@ -20,9 +20,13 @@ from exporter.fleet.schedule import HOUR, interval_of, schedule_of
 
 PER_PAGE = 200
 IDLE_AT_ONCE = 3
-"""How many Droplets without enabled backups have an unknown list read in one poll; more where most have them."""
-UNSURE_SHARE = 40
-"""The part of the spare budget that one poll may spend on lists that might have changed unseen."""
+"""How many Droplets without enabled backups have an unknown list read in one poll, however short the budget is; more
+where most have them.
+"""
+SPARE_SHARE = 40
+"""The part of the spare budget that one poll may spend on unknown lists of idle Droplets, and again on lists that might
+have changed unseen.
+"""
 SWEEP_PROOF = 20
 """A sweep that has shown no backup yet is given up once it cost a 20th of the readings that it should have saved."""
 
@@ -39,11 +43,11 @@ class Reason(IntEnum):
     WINDOW_ENDED = 3
     """The listing's ids cannot be relied on, and a window has ended since the list was read."""
     IDLE = 4
-    """Nothing is known, but backups are not enabled either."""
+    """Nothing is known, but backups are not enabled either: while budget is plenty, else few at a time."""
     VERIFY = 5
     """Its turn has come within `verify_every`."""
     UNSURE = 6
-    """The listing does not tell its backups, so that a new one would show late: while budget is plenty."""
+    """The listing does not tell its backups, or told that there are none and may lag: while budget is plenty."""
 
     @property
     def needed(self) -> bool:
@@ -98,7 +102,8 @@ def reason_to_read(
     if _turn_has_come(known.id, read_at, habits.verify_every, now):
         return Reason.VERIFY
     untold = (known.listed is None or known.unlisted) and (schedule is not None or bool(known.backups))
-    return Reason.UNSURE if untold or _has_grown(known, now) else None
+    unproved = enabled and not known.backups and evidence.read_at is None
+    return Reason.UNSURE if untold or unproved or _has_grown(known, now) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,8 @@ def plan_of(reasons: Iterable[tuple[Reason, Known]], enabled: int, spare: int) -
         reasons,
         key=lambda item: (item[0], item[1].failed_at is not None, item[1].evidence.read_at or 0.0, item[1].id),
     )
-    left = {Reason.IDLE: max(IDLE_AT_ONCE, enabled // 20), Reason.UNSURE: spare // UNSURE_SHARE}
+    plenty = spare // SPARE_SHARE
+    left = {Reason.IDLE: max(IDLE_AT_ONCE, enabled // 20, plenty), Reason.UNSURE: plenty}
     readings = []
     for reason, known in ordered:
         if reason in left:

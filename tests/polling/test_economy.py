@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from exporter.config import Config, Poll, RateLimit
-from tests.lookalike import Fault, policy
+from tests.lookalike import Fault, Fixture, backup, disabled, policy
 from tests.polling.world import DAY, HOUR, MONDAY, World, add, healthy, take_backup
 
 NOON = MONDAY + 12 * HOUR
@@ -197,3 +197,31 @@ class TestUnsureLists:
             await world.poll()
             read = [(await world.requests(after=300))["backups"] for _ in range(4)]
             assert all(0 < count <= 1200 // 40 for count in read)
+
+    async def test_idle_lists(self) -> None:
+        """Where the listing tells no ids, one poll learns what Droplets without enabled backups have, too."""
+        account = Fixture()
+        for droplet_id in range(1, 31):
+            add(account, droplet_id, [backup(droplet_id, MONDAY)], disabled(droplet_id))
+            account.droplet_list[-1]["backup_ids"] = []
+        async with World(account, at=NOON, config=NO_TURNS) as world:
+            await world.poll()
+            kept = [value for name, value in world.samples().items() if name.startswith("kept{")]
+            assert kept == [1.0] * 30
+
+    async def test_none_by_the_listing(self) -> None:
+        """That a Droplet with enabled backups has none is not left to a listing that may lag: its list is read once."""
+        account = healthy(3, now=NOON)
+        account.droplet_list[1]["backup_ids"] = []
+        async with World(account, at=NOON, config=NO_TURNS) as world:
+            await world.poll()
+            assert world.samples()['kept{droplet_id="2"}'] == 7
+
+    async def test_really_none(self) -> None:
+        """Where it has none indeed, it is not read again."""
+        account = healthy(3, now=NOON)
+        add(account, 9, [], policy(9, hour=0, next_window=MONDAY + DAY))
+        async with World(account, at=NOON, config=NO_TURNS) as world:
+            assert (await world.requests())["backups"] == 1
+            assert await world.requests(after=300) == {"policies": 1, "droplets": 2}
+            assert world.samples()['kept{droplet_id="9"}'] == 0
