@@ -170,9 +170,11 @@ class Poller:
         (listings, errors), refused = await asyncio.gather(self._lister.listings(), self._list_supported())
         if listings.complete:
             self._listings_sent.append((self._clock.now(), self._lister.cost))
-        unnamed = [droplet_id for droplet_id in self._known if listings.complete and not listings.names(droplet_id)][
-            :CONFIRMED_AT_ONCE
-        ]
+        unnamed = [
+            known.id
+            for known in self._known.values()
+            if listings.complete and not listings.names(known.id) and self._watched(known)
+        ][:CONFIRMED_AT_ONCE]
         answers = await asyncio.gather(*(self._is_gone(droplet_id) for droplet_id in unnamed))
         gone = listings.gone.union(droplet_id for droplet_id, is_gone in zip(unnamed, answers, strict=True) if is_gone)
         return replace(listings, gone=gone), errors + refused

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -490,6 +491,15 @@ class TestSelection:
             requests = await world.requests(after=300)
             assert requests == {"droplet": 2, "policy": 2}
             assert world.ids == [2, 3]
+
+    async def test_one_of_those_known(self, tmp_path: Path) -> None:
+        """Droplets known from before and selected no longer are not asked for."""
+        async with World(healthy(3, now=NOON), at=NOON, state_file=tmp_path / "state") as world:
+            await world.poll()
+            world.config = selecting(droplet_ids=frozenset({2}))
+            await world.restart()
+            assert await world.requests(after=300) == {"droplet": 1, "policy": 1}
+            assert world.ids == [2]
 
 
 class TestTheLoop:
