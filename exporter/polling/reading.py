@@ -21,6 +21,9 @@ from exporter.polling.unhurried import unhurried
 HOPELESS_AFTER = 20
 """Lists that fail with none read before a poll leaves the others alone: the endpoint is down, not a Droplet."""
 
+FAILED_SHARE = 4
+"""The part of the requests in flight that lists of one urgency may take which failed when last asked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -62,16 +65,24 @@ class Reader:
         """Carries the plan out as far as budget and time allow; `keep` requests of the hour are left for listings."""
         self._begin()
         self._known, self._keep, self._progress = known, keep, progress
-        await self._lists(plan.ids(Reason.DUE, Reason.OVERDUE))
-        changed = plan.ids(Reason.CHANGED)
-        await self._sweep(changed)
-        await self._lists([droplet_id for droplet_id in changed if droplet_id not in self._settled])
-        await self._lists(plan.ids(Reason.WINDOW_ENDED, Reason.IDLE, Reason.VERIFY, Reason.UNSURE))
+        async with asyncio.TaskGroup() as beside:
+
+            async def lists(droplet_ids: Sequence[int]) -> None:
+                # One that failed before may hang until the poll's end: nobody waits for it, nor does it take all room.
+                failed = [droplet_id for droplet_id in droplet_ids if known[droplet_id].failed_at is not None]
+                beside.create_task(self._lists(failed, max(1, self._concurrency // FAILED_SHARE)))
+                await self._lists([one for one in droplet_ids if known[one].failed_at is None], self._concurrency)
+
+            await lists(plan.ids(Reason.DUE, Reason.OVERDUE))
+            changed = plan.ids(Reason.CHANGED)
+            await self._sweep(changed)
+            await lists([droplet_id for droplet_id in changed if droplet_id not in self._settled])
+            await lists(plan.ids(Reason.WINDOW_ENDED, Reason.IDLE, Reason.VERIFY, Reason.UNSURE))
         return Outcome(frozenset(self._settled), frozenset(self._swept), tuple(self._errors.values()))
 
     # Own lists
 
-    async def _lists(self, droplet_ids: Sequence[int]) -> None:
+    async def _lists(self, droplet_ids: Sequence[int], workers: int) -> None:
         if self._stopped or not droplet_ids:
             return
         waiting = iter(droplet_ids)
@@ -82,7 +93,7 @@ class Reader:
                 if self._stopped:
                     return
 
-        await each_of(work for _ in range(min(self._concurrency, len(droplet_ids))))
+        await each_of(work for _ in range(min(workers, len(droplet_ids))))
 
     async def _list(self, droplet_id: int) -> None:
         listing = await self._client.backups(droplet_id, keep=self._keep)

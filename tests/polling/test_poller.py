@@ -342,6 +342,21 @@ class TestFaults:
             assert world.samples()["exporter_unread_droplets{}"] == 0
             assert world.samples()["unjudged_droplets{}"] == 0
 
+    async def test_hanging_list(self) -> None:
+        """A list that failed before and hangs now holds up no other, though it be the most urgent."""
+        account = healthy(2, now=NOON)
+        config = Config(accounts=(), poll=Poll(timeout=0.5))
+        async with World(account, at=NOON, config=config) as world:
+            await world.poll()
+            take_backup(account, 2, MONDAY + DAY + HOUR)
+            world.api.faults.append(Fault("backups", droplet_id=1, hang=True))
+            await world.poll(MONDAY + DAY + 10 * HOUR)
+            take_backup(account, 2, MONDAY + 2 * DAY + HOUR)
+            world.api.forget()
+            await world.poll(MONDAY + 2 * DAY + 3 * HOUR)
+            read = [request.path for request in world.api.requests if request.endpoint == "backups"]
+            assert read.index("/v2/droplets/2/backups") < 2, "not after every attempt at the other"
+
     async def test_bad_backup_record(self) -> None:
         """A backup record that is not understood costs itself, and proves no miss."""
         account = healthy(1, now=NOON)
