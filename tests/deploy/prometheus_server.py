@@ -70,9 +70,17 @@ def backfill(promtool: str, lines: Iterator[str], directory: Path) -> Path:
 
 @contextmanager
 def running(
-    prometheus: str, directory: Path, *, targets: Mapping[str, Sequence[str]] | None = None, lookback: str = "5m"
+    prometheus: str,
+    directory: Path,
+    *,
+    targets: Mapping[str, Sequence[str]] | None = None,
+    scrape: Mapping[str, object] | None = None,
+    lookback: str = "5m",
 ) -> Iterator[Prometheus]:
-    """A server on a free port of loopback over `directory/data`, scraping the targets of each job every second."""
+    """A server on a free port of loopback over `directory/data`, scraping the targets of each job every second.
+
+    `scrape` holds more keys of each job's configuration.
+    """
     port = free_port()
     jobs = [
         {
@@ -80,6 +88,7 @@ def running(
             "scrape_interval": "1s",
             "scrape_timeout": "1s",
             "static_configs": [{"targets": list(addresses)}],
+            **(scrape or {}),
         }
         for job, addresses in (targets or {}).items()
     ]

@@ -6,6 +6,7 @@ import copy
 import json
 import re
 import signal
+import time
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -17,8 +18,10 @@ import yaml
 from kubernetes_validate.utils import all_versions, validate  # type: ignore[import-untyped]
 
 import exporter
+from tests import processes
 from tests.deploy import sandbox as sandboxes
 from tests.deploy.image import ROOT, Image
+from tests.deploy.prometheus_server import running
 from tests.deploy.sandbox import Mount, Network
 
 CHART = ROOT / "deploy" / "helm" / "digitalocean-backup-exporter"
@@ -432,14 +435,49 @@ def test_the_service_monitor_finds_the_service_and_names_the_job_that_the_rules_
     (endpoint,) = monitor["spec"]["endpoints"]
     assert endpoint["port"] in [port["name"] for port in service["spec"]["ports"]]
     assert (endpoint["scheme"], endpoint["interval"], endpoint["scrapeTimeout"]) == ("https", "60s", "10s")
-    assert endpoint["relabelings"][0] == {"targetLabel": "job", "replacement": JOB}
-    assert endpoint["relabelings"][1:] == EVERYTHING["serviceMonitor"]["relabelings"]
+    assert {"targetLabel": "job", "replacement": JOB} in endpoint["relabelings"]
+    assert endpoint["relabelings"][-1:] == EVERYTHING["serviceMonitor"]["relabelings"]
     assert endpoint["tlsConfig"] == {"insecureSkipVerify": True}
     assert endpoint["metricRelabelings"] == EVERYTHING["serviceMonitor"]["metricRelabelings"]
     rules = "\n".join(path.read_text() for path in RULES.glob("*.yml"))
     asked = re.findall(r'\bjob(=~?)"([^"]+)"', rules)
     assert asked
     assert all(re.fullmatch(wanted if match == "=~" else re.escape(wanted), JOB) for match, wanted in asked)
+
+
+@pytest.mark.parametrize("honoured", [True, False], ids=["as rendered", "where the operator overrides honorLabels"])
+def test_what_the_operator_adds_to_a_target_hides_no_label_of_the_exporter(
+    honoured: bool, tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    """The operator labels a target with its `endpoint`, and some clusters theirs with a `team`: the exporter's stay."""
+    (monitor,) = only(render({"serviceMonitor": {"enabled": True}}), "ServiceMonitor")["spec"]["endpoints"]
+
+    def snake(keys: Mapping[str, Any]) -> dict[str, Any]:
+        return {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", key): value for key, value in keys.items()}
+
+    added = {"job": "backups", "namespace": "monitoring", "pod": "backups-1", "endpoint": "metrics", "team": "sre"}
+    scrape = {
+        "honor_labels": honoured and monitor.get("honorLabels", False),
+        "relabel_configs": [
+            *({"target_label": label, "replacement": value} for label, value in added.items()),
+            *map(snake, monitor["relabelings"]),
+        ],
+    }
+    with (
+        processes.exporter("--demo") as demo,
+        running(
+            tool("prometheus"), tmp_path, targets={"any": [demo.url.removeprefix("http://")]}, scrape=scrape
+        ) as prometheus,
+    ):
+
+        def labels(family: str) -> list[dict[str, str]]:
+            return [one["metric"] for one in prometheus.instant(f"digitalocean_backup_{family}", time.time())]
+
+        requests = processes.until(lambda: labels("exporter_api_requests_total"), "a scrape of the exporter")
+        assert {"droplets", "policies"} <= {one["endpoint"] for one in requests}
+        assert {one["job"] for one in requests} == {JOB}
+        teams = {one.get("team") for one in labels("droplet_info")}
+        assert ("sre" in teams) != honoured
 
 
 def test_the_rules_are_the_shipped_ones_untouched_by_helms_templates() -> None:
