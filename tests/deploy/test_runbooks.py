@@ -14,6 +14,13 @@ from tests.deploy.test_rules import known
 
 RUNBOOKS = DEPLOY / "runbooks.md"
 PAGES = (RUNBOOKS, DEPLOY / "high-availability.md")
+COLUMNS = {
+    "backups": {"ID", "Name", "Type", "Distribution", "Slug", "Public", "MinDisk", "Created"},
+    "get": {"ID", "Name", "PublicIPv4", "PrivateIPv4", "PublicIPv6", "Memory", "VCPUs", "Disk", "Region", "Image"}
+    | {"VPCUUID", "Status", "Tags", "Features", "Volumes", "SizeSlug"},
+}
+COLUMNS["list"] = COLUMNS["get"]
+"""What the reference of `doctl compute droplet` lists for --format: it ends with an error at any other."""
 
 
 def sections() -> dict[str, str]:
@@ -64,6 +71,14 @@ def test_what_the_pages_ask_is_served(page: Path) -> None:
     assert asked >= 2
     for name in set(re.findall(r"\b(digitalocean_backup_\w+|account:\w+(?::\w+)*)", text)):
         assert name in series, name
+
+
+def test_doctl_is_asked_for_columns_that_it_has() -> None:
+    """What is typed at night ends in no "unknown column"."""
+    asked = re.findall(r"doctl compute droplet (\w+)[^\n]* --format (\S+)", RUNBOOKS.read_text(encoding="utf-8"))
+    assert asked
+    for command, columns in asked:
+        assert set(columns.split(",")) <= COLUMNS[command], f"droplet {command}: {columns}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
