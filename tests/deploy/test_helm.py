@@ -204,7 +204,12 @@ def keys(values: Mapping[str, Any], schema: Mapping[str, Any], path: str = "") -
 def test_every_default_is_in_the_schema_and_every_key_of_it_is_in_the_values() -> None:
     """values.yaml and values.schema.json describe the same keys."""
     assert keys(VALUES, SCHEMA) == []
-    assert SCHEMA["properties"].keys() - VALUES.keys() == {"global"}
+    assert SCHEMA["properties"].keys() - VALUES.keys() == {"global", "enabled"}
+
+
+def test_it_can_be_a_part_of_another_chart() -> None:
+    """What Helm hands down to a dependency, and the condition by which most charts take one in, are no wrong values."""
+    assert render({"global": {"imageRegistry": "registry.example.com"}, "enabled": True}) == render()
 
 
 def test_every_object_of_the_schema_refuses_keys_it_does_not_know() -> None:
