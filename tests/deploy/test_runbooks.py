@@ -73,6 +73,16 @@ def test_what_the_pages_ask_is_served(page: Path) -> None:
         assert name in series, name
 
 
+def test_a_new_token_is_told_to_need_a_restart_where_it_does() -> None:
+    """The unit hands over a copy of the token that systemd made at the start: the runbook names file and command."""
+    unit = (DEPLOY / "systemd" / "digitalocean-backup-exporter.service").read_text(encoding="utf-8")
+    credential = re.search(r"(?m)^LoadCredential=token:(\S+)$", unit)
+    assert credential is not None
+    mend = sections()["BackupExporterUnauthorized"].partition("**Mend.**")[2]
+    assert f"`{credential[1]}`" in mend
+    assert "systemctl restart digitalocean-backup-exporter" in mend
+
+
 def test_doctl_is_asked_for_columns_that_it_has() -> None:
     """What is typed at night ends in no "unknown column"."""
     asked = re.findall(r"doctl compute droplet (\w+)[^\n]* --format (\S+)", RUNBOOKS.read_text(encoding="utf-8"))

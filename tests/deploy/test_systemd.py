@@ -144,6 +144,12 @@ def test_every_variable_of_the_environment_file_has_an_effect() -> None:
     assert "--config.file" not in " ".join(command(environment(**offered)))
 
 
+def test_the_command_names_no_variable_that_is_unset() -> None:
+    """The unit sets each of them, if only to nothing: systemd warns at every start of one that is not."""
+    (line,) = UNIT_SETTINGS["ExecStart"]
+    assert set(re.findall(r"\$(\w+)", line)) <= environment().keys()
+
+
 # What the unit starts, started
 
 
