@@ -116,8 +116,19 @@ def test_ports_address_and_password_can_be_chosen() -> None:
     named = set(re.findall(r"(?<!\$)\$\{(\w+)", COMPOSE.read_text()))
     assert named == {
         "BIND_ADDRESS", "EXPORTER_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT",
-        "GRAFANA_ADMIN_PASSWORD", "DIGITALOCEAN_ACCESS_TOKEN", "DIGITALOCEAN_API_URL",
+        "GRAFANA_ADMIN_PASSWORD", "DIGITALOCEAN_ACCESS_TOKEN", "DIGITALOCEAN_TOKEN", "DIGITALOCEAN_API_URL",
     }  # fmt: skip
+
+
+def test_a_token_by_either_name_ends_the_demo() -> None:
+    """Both variables of DigitalOcean's tools are taken, in the order in which the exporter takes them."""
+
+    def token(**environment: str) -> object:
+        return services(**environment)["exporter"]["environment"]["DIGITALOCEAN_ACCESS_TOKEN"]
+
+    assert token() == ""
+    assert token(DIGITALOCEAN_TOKEN="b") == "b"
+    assert token(DIGITALOCEAN_TOKEN="b", DIGITALOCEAN_ACCESS_TOKEN="a") == "a"
 
 
 def test_what_is_mounted_exists_and_is_read_only() -> None:
