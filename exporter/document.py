@@ -116,9 +116,13 @@ class Value:
         return found
 
     def mapping(
-        self, schema: Mapping[str, Callable[[Value], Any]], refused: Mapping[str, str] | None = None
+        self,
+        schema: Mapping[str, Callable[[Value], Any]],
+        refused: Mapping[str, str] | None = None,
+        *,
+        nulls: bool = False,
     ) -> dict[str, Any]:
-        """What the schema's functions make of the values. Keys that are missing or `null` are left out.
+        """What the schema's functions make of the values. Keys that are missing are left out, and `null` unless asked.
 
         `refused` are keys that others know and we do not, with what to say of each.
         """
@@ -128,7 +132,7 @@ class Value:
                 value.note(refused[key])
             elif key not in schema:
                 value.note(_unknown(key, schema))
-            elif not value.is_null:
+            elif nulls or not value.is_null:
                 found[key] = value.attempt(schema[key])
         return found
 

@@ -70,7 +70,7 @@ def _written(value: Value) -> str:
     """A scalar as it is written, numbers and booleans too, which the toolkit's parser takes for strings."""
     if value.node.id != "scalar":
         raise ValueError(f"{value.found} is not a string; write one in quotes")
-    text: str = value.node.value
+    text: str = "" if value.is_null else value.node.value
     odd = re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text)
     if odd:
         raise ValueError(f"the string holds the character U+{ord(odd[0]):04X}; take it out")
@@ -94,9 +94,11 @@ def _version(value: Value) -> ssl.TLSVersion:
     return _VERSIONS[name]
 
 
-def _client_auth(value: Value) -> ClientAuth:
+def _client_auth(value: Value) -> ClientAuth | None:
     match _written(value):
-        case "" | "NoClientCert":
+        case "":
+            return None
+        case "NoClientCert":
             return "NoClientCert"
         case "VerifyClientCertIfGiven":
             return "VerifyClientCertIfGiven"
@@ -139,7 +141,8 @@ _TLS_REFUSED = {
 def _tls(value: Value) -> tuple[Tls | None, tuple[str, ...]]:
     given: dict[str, Any] = value.mapping(_TLS, _TLS_REFUSED)
     cert, key, ca = (given.get(name) for name in ("cert_file", "key_file", "client_ca_file"))
-    client_auth: ClientAuth = given.get("client_auth_type") or "NoClientCert"
+    asked: ClientAuth | None = given.get("client_auth_type")
+    client_auth = asked or "NoClientCert"
     oldest = given.get("min_version") or ssl.TLSVersion.TLSv1_2
     newest = given.get("max_version") or ssl.TLSVersion.TLSv1_3
     if oldest > newest:
@@ -149,7 +152,7 @@ def _tls(value: Value) -> tuple[Tls | None, tuple[str, ...]]:
             "client_ca_file is given, and clients are not asked for certificates; write RequireAndVerifyClientCert",
             "client_auth_type",
         )
-    if not (cert or key or ca or client_auth != "NoClientCert"):
+    if not (cert or key or ca or asked):
         note = "tls_server_config names no cert_file and no key_file: TLS is off"
         return None, (note,) if given else ()
     for name, file in (("cert_file", cert), ("key_file", key)):
@@ -194,7 +197,8 @@ _HEADERS = {
 
 
 def _headers(value: Value) -> Mapping[str, str]:
-    return {name: text for name, text in value.mapping(_HEADERS).items() if text}
+    # One without a value is, to the toolkit too, an empty one, which not every header may be.
+    return {name: text for name, text in value.mapping(_HEADERS, nulls=True).items() if text}
 
 
 _TOP = {

@@ -38,6 +38,7 @@ GOOD = [
     "http_server_config: {headers: {X-Frame-Options: deny, X-Content-Type-Options: nosniff, X-XSS-Protection: 0}}\n",
     "http_server_config: {headers: {X-Frame-Options: sameorigin, Strict-Transport-Security: max-age=1}}\n",
     "http_server_config: {headers: {Content-Security-Policy: default-src 'none', X-XSS-Protection: ''}}\n",
+    "http_server_config: {headers: {X-XSS-Protection: ~, Strict-Transport-Security: }}\n",
 ]
 
 BAD = {
@@ -51,6 +52,7 @@ BAD = {
     "tls_server_config: {cert_file: server.crt}\n": "tls_server_config.key_file: missing; TLS needs",
     "tls_server_config: {key_file: server.key}\n": "tls_server_config.cert_file: missing; TLS needs",
     "tls_server_config: {client_auth_type: RequireAndVerifyClientCert}\n": "tls_server_config.cert_file: missing",
+    "tls_server_config: {client_auth_type: NoClientCert}\n": "tls_server_config.cert_file: missing",
     "tls_server_config: {cert_file: [server.crt]}\n": "tls_server_config.cert_file: a list is not a string",
     'tls_server_config: {cert_file: "a\\0b"}\n': "tls_server_config.cert_file: the string holds the character U+0000",
     f"tls_server_config: {{{PAIR}, client_ca_file: ca.crt}}\n": "tls_server_config.client_auth_type: client_ca_file is",
@@ -78,6 +80,8 @@ BAD = {
     "http_server_config: {headers: {x-frame-options: deny}}\n": "unknown key; did you mean X-Frame-Options?",
     "http_server_config: {headers: {X-Frame-Options: DENY}}\n": '"DENY" is not allowed here; write deny or sameorigin',
     "http_server_config: {headers: {X-Frame-Options: ''}}\n": '"" is not allowed here; write deny or sameorigin',
+    "http_server_config: {headers: {X-Frame-Options: ~}}\n": '"" is not allowed here; write deny or sameorigin',
+    "http_server_config: {headers: {X-Content-Type-Options: }}\n": '"" is not allowed here; write nosniff',
     "http_server_config: {headers: {X-Content-Type-Options: sniff}}\n": '"sniff" is not allowed here; write nosniff',
     "http_server_config: {tls: {}}\n": "http_server_config.tls: unknown key",
 }
