@@ -219,6 +219,13 @@ class Connection(web.RequestHandler):
         self._socket = None
         super().connection_lost(exc)
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it; aiohttp ends the connection
+        """A client that will send no more, as socat and ncat are after their input, may still read its answer."""
+        # Of a request that has just arrived the answer is begun by then.
+        asyncio.get_running_loop().call_soon(self.finish)
+        # Over TLS there is no end of one direction alone.
+        return self._socket is not None and self._socket.get_extra_info("sslcontext") is None
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._watch_reader()
