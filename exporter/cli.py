@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from exporter import NAME, __version__
 
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception:  # noqa: BLE001  # Python's own exit code for it is 1, which is a verdict here
         import traceback
 
-        traceback.print_exc()
+        print(_redacted(traceback.format_exc()), end="", file=sys.stderr)  # noqa: T201  # may be before logs are set up
         _complain("this is a bug, please report it with the lines above")
         return NOTHING
 
@@ -239,6 +239,10 @@ class _Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             **given,
         )
+
+    def error(self, message: str) -> NoReturn:
+        """Quotes the arguments; one of them may be a token, where no flag takes one."""
+        super().error(_redacted(message))
 
 
 def _one_poll(parser: argparse.ArgumentParser) -> None:
@@ -398,7 +402,13 @@ def _configured(load: Callable[[], T]) -> T | None:
 
 
 def _complain(problem: str) -> None:
-    print(f"{NAME}: {problem}", file=sys.stderr)  # noqa: T201  # before anything is logged
+    print(f"{NAME}: {_redacted(problem)}", file=sys.stderr)  # noqa: T201  # before anything is logged
+
+
+def _redacted(text: str) -> str:
+    from exporter.secrets import redact
+
+    return redact(text)
 
 
 def _serve(options: argparse.Namespace) -> int:

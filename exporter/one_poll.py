@@ -31,6 +31,7 @@ from exporter.reports.card import Card, card
 from exporter.reports.output import emit
 from exporter.reports.survey import Entry, Survey, entry_of
 from exporter.reports.words import State
+from exporter.secrets import redact
 from exporter.service import Service
 
 DEMO_NOTE = "a made-up account: nothing here is real"
@@ -298,4 +299,4 @@ def _is_terminal(stream: object) -> bool:
 
 
 def _complain(problem: str) -> None:
-    print(f"{NAME}: {table.printable(problem)}", file=sys.stderr)  # noqa: T201  # a command's error, not an event
+    print(f"{NAME}: {table.printable(redact(problem))}", file=sys.stderr)  # noqa: T201  # a command's error, not an event

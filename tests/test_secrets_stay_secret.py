@@ -21,7 +21,7 @@ import bcrypt
 import pytest
 import structlog
 
-from exporter import log
+from exporter import cli, log
 from exporter.clock import Clock
 from exporter.config import Account, Config, ConfigError, TokenSource, load
 from exporter.digitalocean.budget import Budget
@@ -31,6 +31,7 @@ from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
 from exporter.web.auth import Guard
 from tests.lookalike import Api, Fixture, backup, droplet, policy
+from tests.processes import run
 from tests.web.certificates import issue
 from tests.web.process import started
 
@@ -294,6 +295,39 @@ async def test_commands_keep_their_secrets(tmp_path: Path) -> None:
     # A path is shown as it is given; whoever puts a token in its place is told so without it if it looks like one.
     outputs[2] = ""
     assert [shown(output) for output in outputs] == [[]] * len(runs)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        REAL,
+        f"--token {REAL}",
+        f"--token={REAL}",
+        f"serve {REAL}",
+        f"serve --web.listen-address {REAL}",
+        f"serve --log.level {REAL}",
+        f"check --only {REAL}",
+        f"check --demo --tag {REAL}",
+        f"check --demo --account {REAL}",
+        f"show {REAL}",
+        f"once --demo --output /nowhere/{REAL}",
+    ],
+)
+def test_a_token_among_the_arguments_is_not_repeated(line: str) -> None:
+    """Who gives the token as an argument, which no flag takes, is told of the mistake without it: errors are kept."""
+    done = run(*line.split())
+    assert done.returncode == 2
+    assert "[a token]" in done.stderr
+    assert shown(done.stdout + done.stderr) == []
+
+
+def test_a_bug_shows_no_token(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The traceback of a command that breaks has every token taken out."""
+    monkeypatch.setattr(cli, "_prepared", lambda _: _break(f"sent {REAL}"))
+    assert cli.main(["check"]) == 2
+    told = "".join(capfd.readouterr())
+    assert "RuntimeError: sent [a token]" in told
+    assert shown(told) == []
 
 
 # One by one, in this process
