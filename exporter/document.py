@@ -6,6 +6,7 @@ Nothing here echoes the value of a key that the file should not have, or anythin
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -232,7 +233,8 @@ def read(path: Path, *, may_be_empty: bool = False) -> Value:
 
 def _content(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
+        with open(path, "rb", opener=_without_waiting) as stream:
+            os.set_blocking(stream.fileno(), True)
             content = stream.read(_LARGEST + 1)
     except FileNotFoundError:
         raise ConfigError(f"the file does not exist; name one that does ({path})") from None
@@ -252,6 +254,11 @@ def _content(path: Path) -> str:
         raise ConfigError(
             f"not UTF-8: line {line} has the byte {byte}; save the file as UTF-8 ({path}:{line})"
         ) from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    # A named pipe into which nobody writes would hold up a reload, and then the exporter's end, for ever.
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _syntax(error: MarkedYAMLError, path: Path) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -97,6 +98,13 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert problems(tmp_path) == (f"this is a directory; name a file ({tmp_path})",)
     (line,) = problems(tmp_path / ("x" * 300))
     assert line.startswith("the file cannot be read: File name too long; ")
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_into_which_nobody_writes(file: Path) -> None:
+    """A named pipe without a writer is an error at once, for a reload that waited would never be answered."""
+    os.mkfifo(file)
+    assert problems(file)[0].startswith("the file is empty; write a configuration")
 
 
 def test_a_pipe_can_hold_the_configuration() -> None:
