@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from exporter import NAME, __version__
+from exporter.stderr import complain, say, settle, silence
 
 if TYPE_CHECKING:
     from exporter.config import Config
@@ -112,22 +113,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read the output has seen enough.
-        from exporter.reports.output import silence
-
-        silence()
+        silence(sys.stdout)
         return 141
     except Exception:  # noqa: BLE001  # Python's own exit code for it is 1, which is a verdict here
         import traceback
 
-        print(_redacted(traceback.format_exc()), end="", file=sys.stderr)  # noqa: T201  # may be before logs are set up
-        _complain("this is a bug, please report it with the lines above")
+        say(traceback.format_exc())
+        complain("this is a bug, please report it with the lines above")
         return NOTHING
+    finally:
+        settle()
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog=NAME, description=DESCRIPTION, epilog=GENERAL)
+    parser = _Parser(prog=NAME, usage=f"{NAME} [COMMAND] [FLAGS]", description=DESCRIPTION, epilog=GENERAL)
     parser.add_argument("--version", action="version", version=f"{NAME} {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    # The words in brackets make the column as wide as check-config needs it.
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND [FLAGS]", prog=NAME, parser_class=_Parser)
 
     serve = commands.add_parser(
         "serve",
@@ -241,8 +243,16 @@ class _Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Quotes the arguments; one of them may be a token, where no flag takes one."""
-        super().error(_redacted(message))
+        """One line, as of any other mistake; the usage would push it out of sight."""
+        complain(f"{message} (see {self.prog} --help)")
+        self.exit(NOTHING)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """What a command does not know, it tells itself, and so with its own name."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized {' '.join(unknown)}")
+        return options, unknown
 
 
 def _one_poll(parser: argparse.ArgumentParser) -> None:
@@ -316,8 +326,14 @@ def _with_command(arguments: list[str]) -> list[str]:
         word = arguments[place]
         if word in commands:
             return [word, *arguments[:place], *arguments[place + 1 :]]
-        if word in ("-h", "--help", "--version") or not word.startswith("-"):
-            return arguments
+        if word in ("-h", "--help", "--version"):
+            return [word]
+        if not word.startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(word, commands, 1)
+            meant = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(commands)}"
+            _parser().error(f'unknown command "{word}"; {meant}')
         flag_with_value = "=" not in word and word not in ("--demo", "--web.enable-lifecycle")
         place += 2 if flag_with_value else 1
     return ["serve", *arguments]
@@ -397,18 +413,8 @@ def _configured(load: Callable[[], T]) -> T | None:
         return load()
     except ConfigError as error:
         for problem in error.problems:
-            _complain(problem)
+            complain(problem)
         return None
-
-
-def _complain(problem: str) -> None:
-    print(f"{NAME}: {_redacted(problem)}", file=sys.stderr)  # noqa: T201  # before anything is logged
-
-
-def _redacted(text: str) -> str:
-    from exporter.secrets import redact
-
-    return redact(text)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -452,7 +458,7 @@ def _poll_once(options: argparse.Namespace, command: str) -> int:
     try:
         return run(options, config, load)
     except CannotWrite as error:
-        _complain(str(error))
+        complain(str(error))
         return NOTHING
 
 
@@ -461,7 +467,7 @@ def _prepared(options: argparse.Namespace) -> bool:
 
     log.configure(options.log_level, options.log_format)
     if options.demo and options.config:
-        _complain("--demo brings an account of its own; leave out --demo or --config.file")
+        complain("--demo brings an account of its own; leave out --demo or --config.file")
         return False
     return True
 
@@ -476,12 +482,12 @@ def _check_config(options: argparse.Namespace) -> int:
     if (config is None and not options.demo) or settings is None:
         return NOTHING
     for note in settings.notes:
-        _complain(f"{options.web_config}: {note}")
+        complain(f"{options.web_config}: {note}")
     names = ", ".join(account.name for account in config.accounts) if config else "demo"
     source = "the demo" if options.demo else options.config or "environment"
     try:
         emit(f"{source}: good; accounts: {names}\n")
     except CannotWrite as error:
-        _complain(str(error))
+        complain(str(error))
         return NOTHING
     return 0

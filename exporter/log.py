@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 from structlog.typing import Processor
 
 from exporter import NAME
 from exporter.secrets import redact
+from exporter.stderr import Stderr, printable
 
 Level = Literal["debug", "info", "warn", "error"]
 Format = Literal["logfmt", "json", "sentences"]
@@ -44,7 +44,7 @@ def configure(level: Level, style: Format) -> None:
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, Stderr())),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.ERROR, handlers=[_Forward()], force=True)
@@ -57,16 +57,13 @@ def _short_level(_logger: object, _method: str, event: MutableMapping[str, Any])
 
 
 def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Names come from outside: a control character in one must not write a line of its own, nor drive a terminal.
+    """One line, without control characters.
 
     Nothing is ever logged that holds a token; should it happen all the same, the token is taken out here.
     """
     for key, value in event.items():
         if not isinstance(value, bool | int | float | None):
-            text = redact(str(value))
-            event[key] = "".join(
-                char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-            )
+            event[key] = printable(redact(str(value)))
     return event
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from exporter import NAME, __version__, log
+from exporter import __version__
 from exporter.accounts import Load, followed
 from exporter.clock import Clock
 from exporter.config import Account, Config
@@ -31,8 +31,8 @@ from exporter.reports.card import Card, card
 from exporter.reports.output import emit
 from exporter.reports.survey import Entry, Survey, entry_of
 from exporter.reports.words import State
-from exporter.secrets import redact
 from exporter.service import Service
+from exporter.stderr import complain, printable
 
 DEMO_NOTE = "a made-up account: nothing here is real"
 LINE_WIDTH = 60
@@ -65,7 +65,7 @@ async def _metrics(options: argparse.Namespace, config: Config | None, load: Loa
     async with followed(options, config, load) as (config, load, clock):
         telemetry = Telemetry(__version__, process=False)
         service = Service(config, load, clock, telemetry, guest=True)
-        async with _watched(options, lambda: service.statuses):
+        async with _watched(lambda: service.statuses):
             results: list[str] = list(await service.poll_once())
         if not any(status.learned for status in service.statuses):
             return None, results
@@ -79,7 +79,7 @@ def check(options: argparse.Namespace, config: Config | None, load: Load) -> int
     if found is None:
         return 2
     if options.tags and not sum(found.counts.values()) and found.complete:
-        _complain(f"no droplet has the tag {' or '.join(options.tags)}; see check without --tag for what there is")
+        complain(f"no droplet has the tag {' or '.join(options.tags)}; see check without --tag for what there is")
         return 2
     if options.format == "json":
         emit(documents.encode(documents.check_document(found)))
@@ -94,7 +94,7 @@ async def _survey(options: argparse.Namespace, config: Config | None, load: Load
         if chosen is None:
             return None
         service = Service(chosen, load, clock, Telemetry(__version__, process=False), guest=True)
-        async with _watched(options, lambda: service.statuses):
+        async with _watched(lambda: service.statuses):
             await service.poll_once()
         accounts = [
             survey.Account(
@@ -124,7 +124,7 @@ def _tell_survey(found: Survey) -> None:
     shown = ""
     if len(found.entries) != sum(found.counts.values()):
         shown = f" ({len(found.entries):,} shown)"
-    end = "".join(f"Note: {table.printable(note)}.\n" for note in found.notes) + f"{found.summary}{shown}.\n"
+    end = "".join(f"Note: {printable(note)}.\n" for note in found.notes) + f"{found.summary}{shown}.\n"
     if _is_terminal(sys.stdout):
         from exporter.reports import terminal
 
@@ -184,7 +184,7 @@ def _told(droplet_id: int, sights: Sequence[_Sight]) -> int:
     """Says on stderr what went wrong, and gives the exit code."""
     for sight in sights:
         for problem in sight.look.errors:
-            _complain(f"{sight.account.name}: {problem}")
+            complain(f"{sight.account.name}: {problem}")
     shown = [sight for sight in sights if sight.entry is not None]
     if shown:
         return 1 if any(sight.look.errors for sight in shown) else 0
@@ -192,7 +192,7 @@ def _told(droplet_id: int, sights: Sequence[_Sight]) -> int:
     if absent:
         where = f"the account {absent[0]} has" if len(absent) == 1 else f"none of the accounts {', '.join(absent)} has"
         negation = "no" if len(absent) == 1 else "a"
-        _complain(f"{where} {negation} droplet {droplet_id}; check lists the droplets there are, with their ids")
+        complain(f"{where} {negation} droplet {droplet_id}; check lists the droplets there are, with their ids")
     return 2
 
 
@@ -271,7 +271,7 @@ def _chosen(settings: Config, names: Sequence[str]) -> Config | None:
     unknown = [name for name in names if name not in {account.name for account in settings.accounts}]
     if unknown:
         there = ", ".join(account.name for account in settings.accounts)
-        _complain(f'--account: there is no account "{unknown[0]}"; there is {there}')
+        complain(f'--account: there is no account "{unknown[0]}"; there is {there}')
         return None
     if not names:
         return settings
@@ -279,7 +279,7 @@ def _chosen(settings: Config, names: Sequence[str]) -> Config | None:
 
 
 @contextlib.asynccontextmanager
-async def _watched(options: argparse.Namespace, statuses: Callable[[], Sequence[Status]]) -> AsyncIterator[None]:
+async def _watched(statuses: Callable[[], Sequence[Status]]) -> AsyncIterator[None]:
     """Shows on a terminal how the poll is getting on; what is logged meanwhile goes above the bar."""
     if not _is_terminal(sys.stderr):
         yield
@@ -289,14 +289,8 @@ async def _watched(options: argparse.Namespace, statuses: Callable[[], Sequence[
     # Ended by SIGTERM, too, it gives the cursor back.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sys.exit, 128 + signal.SIGTERM)
     async with terminal.progress(statuses):
-        log.configure(options.log_level, options.log_format)
         yield
-    log.configure(options.log_level, options.log_format)
 
 
 def _is_terminal(stream: object) -> bool:
     return stream is not None and getattr(stream, "isatty", lambda: False)() is True
-
-
-def _complain(problem: str) -> None:
-    print(f"{NAME}: {table.printable(redact(problem))}", file=sys.stderr)  # noqa: T201  # a command's error, not an event

@@ -29,6 +29,10 @@ from tests.processes import COMMAND
 COMMANDS = ("serve", "once", "check", "show", "check-config")
 
 
+def own_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("DIGITALOCEAN_", "COLUMNS"))}
+
+
 class TestHelp:
     @pytest.mark.parametrize("name", COMMANDS)
     def test_each_command(self, name: str) -> None:
@@ -90,6 +94,30 @@ class TestErrors:
         assert (done.code, done.out) == (2, "")
         assert len(done.err.splitlines()) == 1
         assert "DIGITALOCEAN_ACCESS_TOKEN" in done.err
+
+    @pytest.mark.parametrize(
+        ("words", "told"),
+        [
+            (["chekc"], 'unknown command "chekc"; did you mean check? (see digitalocean-backup-exporter --help)'),
+            (["--demo", "xyz"], 'unknown command "xyz"; the commands are serve, once, check, show, check-config'),
+            (["check", "--foo"], "unrecognized --foo (see digitalocean-backup-exporter check --help)"),
+            (["--foo", "check"], "unrecognized --foo check (see digitalocean-backup-exporter serve --help)"),
+            (["check", "--format"], "--format: expected one argument (see digitalocean-backup-exporter check --help)"),
+            (["check", "--only=\x1b[31mred"], r'"\x1b[31mred" is not a state; write one of missing, overdue'),
+            (["show"], "required: DROPLET_ID (see digitalocean-backup-exporter show --help)"),
+        ],
+    )
+    def test_mistyped(self, words: list[str], told: str) -> None:
+        """What is mistyped is told in one line, as every other mistake, with where to read on."""
+        done = command(*words, at=MONDAY)
+        assert (done.code, done.out) == (2, "")
+        assert len(done.err.splitlines()) == 1
+        assert told in done.err
+
+    def test_the_version_beside_other_flags(self) -> None:
+        """--version and --help are answered wherever they stand."""
+        assert command("--web.listen-address", ":1", "--version", at=MONDAY).out.startswith(cli.NAME)
+        assert command("--demo", "--help", at=MONDAY).out.startswith("usage: ")
 
     def test_a_bug_is_no_verdict(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """An error of our own is exit code 2: Python's 1 would say that a backup is missing."""
@@ -170,6 +198,22 @@ class TestPipes:
         assert done.returncode == 2
         assert "stdout is closed" in done.stderr
 
+    @pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full", "2>&1 >/dev/null | true"])
+    def test_no_stderr(self, stderr: str) -> None:
+        """A stderr that is closed, full or unread changes no exit code, and nothing meant for it is a result."""
+        for words, code in ((["check", "--demo", "--log.level=info"], 1), (["check"], 2), (["check", "--foo"], 2)):
+            line = f"{sys.executable} -m exporter {' '.join(words)}"
+            done = subprocess.run(
+                ["/bin/sh", "-c", f"{{ {{ {line}; echo $? >&3; }} {stderr}; }} 3>&1"],
+                stdout=subprocess.PIPE,
+                text=True,
+                check=False,
+                env=own_environment(),
+            )
+            *out, told = done.stdout.splitlines()
+            assert told == str(code)
+            assert [line for line in out if "event=" in line or cli.NAME in line] == []
+
     def test_an_encoding_without_the_letters(self) -> None:
         """Letters that the output's encoding lacks cost no more than themselves; JSON is UTF-8 anywhere."""
         done = subprocess.run(
@@ -189,14 +233,13 @@ class Terminal:
     def __init__(self, *arguments: str, columns: int = 100, stdout: BinaryIO | None = None, **environment: str) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("DIGITALOCEAN_", "COLUMNS"))}
         self.process = subprocess.Popen(
             [*COMMAND, *arguments],
             stdin=slave,
             stdout=stdout or slave,
             stderr=slave,
             start_new_session=True,
-            env={**own, "TERM": "xterm-256color", **environment},
+            env={**own_environment(), "TERM": "xterm-256color", **environment},
         )
         os.close(slave)
         self.shown = ""

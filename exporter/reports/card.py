@@ -7,9 +7,10 @@ from datetime import UTC, datetime, tzinfo
 
 from exporter.fleet.model import Droplet, SupportedPolicy, Window
 from exporter.reports.survey import Entry
-from exporter.reports.table import TONES, Column, Table, Tone, printable
+from exporter.reports.table import TONES, Column, Table, Tone
 from exporter.reports.timeline import LEGEND, timeline
 from exporter.reports.words import brief, next_window_of, policy_words, size_words, span
+from exporter.stderr import printable
 
 LINE_WIDTH = 60
 """Columns of the line where no terminal says how much room there is."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
+
+from exporter.stderr import silence
 
 
 class CannotWrite(Exception):  # noqa: N818 - says what happened
@@ -30,12 +31,5 @@ def emit(result: str | bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        silence()
+        silence(sys.stdout)
         raise CannotWrite(f"the result cannot be written to stdout: {error.strerror}; free space there") from error
-
-
-def silence() -> None:
-    """Makes the interpreter's own flush of stdout, at its end, succeed: what is left there nobody will read."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from exporter.reports.survey import Entry, Survey
 from exporter.reports.words import State, brief, next_window_of, plan_words
+from exporter.stderr import printable
 
 Tone = Literal["plain", "bad", "warn", "good", "dim"]
 
@@ -108,11 +109,6 @@ def facts(rows: Sequence[tuple[str, str]]) -> str:
     """Names and what is to be said of each."""
     width = max(len(name) for name, _ in rows)
     return "".join(f"  {name:<{width}}  {text}\n" for name, text in rows)
-
-
-def printable(text: str) -> str:
-    """Names come from outside: a control character in one must not break its line, nor drive a terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def cells_of(text: str) -> int:
