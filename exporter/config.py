@@ -165,16 +165,19 @@ def _whole(highest: int, example: int, what: str = "") -> Decoder[int]:
             if number <= highest:
                 return number
         wanted = what or f"a whole number from 1 to {highest}"
-        quotes = ", without quotes" if value.is_text else ""
-        raise ValueError(f"{value.found} is not {wanted}; write it like {example}{quotes}")
+        raise ValueError(f"{value.found} is not {wanted}; write it like {example}{_unquoted(value)}")
 
     return decode
+
+
+def _unquoted(value: Value) -> str:
+    return ", without quotes" if value.is_text else ""
 
 
 def _fraction(value: Value) -> float:
     if re.fullmatch(r"0|0?\.[0-9]+", value.written or ""):
         return float(str(value.written))
-    raise ValueError(f"{value.found} is not a number from 0 to below 1; write it like 0.2")
+    raise ValueError(f"{value.found} is not a number from 0 to below 1; write it like 0.2{_unquoted(value)}")
 
 
 def _duration(value: Value) -> float:
@@ -289,6 +292,13 @@ def _variable(value: Value) -> TokenSource:
     return TokenSource(env=name)
 
 
+def _state_file(value: Value) -> Path:
+    path = Path(value.text())
+    if path.is_dir():
+        raise ValueError(f"{quoted(str(path))} is a directory; name a file in it, like {path / 'state.json'}")
+    return path
+
+
 def _placed(decode: Decoder[T]) -> Decoder[tuple[Value, T]]:
     return lambda value: (value, decode(value))
 
@@ -319,5 +329,5 @@ _TOP: Mapping[str, Decoder[Any]] = {
     "expect_backups": _section(Selection, _SELECTION),
     "overdue": _section(dict, {"grace": _duration}),
     "labels": _section(dict, {"tags": _tag_labels}),
-    "state_file": lambda value: Path(value.text()),
+    "state_file": _state_file,
 }

@@ -79,7 +79,8 @@ class Value:
     def found(self) -> str:
         """The value as an error shows it: scalars as they are written, of anything else the kind."""
         if self.node.id != "scalar":
-            return "a list" if self.node.id == "sequence" else "a mapping"
+            kind = "a list" if self.node.id == "sequence" else "a mapping"
+            return kind if self.node.tag in _COLLECTIONS else f"{kind} with a tag"
         if self.is_null:
             return "nothing"
         text: str = self.node.value
@@ -163,6 +164,7 @@ class Value:
 
 
 _TEXT = "tag:yaml.org,2002:str"
+_COLLECTIONS = ("tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 

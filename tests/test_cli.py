@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 import pytest
 
-from exporter import cli
+from exporter import NAME, cli
 from exporter.reports import survey
 from exporter.reports.words import State
 from tests.commands import command
@@ -116,7 +116,7 @@ class TestErrors:
 
     def test_the_version_beside_other_flags(self) -> None:
         """--version and --help are answered wherever they stand."""
-        assert command("--web.listen-address", ":1", "--version", at=MONDAY).out.startswith(cli.NAME)
+        assert command("--web.listen-address", ":1", "--version", at=MONDAY).out.startswith(NAME)
         assert command("--demo", "--help", at=MONDAY).out.startswith("usage: ")
 
     def test_a_bug_is_no_verdict(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +212,7 @@ class TestPipes:
             )
             *out, told = done.stdout.splitlines()
             assert told == str(code)
-            assert [line for line in out if "event=" in line or cli.NAME in line] == []
+            assert [line for line in out if "event=" in line or NAME in line] == []
 
     def test_an_encoding_without_the_letters(self) -> None:
         """Letters that the output's encoding lacks cost no more than themselves; JSON is UTF-8 anywhere."""

@@ -189,7 +189,7 @@ class Store:
                 "state not kept",
                 problem=f"{lock} cannot be written: {error.strerror}",
                 effect="a restart begins from nothing",
-                remedy="make the directory writable, or leave out state_file",
+                remedy="create the directory if need be and make it writable, or leave out state_file",
             )
             return None
         try:
