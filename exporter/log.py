@@ -82,11 +82,16 @@ class _Sentences:
         rest = ", ".join(f"{field}={value}" for field, value in event.items() if field not in _NOT_BESIDE)
         level = {"warn": "warning"}.get(event["level"], event["level"])
         line = ": ".join(filter(None, [NAME, level, *head, told])) + (f" ({rest})" if rest else "")
-        same = _REQUEST.sub("", line)
+        same = without_request(line)
         if same in self._said or (event["event"] == "poll finished" and level == "warning"):
             raise structlog.DropEvent
         self._said.add(same)
         return "\n".join(filter(None, [line, event.get("exception")]))
+
+
+def without_request(problem: str) -> str:
+    """What several requests meet alike is the same without them."""
+    return _REQUEST.sub("", problem)
 
 
 class _Forward(logging.Handler):

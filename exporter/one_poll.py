@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from exporter import __version__
+from exporter import __version__, log
 from exporter.accounts import Load, followed
 from exporter.clock import Clock
 from exporter.config import Account, Config
@@ -65,7 +65,7 @@ async def _metrics(options: argparse.Namespace, config: Config | None, load: Loa
     async with followed(options, config, load) as (config, load, clock):
         telemetry = Telemetry(__version__, process=False)
         service = Service(config, load, clock, telemetry, guest=True)
-        async with _watched(lambda: service.statuses):
+        async with _watched("listing droplets and policies", lambda: service.statuses):
             results: list[str] = list(await service.poll_once())
         if not any(status.learned for status in service.statuses):
             return None, results
@@ -94,7 +94,7 @@ async def _survey(options: argparse.Namespace, config: Config | None, load: Load
         if chosen is None:
             return None
         service = Service(chosen, load, clock, Telemetry(__version__, process=False), guest=True)
-        async with _watched(lambda: service.statuses):
+        async with _watched("listing droplets and policies", lambda: service.statuses):
             await service.poll_once()
         accounts = [
             survey.Account(
@@ -183,7 +183,7 @@ def show(options: argparse.Namespace, config: Config | None, load: Load) -> int:
 def _told(droplet_id: int, sights: Sequence[_Sight]) -> int:
     """Says on stderr what went wrong, and gives the exit code."""
     for sight in sights:
-        for problem in sight.look.errors:
+        for problem in {log.without_request(problem): problem for problem in sight.look.errors}.values():
             complain(f"{sight.account.name}: {problem}")
     shown = [sight for sight in sights if sight.entry is not None]
     if shown:
@@ -230,9 +230,10 @@ async def _sights(
         if chosen is None:
             return [], clock.now(), None
         store = Store(chosen.state_file, guest=True)
-        sights = await asyncio.gather(
-            *(_sight(options.droplet_id, account, chosen, store, clock) for account in chosen.accounts)
-        )
+        async with _watched("asking for the droplet", lambda: ()):
+            sights = await asyncio.gather(
+                *(_sight(options.droplet_id, account, chosen, store, clock) for account in chosen.accounts)
+            )
         return list(sights), clock.now(), chosen
 
 
@@ -250,7 +251,7 @@ async def _sight(droplet_id: int, account: Account, settings: Config, store: Sto
     )
     client.deadline = clock.now() + settings.poll.interval
     async with client:
-        look = await look_at(client, droplet_id, before, clock)
+        look = await look_at(client, account.token, droplet_id, before, clock)
     known = look.known
     if known is None:
         return _Sight(account, look)
@@ -279,8 +280,8 @@ def _chosen(settings: Config, names: Sequence[str]) -> Config | None:
 
 
 @contextlib.asynccontextmanager
-async def _watched(statuses: Callable[[], Sequence[Status]]) -> AsyncIterator[None]:
-    """Shows on a terminal how the poll is getting on; what is logged meanwhile goes above the bar."""
+async def _watched(doing: str, statuses: Callable[[], Sequence[Status]]) -> AsyncIterator[None]:
+    """Shows on a terminal how it is getting on; what is logged meanwhile goes above the bar."""
     if not _is_terminal(sys.stderr):
         yield
         return
@@ -288,7 +289,7 @@ async def _watched(statuses: Callable[[], Sequence[Status]]) -> AsyncIterator[No
 
     # Ended by SIGTERM, too, it gives the cursor back.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sys.exit, 128 + signal.SIGTERM)
-    async with terminal.progress(statuses):
+    async with terminal.progress(doing, statuses):
         yield
 
 

@@ -290,10 +290,28 @@ class TestTerminals:
         assert any(re.fullmatch(r"missing \d+ warehouse", line) for line in lines)
         assert max(map(len, lines)) <= 40
 
+    def test_a_narrow_card(self) -> None:
+        """Of a Droplet's backups a narrow terminal shows whole columns, those that matter most."""
+        terminal = Terminal("show", "441000289", "--demo", columns=40)
+        shown = "\n".join(plain(terminal.read().split("\x1b[2K")[-1]))
+        assert terminal.close() == 0
+        assert re.search(r"^  CREATED \(UTC\) +AGE +SIZE\n  \S{10} \S{8} +\d+ d +\d+\.\d GiB$", shown, re.MULTILINE)
+
+    def test_a_droplet_takes_long(self) -> None:
+        """Asking for one Droplet shows a bar, too."""
+        with socket.create_server(("127.0.0.1", 0)) as hanging:
+            url = f"http://127.0.0.1:{hanging.getsockname()[1]}"
+            terminal = Terminal("show", "1", DIGITALOCEAN_TOKEN="t", DIGITALOCEAN_API_URL=url)
+            terminal.read(until="asking for the droplet")
+            terminal.process.send_signal(signal.SIGINT)
+            shown = terminal.read()
+            assert terminal.close() == 130
+        assert "Traceback" not in shown
+
     def test_no_color(self) -> None:
         """With NO_COLOR set, the result holds no escape at all."""
         terminal = Terminal("show", "441000289", "--demo", NO_COLOR="1")
-        shown = terminal.read()
+        shown = terminal.read().split("\x1b[2K")[-1]
         assert terminal.close() == 0
         assert "\x1b" not in shown
         assert "warehouse (441000289)" in shown

@@ -152,11 +152,13 @@ class TestAsking:
         assert "answered 500" in done.err
 
     def test_nothing(self) -> None:
-        """A token that is refused is exit code 2 with the reason, not an unknown Droplet."""
+        """A token that is refused is exit code 2 with the reason, said once, not an unknown Droplet."""
         done = show(weekly(), 7, DIGITALOCEAN_TOKEN="another")
         assert (done.code, done.out) == (2, "")
-        assert "401" in done.err
         assert "no droplet" not in done.err
+        assert len(done.err.splitlines()) == 1
+        assert "401" in done.err
+        assert done.err.endswith("; the token is from the environment variable DIGITALOCEAN_TOKEN\n")
 
     def test_overdue_by_evidence(self, tmp_path: Path) -> None:
         """What a state file keeps of the Droplet counts, and the file is not touched."""

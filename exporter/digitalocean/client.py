@@ -344,9 +344,10 @@ class Client:
                 failures += 1
                 pause = _PAUSES[min(failures, len(_PAUSES)) - 1] * random.uniform(0.5, 1.5)  # noqa: S311 - only jitter
                 if failures > RETRIES or self._clock.now() + pause >= self.deadline:
-                    if failures > 1:
-                        raise type(error)(endpoint, f"{error} (asked {failures} times)") from error
-                    raise
+                    times = f" (asked {failures} times)" if failures > 1 else ""
+                    unheard = isinstance(error, Unreachable)
+                    remedy = "; check the network, and a proxy or firewall between" if unheard else ""
+                    raise type(error)(endpoint, f"{error}{times}{remedy}") from error
                 await self._clock.sleep(pause)
                 continue
             if answer.status != 429:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from exporter.clock import Clock
-from exporter.config import TokenError
+from exporter.config import TokenError, TokenSource
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError
 from exporter.fleet.known import Known
@@ -18,6 +18,7 @@ from exporter.polling.listing import Lister
 from exporter.polling.reading import Reader
 from exporter.polling.readings import supported_policy_of
 from exporter.polling.refresh import Plan, Reason
+from exporter.polling.status import in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +34,20 @@ class Look:
     """What could not be learned, in words."""
 
 
-async def look_at(client: Client, droplet_id: int, before: Known | None, clock: Clock) -> Look:
+async def look_at(client: Client, token: TokenSource, droplet_id: int, before: Known | None, clock: Clock) -> Look:
     """Asks for the Droplet, its policy, its list of backups and the supported policies; the last two if it is there.
 
-    `before` is what a state file kept of it. Never raises an `ApiError` or a `TokenError`.
+    `token` is where the client's is from, `before` what a state file kept of the Droplet. Never raises an `ApiError` or
+    a `TokenError`.
     """
     try:
         client.refresh_token()
     except (TokenError, ApiError) as error:
-        return Look(errors=(str(error),))
+        return Look(errors=(in_words(error, token),))
     listings, failed = await Lister(client, frozenset({droplet_id})).listings()
     if listings.gone:
         return Look(absent=True)
-    errors = [str(error) for error in failed]
+    errors = [in_words(error, token) for error in failed]
     for what, rejected in (("Droplet", listings.rejected_droplets), ("policy", listings.rejected_policies)):
         if rejected:
             errors.append(f"the API's record of the {what} cannot be understood")
@@ -53,7 +55,7 @@ async def look_at(client: Client, droplet_id: int, before: Known | None, clock: 
         return Look(errors=tuple(errors))
     plans = await client.supported_policies()
     if plans.error is not None:
-        errors.append(str(plans.error))
+        errors.append(in_words(plans.error, token))
     supported: dict[str, SupportedPolicy] = {}
     for record in plans.records.values():
         supported.setdefault(record.name, supported_policy_of(record))
@@ -65,5 +67,5 @@ async def look_at(client: Client, droplet_id: int, before: Known | None, clock: 
     # As due, so that its own list is read, whatever is believed of it.
     plan = Plan(((Reason.DUE, droplet_id),))
     outcome = await Reader(client, clock, 1, 1.0).read(plan, fleet, keep=0, progress=lambda _: None)
-    errors += [str(error) for error in outcome.errors]
+    errors += [in_words(error, token) for error in outcome.errors]
     return Look(replace(fleet[droplet_id], unread=not outcome.settled), supported, errors=tuple(errors))

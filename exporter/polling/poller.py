@@ -16,7 +16,7 @@ from exporter.clock import Clock
 from exporter.config import Account, Config, TokenError
 from exporter.digitalocean.budget import HOUR, Budget
 from exporter.digitalocean.client import Client
-from exporter.digitalocean.errors import ApiError, NotFound, Unauthorized
+from exporter.digitalocean.errors import ApiError, NotFound
 from exporter.duration import duration_text
 from exporter.fleet.assemble import Rules, droplet_of
 from exporter.fleet.known import Known
@@ -27,7 +27,7 @@ from exporter.polling.listing import Lister
 from exporter.polling.reading import Outcome, Reader
 from exporter.polling.readings import supported_policy_of
 from exporter.polling.refresh import Habits, Plan, Reason, backups_an_hour, demand_of, pages_of, plan_of, reason_to_read
-from exporter.polling.status import Status
+from exporter.polling.status import Status, in_words
 from exporter.polling.store import Store, state_of
 from exporter.polling.unhurried import unhurried
 
@@ -379,9 +379,7 @@ class Poller:
         """Logs what went wrong and what comes next; gives it in words."""
         problems = []
         for error in errors:
-            problem = str(error)
-            if isinstance(error, Unauthorized):
-                problem += f"; the token is from {self.account.token}"
+            problem = in_words(error, self.account.token)
             self._log.warning(
                 "poll incomplete",
                 endpoint=error.endpoint if isinstance(error, ApiError) else "none",

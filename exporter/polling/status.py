@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from exporter.config import TokenError, TokenSource
+from exporter.digitalocean.errors import ApiError, Unauthorized
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -27,3 +30,8 @@ class Status:
     readings_planned: int = 0
     problems: tuple[str, ...] = ()
     """What went wrong in the last poll, in words."""
+
+
+def in_words(error: ApiError | TokenError, token: TokenSource) -> str:
+    """What went wrong, and where the token is from if another one mends it."""
+    return f"{error}; the token is from {token}" if isinstance(error, Unauthorized) else str(error)

@@ -87,9 +87,9 @@ def _backups(droplet: Droplet, at: float) -> Table | None:
     return Table(
         (
             Column("CREATED (UTC)", [_stamp(backup.created_at) for backup in newest_first]),
-            Column("AGE", [brief(at - backup.created_at) for backup in newest_first], right=True),
+            Column("AGE", [brief(at - backup.created_at) for backup in newest_first], right=True, spare=1),
             Column("SIZE", [size_words(backup.size) for backup in newest_first], right=True),
-            Column("ID", [str(backup.id) for backup in newest_first], right=True),
+            Column("ID", [str(backup.id) for backup in newest_first], right=True, spare=2),
         ),
         ["plain"] * len(newest_first),
     )

@@ -22,6 +22,7 @@ SINGLE_LOOK = (
     "nothing is remembered from before, so a backup turned into a snapshot, or a policy changed lately, can look like "
     "a miss; a state_file remembers"
 )
+NO_DROPLETS = "no droplets; if there should be some, the token may be another team's, or select leave them out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ def survey(
 ) -> Survey:
     """The fleets as of `at`, judged with `grace` (seconds); of Droplets that have any of `tags`, if any is named."""
     told = {account.name: account for account in accounts}
+    fleets = list(fleets)
     entries = [
         entry_of(fleet, droplet, at, grace, remembered=told[fleet.account].remembered)
         for fleet in fleets
@@ -107,12 +109,15 @@ def survey(
     ]
     entries.sort(key=lambda entry: (worst_first(entry.droplet, entry.state), entry.account))
     said = list(notes)
+    empty = {fleet.account for fleet in fleets if not fleet.droplets}
     for account in told.values():
         if account.result == "failure":
             missing = "droplets may be missing here" if account.learned else "none of its droplets are here"
             said.append(f"{account.name}: the listings are incomplete, so {missing}")
         elif account.unread:
             said.append(f"{account.name}: {plural(account.unread, 'list')} of backups could not be read in time")
+        elif account.name in empty:
+            said.append(f"{account.name}: {NO_DROPLETS}")
     if entries and not all(told[entry.account].remembered for entry in entries):
         said.append(SINGLE_LOOK)
     return Survey(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from rich.padding import Padding
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.style import Style
 from rich.table import Table as RichTable
@@ -59,14 +59,19 @@ def show_table(target: Console, table: Table) -> None:
 
     wanted = min(last.width, SENTENCE_WIDTH)
     shrink(NAME_ENOUGH)
-    while room() < wanted and any(column.spare for column in columns):
-        place = max(range(len(columns)), key=lambda place: columns[place].spare)
-        del columns[place], widths[place]
+    _leave_out(columns, widths, lambda: room() >= wanted)
     shrink(NAME_LEAST)
     if room() < min(wanted, SENTENCE_LEAST):
         _show_list(target, table)
         return
     target.print(_Laid([*columns, last], [*widths, min(room(), last.width)], table.tones))
+
+
+def _leave_out(columns: list[Column], widths: list[int], fits: Callable[[], bool]) -> None:
+    """Leaves out the columns that can be spared until the rest fits."""
+    while not fits() and any(column.spare for column in columns):
+        place = max(range(len(columns)), key=lambda place: columns[place].spare)
+        del columns[place], widths[place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,8 @@ class _Laid:
             _fitted(cell, width, right=column.right)
             for cell, width, column in zip(short, self.widths[:-1], self.columns[:-1], strict=True)
         ]
-        head, *lines = _wrapped(console, sentence, self.widths[-1])
+        right = self.columns[-1].right
+        head, *lines = [sentence.rjust(self.widths[-1])] if right else _wrapped(console, sentence, self.widths[-1])
         yield Segment(laid[0], first)
         yield Segment("".join(f"{GAP}{cell}" for cell in (*laid[1:], head)), others)
         indent = "\n" + " " * (sum(self.widths[:-1]) + len(GAP) * len(short))
@@ -134,29 +140,31 @@ def show_card(target: Console, card: Card) -> None:
             target.print(Text(f"  {line}", no_wrap=True, overflow="crop"))
     if card.backups is not None:
         target.print()
-        columns = card.backups.columns
-        laid = _Laid(columns, [column.width for column in columns], card.backups.tones)
-        target.print(Padding(laid, (0, 0, 0, len(GAP))))
+        columns = list(card.backups.columns)
+        widths = [column.width for column in columns]
+        _leave_out(columns, widths, lambda: sum(widths) + len(GAP) * len(widths) <= target.width)
+        target.print(Padding(_Laid(columns, widths, card.backups.tones), (0, 0, 0, len(GAP))))
 
 
 @contextlib.asynccontextmanager
-async def progress(statuses: Callable[[], Sequence[Status]]) -> AsyncIterator[None]:
+async def progress(doing: str, statuses: Callable[[], Sequence[Status]]) -> AsyncIterator[None]:
     """A bar on stderr while the context lasts, which leaves nothing behind."""
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[count]}"),
         TimeElapsedColumn(),
         console=console(stderr=True),
         transient=True,
     ) as bar:
-        task = bar.add_task("listing droplets and policies", total=None)
+        task = bar.add_task(doing, total=None, count="")
 
         async def follow() -> None:
             while True:
                 planned, done = _far(statuses())
                 if planned:
-                    bar.update(task, description="reading backups", total=planned, completed=done)
+                    count = f"{done:,}/{planned:,}"
+                    bar.update(task, description="reading backups", total=planned, completed=done, count=count)
                 await asyncio.sleep(REFRESH)
 
         following = asyncio.create_task(follow())

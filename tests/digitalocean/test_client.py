@@ -494,7 +494,9 @@ async def test_a_refused_connection_is_unreachable(free_port: int) -> None:
     async with bench(f"http://127.0.0.1:{free_port}") as at:
         listing = await at.client.droplets()
         assert isinstance(listing.error, Unreachable)
-        assert "Connection refused (asked 3 times)" in str(listing.error)
+        assert str(listing.error).endswith(
+            "Connection refused (asked 3 times); check the network, and a proxy or firewall between"
+        )
         assert at.ear.codes == {("droplets", "error"): 3}
         short, long = at.clock.slept
         assert 0.25 <= short <= 0.75
