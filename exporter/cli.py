@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -175,8 +176,8 @@ def _parser() -> argparse.ArgumentParser:
     once.add_argument(
         "--output",
         metavar="FILE",
-        type=_file,
-        help="for node_exporter's textfile collector: written whole or not at all",
+        type=lambda text: None if text == "-" else _file(text),
+        help="for node_exporter's textfile collector: written whole or not at all; - is stdout",
     )
     once.set_defaults(run=_once)
 
@@ -350,7 +351,8 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _path(text: str) -> str:
-    if not text.startswith("/") or "{" in text or text.startswith("/-/"):
+    # What a client would normalise or cut off is never asked for.
+    if text != "/" and not re.fullmatch(r"(?!/-/)(/(?!\.\.?(/|$))[\w.~-]+)+/?", text, re.ASCII):
         raise argparse.ArgumentTypeError(f'"{text}" is not a path of its own; write it like /metrics')
     return text
 

@@ -43,6 +43,7 @@ def once(options: argparse.Namespace, config: Config | None, load: Load) -> int:
     """One poll, the metrics to stdout or a file; 1 if it learned only part, 2 if nothing, or FILE cannot be written."""
     text, results = asyncio.run(_metrics(options, config, load))
     if text is None:
+        complain("nothing was learned" + (f"; {options.output} is as it was" if options.output else ""))
         return 2
     if options.output is None:
         emit(text)

@@ -107,6 +107,7 @@ class TestExitCode:
         done = check(account, faults=(Fault("droplets", status=500),), at=AT)
         assert done.code == 2
         assert "the listings are incomplete" in done.out
+        assert done.out.endswith("\nAll 2 droplets are protected, as far as the droplets could be listed.\n")
 
     def test_no_droplets(self) -> None:
         """An account without a Droplet is well, and what else that may mean is said."""

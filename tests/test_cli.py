@@ -114,6 +114,18 @@ class TestErrors:
         assert len(done.err.splitlines()) == 1
         assert told in done.err
 
+    @pytest.mark.parametrize("path", ["metrics", "", "/-/healthy", "/a/../b", "/.", "//m", "/m?x=1", "/m%20x", "/{m}"])
+    def test_a_path_nobody_could_ask_for(self, path: str) -> None:
+        """Metrics at a path that no client sends, or that is taken, would be served in vain."""
+        done = command("serve", f"--web.telemetry-path={path}", at=MONDAY)
+        assert done.code == 2
+        assert "is not a path of its own; write it like /metrics" in done.err
+
+    @pytest.mark.parametrize("path", ["/", "/metrics", "/a-b/c_d.e", "/metrics/"])
+    def test_a_path(self, path: str) -> None:
+        """Any other path will do."""
+        assert cli._parser().parse_args(["serve", "--web.telemetry-path", path]).path == path
+
     def test_the_version_beside_other_flags(self) -> None:
         """--version and --help are answered wherever they stand."""
         assert command("--web.listen-address", ":1", "--version", at=MONDAY).out.startswith(NAME)

@@ -77,7 +77,10 @@ class Survey:
 
     @property
     def summary(self) -> str:
-        return headline(self.counts) if self.learned else "Nothing could be learned"
+        if not self.learned:
+            return "Nothing could be learned"
+        limit = "" if self.complete else ", as far as the droplets could be listed"
+        return headline(self.counts) + limit
 
     @property
     def exit_code(self) -> int:

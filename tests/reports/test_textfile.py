@@ -153,14 +153,20 @@ class TestOnce:
         assert 'digitalocean_backup_exporter_up{account="default"} 0.0\n' in file.read_text()
 
     def test_nothing_learned(self, tmp_path: Path) -> None:
-        """If nothing was learned the file stays, to the last bit of its times, and the exit code is 2."""
+        """If nothing was learned the file stays, to the last bit of its times; that is said, and exit code 2."""
         file = tmp_path / "backups.prom"
         file.write_text("before")
         before = file.stat()
         with served(healthy(2, now=MONDAY), at=MONDAY) as api:
             environment = {**api.environment, "DIGITALOCEAN_TOKEN": "another"}
-            assert command("once", f"--output={file}", at=MONDAY, **environment).code == 2
+            done = command("once", f"--output={file}", at=MONDAY, **environment)
+        assert done.code == 2
+        assert done.err.endswith(f"exporter: nothing was learned; {file} is as it was\n")
         assert file.stat() == before
+
+    def test_stdout_by_name(self) -> None:
+        """A file named - is stdout, as with other tools."""
+        assert command("once", "--demo", "--output=-", at=MONDAY).out.startswith("# HELP digitalocean_backup_")
 
     def test_own_families(self) -> None:
         """Of the exporter's own families there are those that say how this poll went, and no counter."""
