@@ -56,7 +56,7 @@ exit codes: 0 written; 1 written, but the poll learned only part; 2 the poll lea
 {ENVIRONMENT}"""
 CHECK = f"""\
 With --only, the table and the exit code are about the Droplets in those states alone. On a terminal the table leaves
-out what does not fit; in a pipe, and as JSON, it is whole.
+out what does not fit, and is in colour unless NO_COLOR is set; in a pipe, and as JSON, it is whole and plain.
 
 examples:
   {NAME} check --demo
@@ -64,11 +64,13 @@ examples:
   {NAME} check --tag env:prod --tag env:stage
   {NAME} check --format json | jq '.droplets[] | select(.state == "overdue") | .name'
 
-exit codes: 0 all protected; 1 something overdue, never taken or unprotected; 2 something could not be judged, or asked
+exit codes: 0 all protected; 1 something overdue, never taken or unprotected; else 2 if something could not be judged,
+  or not asked
 
 {ENVIRONMENT}"""
 SHOW = f"""\
-Asks for this one Droplet alone: four requests, whatever the size of the fleet.
+Asks for this one Droplet alone: four requests to an account that has it, whatever the size of the fleet. Local time is
+that of TZ; NO_COLOR is respected.
 
 examples:
   {NAME} show 441000000 --demo

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from exporter.document import ConfigError, Value, plain, quoted, read
 from exporter.duration import duration, duration_text
 from exporter.fleet.selection import Criteria, Selection
-from exporter.secrets import TokenError, TokenSource
+from exporter.secrets import TokenError, TokenSource, looks_like_token
 
 __all__ = [
     "API_URL",
@@ -116,6 +116,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Config:
     variable = next((name for name in _TOKEN_VARIABLES if name in given), None)
     if variable is None:
         problems.append(_NEITHER)
+    elif variable == "DIGITALOCEAN_TOKEN_FILE" and looks_like_token(given[variable]):
+        problems.append(f"{variable}: this looks like the token itself; set DIGITALOCEAN_ACCESS_TOKEN to it instead")
     else:
         try:
             if variable == "DIGITALOCEAN_TOKEN_FILE":

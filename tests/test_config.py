@@ -447,6 +447,12 @@ def test_what_is_wrong_with_the_environment_is_told_at_once(tmp_path: Path) -> N
     )
 
 
+def test_a_token_in_place_of_its_file_is_told_in_the_words_of_the_environment() -> None:
+    """Who sets DIGITALOCEAN_TOKEN_FILE to the token reads which variable takes it, not the keys of a file."""
+    with pytest.raises(ConfigError, match="looks like the token itself; set DIGITALOCEAN_ACCESS_TOKEN to it instead"):
+        from_environment({"DIGITALOCEAN_TOKEN_FILE": TOKEN})
+
+
 @pytest.mark.parametrize("name", ["DIGITALOCEAN_ACCESS_TOKEN", "DIGITALOCEAN_TOKEN_FILE", "DIGITALOCEAN_API_URL"])
 @pytest.mark.parametrize(
     "value", [f"{TOKEN} {TOKEN}", f"https://{TOKEN}@x\ty", f"/{TOKEN}/\x00", f"é{TOKEN}\n\n\udce9"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from exporter.config import load
 from tests.examples import README, Example, blocks, examples, outputs, rewritten
 from tests.readme import PARTS, made
 
@@ -38,3 +40,25 @@ def test_an_example_that_lies_is_found() -> None:
     assert not Example("x", "a.c\n").matches.fullmatch("abc\n")
     text = "```console\n$ digitalocean-backup-exporter check-config --demo\nbad\n$ echo $?\n7\n```\n"
     assert rewritten(text) == text.replace("bad", "the demo: good; accounts: demo").replace("7", "0")
+
+
+def test_links_lead_somewhere() -> None:
+    """Every link within the repository leads to a file that is there, or to a heading of the README."""
+    text = README.read_text()
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    targets = re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text)
+    assert targets
+    for path, anchor in targets:
+        assert (README.parent / path).exists(), path
+        assert path or anchor in anchors, anchor
+
+
+def test_the_configuration_shown_is_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever copies the README's configuration gets what it says."""
+    (block,) = re.findall(r"^```yaml\n(accounts:.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    token, file = tmp_path / "token", tmp_path / "config.yaml"
+    token.write_text("t")
+    file.write_text(block.replace("/run/secrets/digitalocean", str(token)))
+    monkeypatch.setenv("STAGING_TOKEN", "t")
+    assert [account.name for account in load(file).accounts] == ["production", "staging"]
