@@ -195,6 +195,12 @@ class Client:
         path = "/v2/droplets?type=gpus" if gpus else "/v2/droplets"
         return await self._listing("droplets", path, records.droplets, keep)
 
+    async def droplet_count(self) -> int | None:
+        """How many Droplets without a GPU `/v2/droplets` counts; `None` where it does not tell."""
+        endpoint, path = "droplets", "/v2/droplets"
+        answer = await self._get(endpoint, path, {"page": "1", "per_page": "1"}, 0)
+        return self._page(endpoint, path, answer, records.droplets).total
+
     async def policies(self, *, keep: int = 0) -> Listing[records.Policy]:
         """`/v2/droplets/backups/policies`: the policies of all Droplets, by Droplet id."""
         return await self._listing("policies", "/v2/droplets/backups/policies", records.policies, keep)

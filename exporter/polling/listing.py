@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -35,10 +36,19 @@ class Lister:
 
     async def listings(self) -> tuple[Listings, tuple[ApiError, ...]]:
         """What the listings told, and why any of them is not complete; never raises an `ApiError`."""
-        # A listing of all takes three requests at the least, so that one Droplet is always cheaper alone.
-        if self._droplet_ids and 2 * len(self._droplet_ids) < (self._cost_of_all or 3):
+        if self._droplet_ids and await self._cheaper_one_by_one():
             return await self._of_selected()
         return await self._of_all()
+
+    async def _cheaper_one_by_one(self) -> bool:
+        singly = 2 * len(self._droplet_ids)
+        # A listing of all takes three requests at the least, so that one Droplet is always cheaper alone.
+        if self._cost_of_all is None and singly > 3:
+            # One look tells what listing all would take, which may be a hundred requests.
+            with suppress(ApiError):
+                count = await self._client.droplet_count()
+                self._cost_of_all = None if count is None else 2 * pages_of(count) + 1
+        return singly < (self._cost_of_all or 3)
 
     async def _of_all(self) -> tuple[Listings, tuple[ApiError, ...]]:
         policies, droplets, gpus = await asyncio.gather(

@@ -498,10 +498,11 @@ class TestSelection:
             assert world.samples()["droplets{}"] == 0
 
     async def test_few_of_many_by_id(self) -> None:
-        """Few of many are listed once, to learn what that costs, and then asked for one by one."""
+        """Few of many are asked for one by one from the start, after one look at how many Droplets there are."""
         config = selecting(droplet_ids=frozenset({2, 3}))
         async with World(healthy(450, now=NOON, days=1), at=NOON, config=config) as world:
-            await world.poll()
+            requests = await world.requests()
+            assert requests == {"droplets": 1, "droplet": 2, "policy": 2, "supported_policies": 1, "backups": 2}
             assert world.ids == [2, 3]
             requests = await world.requests(after=300)
             assert requests == {"droplet": 2, "policy": 2}
