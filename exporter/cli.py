@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -181,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
         type=lambda text: None if text == "-" else _file(text),
         help="for node_exporter's textfile collector: written whole or not at all; - is stdout",
     )
-    once.set_defaults(run=_once)
+    once.set_defaults(run=partial(_poll_once, "once"))
 
     check = commands.add_parser(
         "check",
@@ -208,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"show Droplets in these states alone: {', '.join(STATES)}; overdue includes missing",
     )
     _format(check)
-    check.set_defaults(run=_check)
+    check.set_defaults(run=partial(_poll_once, "check"))
 
     show = commands.add_parser(
         "show",
@@ -221,7 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     _one_poll(show)
     _accounts(show)
     _format(show)
-    show.set_defaults(run=_show)
+    show.set_defaults(run=partial(_poll_once, "show"))
 
     check_config = commands.add_parser(
         "check-config",
@@ -436,19 +437,7 @@ def _serve(options: argparse.Namespace) -> int:
     return asyncio.run(commands.serve(options, config, load, settings))
 
 
-def _once(options: argparse.Namespace) -> int:
-    return _poll_once(options, "once")
-
-
-def _check(options: argparse.Namespace) -> int:
-    return _poll_once(options, "check")
-
-
-def _show(options: argparse.Namespace) -> int:
-    return _poll_once(options, "show")
-
-
-def _poll_once(options: argparse.Namespace, command: str) -> int:
+def _poll_once(command: str, options: argparse.Namespace) -> int:
     from exporter import one_poll
     from exporter.reports.output import CannotWrite
 
@@ -458,7 +447,7 @@ def _poll_once(options: argparse.Namespace, command: str) -> int:
     config = None if options.demo else _configured(load)
     if config is None and not options.demo:
         return NOTHING
-    run = {"once": one_poll.once, "check": one_poll.check, "show": one_poll.show}[command]
+    run: Callable[..., int] = getattr(one_poll, command)
     try:
         return run(options, config, load)
     except CannotWrite as error:

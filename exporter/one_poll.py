@@ -27,7 +27,7 @@ from exporter.polling.look import Look, look_at
 from exporter.polling.status import Status
 from exporter.polling.store import Store
 from exporter.reports import documents, survey, table, textfile
-from exporter.reports.card import Card, card
+from exporter.reports.card import LINE_WIDTH, Card, card
 from exporter.reports.output import emit
 from exporter.reports.survey import Entry, Survey, entry_of
 from exporter.reports.words import State
@@ -35,8 +35,6 @@ from exporter.service import Service
 from exporter.stderr import complain, printable
 
 DEMO_NOTE = "a made-up account: nothing here is real"
-LINE_WIDTH = 60
-"""Columns of the line through the retention period, at most."""
 
 
 def once(options: argparse.Namespace, config: Config | None, load: Load) -> int:

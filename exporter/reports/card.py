@@ -13,7 +13,7 @@ from exporter.reports.words import brief, next_window_of, policy_words, size_wor
 from exporter.stderr import printable
 
 LINE_WIDTH = 60
-"""Columns of the line where no terminal says how much room there is."""
+"""Columns of the line through the retention period, where a terminal does not have fewer."""
 
 
 @dataclass(frozen=True, slots=True)

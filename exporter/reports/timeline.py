@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exporter.fleet.evidence import Evidence, due_window, slack_of
+from exporter.fleet.evidence import EARLY, Evidence, due_window, slack_of
 from exporter.fleet.model import Droplet, SupportedPolicy
 from exporter.fleet.schedule import DAY, schedule_of
 from exporter.reports.words import span
 
-EARLY = 15 * 60.0
-"""How long before a window's start a backup still belongs to it."""
 BACKUP, WITHOUT, LINE, END = "o", "x", "-", "|"
 LEGEND = f"{BACKUP} backup   {WITHOUT} window without one"
 

@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from math import inf, isfinite
 
+from exporter.fleet.evidence import EARLY
 from exporter.fleet.model import GIB, Droplet, Policy, Window
 from exporter.fleet.schedule import DAY, HOUR, WEEK, clock_start, hours_until_next_window, interval_of, named_length
 
 MINUTE = 60.0
-EARLY = 15 * MINUTE
-"""How long before a window's start a backup still belongs to it."""
 FIRST_BACKUP_WITHIN = 2 * DAY
 """How old a Droplet may be without a backup; a plan with days between its windows has a week more."""
 
