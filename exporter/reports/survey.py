@@ -118,7 +118,7 @@ def survey(
             missing = "droplets may be missing here" if account.learned else "none of its droplets are here"
             said.append(f"{account.name}: the listings are incomplete, so {missing}")
         elif account.unread:
-            said.append(f"{account.name}: {plural(account.unread, 'list')} of backups could not be read in time")
+            said.append(f"{account.name}: {plural(account.unread, 'list')} of backups could not be read")
         elif account.name in empty:
             said.append(f"{account.name}: {NO_DROPLETS}")
     if entries and not all(told[entry.account].remembered for entry in entries):
