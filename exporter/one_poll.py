@@ -48,6 +48,8 @@ def once(options: argparse.Namespace, config: Config | None, load: Load) -> int:
     else:
         try:
             textfile.write(options.output, text)
+        except BrokenPipeError:  # /dev/stdout, and who reads it has seen enough
+            raise
         except OSError as error:
             structlog.get_logger().error(
                 "cannot write",

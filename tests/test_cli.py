@@ -152,12 +152,13 @@ class TestErrors:
 
 class TestPipes:
     @pytest.mark.parametrize("unbuffered", ["", "1"])
-    def test_a_reader_that_has_seen_enough(self, unbuffered: str) -> None:
+    @pytest.mark.parametrize("words", [["once"], ["once", "--output=/dev/stdout"]])
+    def test_a_reader_that_has_seen_enough(self, words: list[str], unbuffered: str) -> None:
         """A broken pipe ends it at once and in silence."""
         reading, writing = os.pipe()
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
         process = subprocess.Popen(
-            [*COMMAND, "once", "--demo"],
+            [*COMMAND, *words, "--demo"],
             stdout=writing,
             stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
