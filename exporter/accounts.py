@@ -24,9 +24,9 @@ async def followed(
         return
     from exporter.demo.account import demo_account
 
-    clock = Clock(speed=options.speed)
+    clock = Clock(speed=options.speed or 1.0)
     async with demo_account(clock) as demo:
         structlog.get_logger().info(
-            "demo", note="a made-up account on loopback; nothing here is real", speed=options.speed
+            "demo", note="a made-up account on loopback; nothing here is real", speed=clock.speed
         )
         yield demo, lambda: demo, clock

@@ -292,8 +292,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
         dest="speed",
         metavar="N",
         type=_speed,
-        default=1.0,
-        help="how many times faster than life the demo's time passes; 288 makes a day of five minutes",
+        help="how many times faster than life the demo's time passes (default 1); 288 makes a day of five minutes",
     )
 
 
@@ -461,6 +460,9 @@ def _prepared(options: argparse.Namespace) -> bool:
     log.configure(options.log_level, options.log_format)
     if options.demo and options.config:
         complain("--demo brings an account of its own; leave out --demo or --config.file")
+        return False
+    if options.speed is not None and not options.demo:
+        complain("--demo.speed is the demo's; add --demo, or leave it out")
         return False
     return True
 

@@ -85,6 +85,12 @@ class TestDemo:
         assert (done.code, done.out) == (2, "")
         assert "leave out --demo or --config.file" in done.err
 
+    def test_its_speed_alone(self) -> None:
+        """A speed without the demo is told, lest somebody waits for a day to pass in minutes."""
+        done = command("check", "--demo.speed=288", at=MONDAY, DIGITALOCEAN_TOKEN="t")
+        assert (done.code, done.out) == (2, "")
+        assert "--demo.speed is the demo's; add --demo" in done.err
+
 
 class TestErrors:
     @pytest.mark.parametrize("words", [["once"], ["check"], ["show", "1"], ["check-config"]])
