@@ -11,7 +11,7 @@ run: .venv/run
 	fi
 
 test: .venv/test lint
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/test
 	$(BIN)/ruff check .
@@ -48,7 +48,7 @@ lowest: .venv/test
 	$(PYTHON) -m venv .venv/lowest
 	$(BIN)/uv pip compile --quiet --no-header --resolution lowest-direct --output-file .venv/lowest.txt pyproject.toml
 	.venv/lowest/bin/python -m pip install --quiet --editable '.[test]' --constraint .venv/lowest.txt
-	.venv/lowest/bin/python -m pytest -n auto tests/digitalocean tests/metrics tests/polling tests/reports tests/test_*.py \
+	.venv/lowest/bin/python -m pytest -n auto --dist worksteal tests/digitalocean tests/metrics tests/polling tests/reports tests/test_*.py \
 		tests/web/test_app.py tests/web/test_auth.py tests/web/test_config.py tests/web/test_settings.py
 
 # The parts of the README that are made: the metric reference, the benchmarks' table, the reliability figures.

@@ -258,6 +258,8 @@ class Terminal:
             stdout=stdout or slave,
             stderr=slave,
             start_new_session=True,
+            # What a shell starts in the background ignores SIGINT, and so would all that is started by it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             env={**own_environment(), "TERM": "xterm-256color", **environment},
         )
         os.close(slave)

@@ -46,6 +46,8 @@ class Pauses:
     steady: float
     steady_wall: float
     """As others see it: the least of several polls' longest."""
+    poll: float
+    """What a steady poll computes in all."""
 
 
 @asynccontextmanager
@@ -98,7 +100,11 @@ async def pauses(count: int) -> Pauses:
                 assert await poller.poll() == "success"
                 watch.cancel()
                 found.append(await watch)
+            begun = time.thread_time()
+            await poller.poll()
+            poll = 1e3 * (time.thread_time() - begun)
     return Pauses(
+        poll=poll,
         cold=found[0][0],
         steady=min(cpu for cpu, _ in found[1:]),
         steady_wall=min(wall for _, wall in found[1:]),

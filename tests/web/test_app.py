@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import os
@@ -164,9 +165,13 @@ async def test_nothing_is_reflected(world: World) -> None:
         assert not any("evil" in value for value in reply.headers.values())
 
 
-async def test_no_request_asks_the_api(world: World) -> None:
-    """Whatever is asked of the exporter, and however often, the API hears nothing."""
-    await world.service.poll_once()
+async def test_no_request_asks_the_api(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is asked of a running exporter, and however often, the API hears nothing."""
+    monkeypatch.setattr("exporter.polling.poller.JITTER", 0.0)
+    polled = asyncio.Event()
+    world.service.watchers.append(polled.set)
+    world.service.start()
+    await asyncio.wait_for(polled.wait(), 10)
     before = world.api.count()
     for method in ("GET", "HEAD", "POST", "PUT"):
         for path in ("/", "/?page=2&sort=age", "/metrics", "/-/healthy", "/-/ready", "/-/reload", "/nothing"):
