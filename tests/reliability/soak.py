@@ -40,10 +40,10 @@ ENDINGS = 1_000
 """Of either kind."""
 SHARES = 20
 """Of the weeks and the endings, so that all processors are busy."""
-LOADED_FOR = 300.0
+LOADED_FOR = 180.0
 SCRAPED_EVERY = 5.0
-DEMO_SPEED = 2_016
-"""A week in five minutes."""
+DEMO_SPEED = 4_032
+"""A week in two and a half minutes."""
 WAYS = {"one": (1, True), "two, a token each": (2, False), "two, on one token": (2, True)}
 """How many exporters, and whether on one token."""
 COSTS = [(droplets, who) for droplets in (1_000, 10_000) for who in WAYS]
