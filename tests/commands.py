@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 from unittest import mock
 
-from exporter import cli
 from tests.lookalike import Api, Fault, Fixture
 from tests.polling.world import HandClock
 
@@ -57,7 +56,7 @@ def command(*arguments: str, at: float, **environment: str) -> Done:
     ):
         time.tzset()
         try:
-            code = cli.main(arguments)
+            code = arguments.main(arguments)
         except SystemExit as end:
             code = int(end.code or 0)
         finally:

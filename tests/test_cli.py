@@ -19,7 +19,8 @@ from typing import BinaryIO
 
 import pytest
 
-from exporter import NAME, cli
+from exporter import NAME
+from exporter.cli import arguments
 from exporter.reports import survey
 from exporter.reports.words import State
 from tests.commands import command
@@ -45,9 +46,9 @@ class TestHelp:
         for line in lines:
             words = line.split(" | ")[0].split()[1:]
             assert words[0] == name or name == "serve"
-            assert cli._parser().parse_args(cli._with_command(words))
+            assert arguments._parser().parse_args(arguments._with_command(words))
         assert "exit codes: 0" in after
-        parser = cli._parser()._subparsers._group_actions[0].choices[name]  # type: ignore[union-attr, index]
+        parser = arguments._parser()._subparsers._group_actions[0].choices[name]  # type: ignore[union-attr, index]
         assert [action.option_strings for action in parser._actions if not action.help] == []
 
     def test_of_the_whole(self) -> None:
@@ -59,7 +60,7 @@ class TestHelp:
 
     def test_states(self) -> None:
         """The states that the help lists are those there are."""
-        assert cli.STATES == tuple(state.value for state in State) == tuple(survey.ONLY)
+        assert arguments.STATES == tuple(state.value for state in State) == tuple(survey.ONLY)
 
     def test_every_state_has_its_own_word(self) -> None:
         """Each word of `--only` means its state, and overdue the missing too."""
@@ -130,7 +131,7 @@ class TestErrors:
     @pytest.mark.parametrize("path", ["/", "/metrics", "/a-b/c_d.e", "/metrics/"])
     def test_a_path(self, path: str) -> None:
         """Any other path will do."""
-        assert cli._parser().parse_args(["serve", "--web.telemetry-path", path]).path == path
+        assert arguments._parser().parse_args(["serve", "--web.telemetry-path", path]).path == path
 
     def test_the_version_beside_other_flags(self) -> None:
         """--version and --help are answered wherever they stand."""

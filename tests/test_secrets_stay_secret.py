@@ -21,7 +21,8 @@ import bcrypt
 import pytest
 import structlog
 
-from exporter import cli, log
+from exporter import log
+from exporter.cli import arguments
 from exporter.clock import Clock
 from exporter.config import Account, Config, ConfigError, TokenSource, load
 from exporter.digitalocean.budget import Budget
@@ -323,8 +324,8 @@ def test_a_token_among_the_arguments_is_not_repeated(line: str) -> None:
 
 def test_a_bug_shows_no_token(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The traceback of a command that breaks has every token taken out."""
-    monkeypatch.setattr(cli, "_prepared", lambda _: _break(f"sent {REAL}"))
-    assert cli.main(["check"]) == 2
+    monkeypatch.setattr(arguments, "_prepared", lambda _: _break(f"sent {REAL}"))
+    assert arguments.main(["check"]) == 2
     told = "".join(capfd.readouterr())
     assert "RuntimeError: sent [a token]" in told
     assert shown(told) == []

@@ -87,7 +87,8 @@ def test_secrets_and_clutter_stay_out_of_the_build(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["exporter/cli.py", "exporter/web/templates/page.html", "pyproject.toml", "deploy/requirements.lock"]
+    "path",
+    ["exporter/cli/arguments.py", "exporter/web/templates/page.html", "pyproject.toml", "deploy/requirements.lock"],
 )
 def test_what_the_image_is_made_of_reaches_the_build(path: str) -> None:
     """.dockerignore keeps nothing back that a COPY names."""
