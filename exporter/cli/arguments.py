@@ -424,7 +424,7 @@ def _configured(load: Callable[[], T]) -> T | None:
 def _serve(options: argparse.Namespace) -> int:
     import asyncio
 
-    from exporter import commands
+    from exporter.cli import serve as command
 
     if not _prepared(options):
         return NOTHING
@@ -433,7 +433,7 @@ def _serve(options: argparse.Namespace) -> int:
     settings = _configured(_settings(options))
     if (config is None and not options.demo) or settings is None:
         return NOTHING
-    return asyncio.run(commands.serve(options, config, load, settings))
+    return asyncio.run(command.serve(options, config, load, settings))
 
 
 def _poll_once(command: str, options: argparse.Namespace) -> int:
