@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from exporter import __version__, log
-from exporter.accounts import Load, followed
+from exporter.cli.source import Load, followed
 from exporter.clock import Clock
 from exporter.config import Account, Config
 from exporter.digitalocean.budget import Budget

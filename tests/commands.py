@@ -49,7 +49,7 @@ def command(*arguments: str, at: float, **environment: str) -> Done:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("DIGITALOCEAN_")}
     handlers = logging.getLogger().handlers[:]
     with (
-        mock.patch("exporter.accounts.Clock", return_value=clock),
+        mock.patch("exporter.cli.source.Clock", return_value=clock),
         mock.patch.dict(os.environ, {**plain, **environment}, clear=True),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),

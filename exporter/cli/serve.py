@@ -11,7 +11,7 @@ import signal
 import structlog
 
 from exporter import __version__
-from exporter.accounts import Load, followed
+from exporter.cli.source import Load, followed
 from exporter.config import Config, ConfigError
 from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
