@@ -144,7 +144,7 @@ class TestErrors:
         def broken(*_: object) -> int:
             raise ZeroDivisionError
 
-        monkeypatch.setattr("exporter.one_poll.check", broken)
+        monkeypatch.setattr("exporter.cli.check.check", broken)
         done = command("check", "--demo", at=MONDAY)
         assert done.code == 2
         assert "ZeroDivisionError" in done.err

@@ -437,7 +437,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _poll_once(command: str, options: argparse.Namespace) -> int:
-    from exporter import one_poll
+    from exporter.cli import check as one_poll
     from exporter.reports.output import CannotWrite
 
     if not _prepared(options):
