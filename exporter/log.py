@@ -11,8 +11,8 @@ import structlog
 from structlog.typing import Processor
 
 from exporter import NAME
+from exporter.console import Stderr, printable
 from exporter.secrets import redact
-from exporter.stderr import Stderr, printable
 
 Level = Literal["debug", "info", "warn", "error"]
 Format = Literal["logfmt", "json", "sentences"]

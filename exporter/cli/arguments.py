@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from exporter import NAME, __version__
-from exporter.stderr import complain, say, settle, silence
+from exporter.console import complain, say, settle, silence
 
 if TYPE_CHECKING:
     from exporter.config import Config

@@ -17,6 +17,7 @@ from exporter import __version__, log
 from exporter.cli.source import Load, followed
 from exporter.clock import Clock
 from exporter.config import Account, Config
+from exporter.console import complain, printable
 from exporter.digitalocean.budget import Budget
 from exporter.digitalocean.client import Client
 from exporter.fleet.assemble import Rules, droplet_of, supported_of
@@ -32,7 +33,6 @@ from exporter.reports.output import emit
 from exporter.reports.survey import Entry, Survey, entry_of
 from exporter.reports.words import State
 from exporter.service import Service
-from exporter.stderr import complain, printable
 
 DEMO_NOTE = "a made-up account: nothing here is real"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from exporter.stderr import silence
+from exporter.console import silence
 
 
 class CannotWrite(Exception):  # noqa: N818 - says what happened

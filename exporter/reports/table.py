@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from exporter.console import printable
 from exporter.reports.survey import Entry, Survey
 from exporter.reports.words import State, brief, next_window_of, plan_words
-from exporter.stderr import printable
 
 Tone = Literal["plain", "bad", "warn", "good", "dim"]
 
