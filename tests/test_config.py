@@ -13,7 +13,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config import Account, Config, ConfigError, Poll, RateLimit, TagLabel, TokenSource, from_environment, load
+from exporter.config.loading import (
+    Account,
+    Config,
+    ConfigError,
+    Poll,
+    RateLimit,
+    TagLabel,
+    TokenSource,
+    from_environment,
+    load,
+)
 from exporter.fleet.model import Description
 from exporter.fleet.selection import Criteria, Selection
 
@@ -109,9 +119,7 @@ def test_a_pipe_into_which_nobody_writes(file: Path) -> None:
 
 def test_a_pipe_can_hold_the_configuration() -> None:
     """What a shell's process substitution gives, a configuration decrypted on the fly, can be read."""
-    script = (
-        "from pathlib import Path; from exporter.config import load; print(load(Path('/dev/stdin')).accounts[0].name)"
-    )
+    script = "from pathlib import Path\nfrom exporter.config.loading import load\nprint(load(Path('/dev/stdin')).accounts[0].name)"
     found = subprocess.run(
         [sys.executable, "-c", script], input=LEAST, capture_output=True, text=True, cwd=ROOT, check=False
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config import load
+from exporter.config.loading import load
 from tests.examples import README, Example, blocks, examples, outputs, rewritten
 from tests.readme import PARTS, made
 

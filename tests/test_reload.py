@@ -18,7 +18,7 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.clock import Clock
-from exporter.config import Account, Config, ConfigError, Poll, TagLabel, TokenSource
+from exporter.config.loading import Account, Config, ConfigError, Poll, TagLabel, TokenSource
 from exporter.fleet.selection import Criteria, Selection
 from exporter.metrics.exposition import render
 from exporter.metrics.negotiation import TEXT

@@ -24,7 +24,7 @@ import structlog
 from exporter import log
 from exporter.cli import arguments
 from exporter.clock import Clock
-from exporter.config import Account, Config, ConfigError, TokenSource, load
+from exporter.config.loading import Account, Config, ConfigError, TokenSource, load
 from exporter.digitalocean.budget import Budget
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError

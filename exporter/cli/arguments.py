@@ -14,7 +14,7 @@ from exporter import NAME, __version__
 from exporter.console import complain, say, settle, silence
 
 if TYPE_CHECKING:
-    from exporter.config import Config
+    from exporter.config.loading import Config
     from exporter.web.settings import Settings
 
 T = TypeVar("T")
@@ -393,9 +393,9 @@ def _states(text: str) -> list[Any]:
 
 def _loader(options: argparse.Namespace) -> Callable[[], Config]:
     def load() -> Config:
-        from exporter import config
+        from exporter.config import loading
 
-        return config.load(options.config) if options.config else config.from_environment()
+        return loading.load(options.config) if options.config else loading.from_environment()
 
     return load
 
@@ -411,7 +411,7 @@ def _settings(options: argparse.Namespace) -> Callable[[], Settings]:
 
 def _configured(load: Callable[[], T]) -> T | None:
     """The configuration; if it has mistakes, they are told and there is none."""
-    from exporter.config import ConfigError
+    from exporter.config.loading import ConfigError
 
     try:
         return load()

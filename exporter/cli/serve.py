@@ -12,7 +12,7 @@ import structlog
 
 from exporter import __version__
 from exporter.cli.source import Load, followed
-from exporter.config import Config, ConfigError
+from exporter.config.loading import Config, ConfigError
 from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
 from exporter.web import app

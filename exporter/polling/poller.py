@@ -13,7 +13,7 @@ import structlog
 from msgspec import structs
 
 from exporter.clock import Clock
-from exporter.config import Account, Config, TokenError
+from exporter.config.loading import Account, Config, TokenError
 from exporter.digitalocean.budget import HOUR, Budget
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError, NotFound

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from exporter import log
-from exporter.config import Poll, RateLimit
+from exporter.config.loading import Poll, RateLimit
 from exporter.polling.store import Store
 from tests.polling.day import BigAccount, BigWorld
 from tests.polling.world import HOUR

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config import Account, Config, Poll, RateLimit, TokenSource
+from exporter.config.loading import Account, Config, Poll, RateLimit, TokenSource
 from exporter.fleet.selection import Criteria, Selection
 from tests.lookalike import OMIT, Fault, backup, disabled, policy
 from tests.polling.world import DAY, HOUR, MONDAY, TOKEN, World, add, healthy, take_backup

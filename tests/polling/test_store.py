@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from exporter.config import Config, Poll, RateLimit
+from exporter.config.loading import Config, Poll, RateLimit
 from exporter.fleet.evidence import Evidence, PolicyTrace
 from exporter.fleet.known import Known
 from exporter.fleet.model import Backup, SupportedPolicy

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 from structlog.testing import capture_logs
 
-from exporter.config import Account, Config, Poll, RateLimit, TokenSource
+from exporter.config.loading import Account, Config, Poll, RateLimit, TokenSource
 from exporter.fleet.evidence import EARLY
 from exporter.fleet.model import Droplet
 from exporter.metrics.exposition import render

@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from exporter.config import Account, Config, Poll, TokenSource
+from exporter.config.loading import Account, Config, Poll, TokenSource
 from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
 from exporter.web.app import dispatch, routes

@@ -13,7 +13,7 @@ import bcrypt
 import pytest
 
 from exporter.clock import Clock
-from exporter.config import Account, Config, ConfigError, TokenSource
+from exporter.config.loading import Account, Config, ConfigError, TokenSource
 from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
 from exporter.web.app import locked, routes

@@ -1,0 +1,1 @@
+"""The configuration: YAML and environment, made into one frozen `Config`."""
