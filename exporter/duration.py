@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from exporter.document import quoted
+from exporter.config.yaml_document import quoted
 
 _NANOSECONDS = {
     "ns": 1,

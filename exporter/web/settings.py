@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from exporter.document import ConfigError
+from exporter.config.yaml_document import ConfigError
 from exporter.web import tls
 from exporter.web.config import Tls, WebConfig, load
 from exporter.web.watched import Watched

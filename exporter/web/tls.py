@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from exporter.document import ConfigError
+from exporter.config.yaml_document import ConfigError
 from exporter.web.config import Tls
 
 

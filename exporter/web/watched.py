@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from exporter.document import ConfigError
+from exporter.config.yaml_document import ConfigError
 
 T = TypeVar("T")
 

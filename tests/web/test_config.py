@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.document import ConfigError
+from exporter.config.yaml_document import ConfigError
 from exporter.web.config import Tls, load
 from exporter.web.settings import Settings
 from tests.web.certificates import issue
