@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.duration import duration, duration_text
+from exporter.config.durations import duration, duration_text
 
 
 @pytest.mark.parametrize(

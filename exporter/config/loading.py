@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from exporter.config.durations import duration, duration_text
 from exporter.config.yaml_document import ConfigError, Value, plain, quoted, read
-from exporter.duration import duration, duration_text
 from exporter.fleet.selection import Criteria, Selection
 from exporter.secrets import TokenError, TokenSource, looks_like_token
 

@@ -13,11 +13,11 @@ import structlog
 from msgspec import structs
 
 from exporter.clock import Clock
+from exporter.config.durations import duration_text
 from exporter.config.loading import Account, Config, TokenError
 from exporter.digitalocean.budget import HOUR, Budget
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError, NotFound
-from exporter.duration import duration_text
 from exporter.fleet.assemble import Rules, droplet_of
 from exporter.fleet.known import Known
 from exporter.fleet.listings import Listings, learn
