@@ -30,7 +30,7 @@ class Stderr:
 
 def say(text: str) -> None:
     """Writes lines as they are, but for tokens."""
-    from exporter.secrets import redact  # not above: `--help` does without it
+    from exporter.config.tokens import redact  # not above: `--help` does without it
 
     Stderr().write(redact(text))
 

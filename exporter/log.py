@@ -11,8 +11,8 @@ import structlog
 from structlog.typing import Processor
 
 from exporter import NAME
+from exporter.config.tokens import redact
 from exporter.console import Stderr, printable
-from exporter.secrets import redact
 
 Level = Literal["debug", "info", "warn", "error"]
 Format = Literal["logfmt", "json", "sentences"]

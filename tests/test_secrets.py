@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.secrets import TokenError, TokenSource, looks_like_token, redact
+from exporter.config.tokens import TokenError, TokenSource, looks_like_token, redact
 
 TOKEN = "dop_v1_" + "0123456789abcdef" * 4
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from exporter.config.durations import duration, duration_text
+from exporter.config.tokens import TokenError, TokenSource, looks_like_token
 from exporter.config.yaml_document import ConfigError, Value, plain, quoted, read
 from exporter.fleet.selection import Criteria, Selection
-from exporter.secrets import TokenError, TokenSource, looks_like_token
 
 __all__ = [
     "API_URL",

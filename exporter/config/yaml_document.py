@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.secrets import looks_like_token, redact
+from exporter.config.tokens import looks_like_token, redact
 
 if TYPE_CHECKING:
     from yaml import MarkedYAMLError
