@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
+from exporter.cooperative import unhurried
 from exporter.digitalocean import records
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError, NotFound, Rejected
@@ -15,7 +16,6 @@ from exporter.digitalocean.listing import Listing
 from exporter.fleet.listings import Listings
 from exporter.polling.readings import description_of, policy_of
 from exporter.polling.refresh import pages_of
-from exporter.polling.unhurried import unhurried
 
 _T = TypeVar("_T")
 

@@ -15,6 +15,7 @@ from msgspec import structs
 from exporter.clock import Clock
 from exporter.config.durations import duration_text
 from exporter.config.loading import Account, Config, TokenError
+from exporter.cooperative import unhurried
 from exporter.digitalocean.budget import HOUR, Budget
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError, NotFound
@@ -29,7 +30,6 @@ from exporter.polling.readings import supported_policy_of
 from exporter.polling.refresh import Habits, Plan, Reason, backups_an_hour, demand_of, pages_of, plan_of, reason_to_read
 from exporter.polling.status import Status, in_words
 from exporter.polling.store import Store, state_of
-from exporter.polling.unhurried import unhurried
 
 Result = Literal["success", "partial", "failure"]
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from exporter.cooperative import unhurried
 from exporter.fleet.evidence import Evidence, PolicyTrace
 from exporter.fleet.known import Known
 from exporter.fleet.model import Backup, SupportedPolicy
-from exporter.polling.unhurried import unhurried
 
 MARK = b'{"digitalocean_backup_exporter_state":'
 """How each of our files begins, of whatever version; a file that begins otherwise is somebody else's and left alone."""
