@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from exporter.fleet.evidence import judge
-from exporter.fleet.known import Known
 from exporter.fleet.model import Droplet, Policy, SupportedPolicy
 from exporter.fleet.schedule import interval_of
 from exporter.fleet.selection import EVERYTHING, Selection
+from exporter.fleet.tracked import Known
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from exporter.fleet.assemble import supported_of
 from exporter.fleet.evidence import Evidence, not_ahead
-from exporter.fleet.known import Known, description_seen, ids_listed, policy_absent, policy_seen
 from exporter.fleet.model import Description, Policy, SupportedPolicy
+from exporter.fleet.tracked import Known, description_seen, ids_listed, policy_absent, policy_seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from exporter.clock import Clock
 from exporter.config.loading import TokenError, TokenSource
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError
-from exporter.fleet.known import Known
 from exporter.fleet.listings import learn
 from exporter.fleet.model import SupportedPolicy
+from exporter.fleet.tracked import Known
 from exporter.polling.listing import Lister
 from exporter.polling.reading import Reader
 from exporter.polling.readings import supported_policy_of

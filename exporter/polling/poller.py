@@ -20,9 +20,9 @@ from exporter.digitalocean.budget import HOUR, Budget
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError, NotFound
 from exporter.fleet.assemble import Rules, droplet_of
-from exporter.fleet.known import Known
 from exporter.fleet.listings import Listings, learn
 from exporter.fleet.model import Droplet, Fleet, SupportedPolicy
+from exporter.fleet.tracked import Known
 from exporter.metrics.telemetry import AccountTelemetry
 from exporter.polling.listing import Lister
 from exporter.polling.reading import Outcome, Reader

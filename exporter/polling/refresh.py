@@ -14,9 +14,9 @@ from enum import IntEnum
 
 from exporter.fleet.assemble import Rules, supported_of
 from exporter.fleet.evidence import EARLY, due_window, is_due, slack_of
-from exporter.fleet.known import DISMISSED_FOR, Known
 from exporter.fleet.model import SupportedPolicy
 from exporter.fleet.schedule import HOUR, interval_of, schedule_of
+from exporter.fleet.tracked import DISMISSED_FOR, Known
 
 PER_PAGE = 200
 IDLE_AT_ONCE = 3

@@ -19,8 +19,8 @@ import structlog
 
 from exporter.cooperative import unhurried
 from exporter.fleet.evidence import Evidence, PolicyTrace
-from exporter.fleet.known import Known
 from exporter.fleet.model import Backup, SupportedPolicy
+from exporter.fleet.tracked import Known
 
 MARK = b'{"digitalocean_backup_exporter_state":'
 """How each of our files begins, of whatever version; a file that begins otherwise is somebody else's and left alone."""

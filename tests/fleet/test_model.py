@@ -5,8 +5,8 @@ import gc
 import pytest
 
 from exporter.fleet.evidence import Evidence
-from exporter.fleet.known import Known
 from exporter.fleet.model import Backup, Description, Droplet, Policy, Verdict, Window
+from exporter.fleet.tracked import Known
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from structlog.testing import capture_logs
 
 from exporter.config.loading import Config, Poll, RateLimit
 from exporter.fleet.evidence import Evidence, PolicyTrace
-from exporter.fleet.known import Known
 from exporter.fleet.model import Backup, SupportedPolicy
+from exporter.fleet.tracked import Known
 from exporter.polling.store import MARK, AccountState, Store, _replace, state_of
 from tests.conftest import ROOT
 from tests.lookalike import Fault, policy

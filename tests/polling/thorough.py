@@ -9,9 +9,9 @@ from msgspec import structs
 from exporter.clock import Clock
 from exporter.digitalocean.errors import ApiError, NotFound
 from exporter.fleet.assemble import Rules, droplet_of
-from exporter.fleet.known import Known, own_list_failed, own_list_read
 from exporter.fleet.listings import Listings, learn
 from exporter.fleet.model import Droplet, SupportedPolicy
+from exporter.fleet.tracked import Known, own_list_failed, own_list_read
 from exporter.polling.listing import Lister
 from exporter.polling.readings import backup_of, supported_policy_of
 from tests.polling.cloud import Cloud, MemoryClient
