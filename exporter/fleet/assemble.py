@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from exporter.fleet.evidence import judge
+from exporter.fleet.history import judge
 from exporter.fleet.model import Droplet, Policy, SupportedPolicy
 from exporter.fleet.schedule import interval_of
 from exporter.fleet.selection import EVERYTHING, Selection

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from exporter.fleet.assemble import supported_of
-from exporter.fleet.evidence import Evidence, not_ahead
+from exporter.fleet.history import Evidence, not_ahead
 from exporter.fleet.model import Description, Policy, SupportedPolicy
 from exporter.fleet.tracked import Known, description_seen, ids_listed, policy_absent, policy_seen
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from exporter.fleet.evidence import FUTURE, Evidence, with_backups, with_policy, with_reading
+from exporter.fleet.history import FUTURE, Evidence, with_backups, with_policy, with_reading
 from exporter.fleet.model import Backup, Description, Policy, SupportedPolicy
 
 DISMISSED_FOR = 3600.0

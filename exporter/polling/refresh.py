@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from exporter.fleet.assemble import Rules, supported_of
-from exporter.fleet.evidence import EARLY, due_window, is_due, slack_of
+from exporter.fleet.history import EARLY, due_window, is_due, slack_of
 from exporter.fleet.model import SupportedPolicy
 from exporter.fleet.schedule import HOUR, interval_of, schedule_of
 from exporter.fleet.tracked import DISMISSED_FOR, Known

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from exporter.cooperative import unhurried
-from exporter.fleet.evidence import Evidence, PolicyTrace
+from exporter.fleet.history import Evidence, PolicyTrace
 from exporter.fleet.model import Backup, SupportedPolicy
 from exporter.fleet.tracked import Known
 

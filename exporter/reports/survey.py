@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from exporter.fleet.evidence import Evidence, judge
+from exporter.fleet.history import Evidence, judge
 from exporter.fleet.model import Droplet, Fleet, SupportedPolicy, Verdict
 from exporter.reports.words import State, headline, plural, span, state_of, tally, verdict_of, worst_first
 

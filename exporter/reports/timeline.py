@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exporter.fleet.evidence import EARLY, Evidence, due_window, slack_of
+from exporter.fleet.history import EARLY, Evidence, due_window, slack_of
 from exporter.fleet.model import Droplet, SupportedPolicy
 from exporter.fleet.schedule import DAY, schedule_of
 from exporter.reports.words import span

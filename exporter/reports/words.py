@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from math import inf, isfinite
 
-from exporter.fleet.evidence import EARLY
+from exporter.fleet.history import EARLY
 from exporter.fleet.model import GIB, Droplet, Policy, Window
 from exporter.fleet.schedule import DAY, HOUR, WEEK, clock_start, hours_until_next_window, interval_of, named_length
 

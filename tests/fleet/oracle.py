@@ -1,6 +1,6 @@
 """A second opinion on overdue backups: plain, slow, and written from the metrics contract alone.
 
-It shares no code with `exporter.fleet.schedule` and `exporter.fleet.evidence`, only the values of
+It shares no code with `exporter.fleet.schedule` and `exporter.fleet.history`, only the values of
 `exporter.fleet.model`. Where they compute, it counts: it remembers every backup it was ever told of, and walks from
 window to window.
 """

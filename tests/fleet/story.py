@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from exporter.fleet.evidence import Evidence, judge, with_backups, with_policy, with_reading
+from exporter.fleet.history import Evidence, judge, with_backups, with_policy, with_reading
 from exporter.fleet.model import GIB, Backup, Policy, SupportedPolicy, Verdict, Window
 from tests.fleet.oracle import Oracle
 

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from exporter.fleet.evidence import Evidence
+from exporter.fleet.history import Evidence
 from exporter.fleet.model import Backup, Description, Droplet, Policy, Verdict, Window
 from exporter.fleet.tracked import Known
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from exporter.config.loading import Config, Poll, RateLimit
-from exporter.fleet.evidence import Evidence, PolicyTrace
+from exporter.fleet.history import Evidence, PolicyTrace
 from exporter.fleet.model import Backup, SupportedPolicy
 from exporter.fleet.tracked import Known
 from exporter.polling.store import MARK, AccountState, Store, _replace, state_of

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.digitalocean import records
 from exporter.fleet.assemble import Rules, droplet_of
-from exporter.fleet.evidence import Evidence, with_backups, with_reading
+from exporter.fleet.history import Evidence, with_backups, with_reading
 from exporter.fleet.model import Fleet
 from exporter.fleet.tracked import Known, description_seen, policy_seen
 from exporter.metrics.exposition import render

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 from structlog.testing import capture_logs
 
 from exporter.config.loading import Account, Config, Poll, RateLimit, TokenSource
-from exporter.fleet.evidence import EARLY
+from exporter.fleet.history import EARLY
 from exporter.fleet.model import Droplet
 from exporter.metrics.exposition import render
 from exporter.metrics.telemetry import Telemetry
