@@ -46,7 +46,7 @@ from exporter.digitalocean.errors import (
     Unreachable,
     Unreadable,
 )
-from exporter.digitalocean.listing import MAX_PAGES, PER_PAGE, Gathering, Listing
+from exporter.digitalocean.pagination import MAX_PAGES, PER_PAGE, Gathering, Listing
 from exporter.digitalocean.records import Page, UnreadableBody
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from exporter.cooperative import unhurried
 from exporter.digitalocean import records
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError, NotFound, Rejected
-from exporter.digitalocean.listing import Listing
+from exporter.digitalocean.pagination import Listing
 from exporter.fleet.listings import Listings
 from exporter.polling.readings import description_of, policy_of
 from exporter.polling.refresh import pages_of

@@ -40,7 +40,7 @@ from exporter.digitalocean.errors import (
     Unreachable,
     Unreadable,
 )
-from exporter.digitalocean.listing import Listing
+from exporter.digitalocean.pagination import Listing
 from exporter.digitalocean.records import Backup, Droplet, Image, Policy, SupportedPolicy
 from tests.digitalocean.certificates import self_signed
 from tests.digitalocean.clocks import NOON, JumpClock

@@ -19,7 +19,7 @@ from exporter.digitalocean.errors import (
     Unreachable,
     Unreadable,
 )
-from exporter.digitalocean.listing import MAX_PAGES, Gathering, Listing
+from exporter.digitalocean.pagination import MAX_PAGES, Gathering, Listing
 from exporter.digitalocean.records import Page
 
 CONCURRENCY = 8

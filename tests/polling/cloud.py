@@ -14,7 +14,7 @@ from exporter.clock import Clock
 from exporter.digitalocean.budget import Budget
 from exporter.digitalocean.client import Client, ImagePage
 from exporter.digitalocean.errors import ApiError, NotFound, ServerError, Unauthorized
-from exporter.digitalocean.listing import Listing
+from exporter.digitalocean.pagination import Listing
 from exporter.digitalocean.records import Backup, Droplet, Image, Policy, SupportedPolicy, Window
 from exporter.polling.poller import Poller
 

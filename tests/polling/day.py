@@ -18,7 +18,7 @@ from exporter.config.loading import Account, Config, Poll, RateLimit, TokenSourc
 from exporter.digitalocean.budget import Budget, BudgetSpent
 from exporter.digitalocean.client import Client, ImagePage
 from exporter.digitalocean.errors import NotFound, OutOfBudget
-from exporter.digitalocean.listing import PER_PAGE, Listing
+from exporter.digitalocean.pagination import PER_PAGE, Listing
 from exporter.digitalocean.records import Backup, Droplet, Image, Policy, SupportedPolicy, Window
 from exporter.fleet.model import Fleet
 from exporter.metrics.telemetry import Telemetry
