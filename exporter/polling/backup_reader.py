@@ -15,7 +15,7 @@ from exporter.digitalocean.client import Client, ImagePage
 from exporter.digitalocean.errors import ApiError, NotFound, OutOfBudget, Throttled, Unauthorized
 from exporter.fleet.model import Backup
 from exporter.fleet.tracked import Known, backups_resolved, own_list_failed, own_list_read
-from exporter.polling.readings import backup_of, backup_of_image
+from exporter.polling.conversion import backup_of, backup_of_image
 from exporter.polling.refresh import Plan, Reason, pages_of, sweep_is_idle, sweep_lists_backups, sweep_pays
 
 HOPELESS_AFTER = 20

@@ -15,8 +15,8 @@ from exporter.fleet.listings import learn
 from exporter.fleet.model import SupportedPolicy
 from exporter.fleet.tracked import Known
 from exporter.polling.backup_reader import Reader
+from exporter.polling.conversion import supported_policy_of
 from exporter.polling.lister import Lister
-from exporter.polling.readings import supported_policy_of
 from exporter.polling.refresh import Plan, Reason
 from exporter.polling.status import in_words
 

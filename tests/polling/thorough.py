@@ -12,8 +12,8 @@ from exporter.fleet.assemble import Rules, droplet_of
 from exporter.fleet.listings import Listings, learn
 from exporter.fleet.model import Droplet, SupportedPolicy
 from exporter.fleet.tracked import Known, own_list_failed, own_list_read
+from exporter.polling.conversion import backup_of, supported_policy_of
 from exporter.polling.lister import Lister
-from exporter.polling.readings import backup_of, supported_policy_of
 from tests.polling.cloud import Cloud, MemoryClient
 
 

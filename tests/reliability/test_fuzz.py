@@ -22,7 +22,7 @@ from exporter.fleet.history import Evidence, with_backups, with_reading
 from exporter.fleet.model import Fleet
 from exporter.fleet.tracked import Known, description_seen, policy_seen
 from exporter.metrics.exposition import render
-from exporter.polling.readings import backup_of, description_of, policy_of, supported_policy_of
+from exporter.polling.conversion import backup_of, description_of, policy_of, supported_policy_of
 
 NOW = 1_790_000_000.0
 SCALARS = (
