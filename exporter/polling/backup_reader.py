@@ -16,7 +16,7 @@ from exporter.digitalocean.errors import ApiError, NotFound, OutOfBudget, Thrott
 from exporter.fleet.model import Backup
 from exporter.fleet.tracked import Known, backups_resolved, own_list_failed, own_list_read
 from exporter.polling.conversion import backup_of, backup_of_image
-from exporter.polling.refresh import Plan, Reason, pages_of, sweep_is_idle, sweep_lists_backups, sweep_pays
+from exporter.polling.read_plan import Plan, Reason, pages_of, sweep_is_idle, sweep_lists_backups, sweep_pays
 
 HOPELESS_AFTER = 20
 """Lists that fail with none read before a poll leaves the others alone: the endpoint is down, not a Droplet."""

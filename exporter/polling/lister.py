@@ -15,7 +15,7 @@ from exporter.digitalocean.errors import ApiError, NotFound, Rejected
 from exporter.digitalocean.pagination import Listing
 from exporter.fleet.listings import Listings
 from exporter.polling.conversion import description_of, policy_of
-from exporter.polling.refresh import pages_of
+from exporter.polling.read_plan import pages_of
 
 _T = TypeVar("_T")
 

@@ -17,7 +17,7 @@ from exporter.fleet.tracked import Known
 from exporter.polling.backup_reader import Reader
 from exporter.polling.conversion import supported_policy_of
 from exporter.polling.lister import Lister
-from exporter.polling.refresh import Plan, Reason
+from exporter.polling.read_plan import Plan, Reason
 from exporter.polling.status import in_words
 
 

@@ -27,7 +27,16 @@ from exporter.metrics.telemetry import AccountTelemetry
 from exporter.polling.backup_reader import Outcome, Reader
 from exporter.polling.conversion import supported_policy_of
 from exporter.polling.lister import Lister
-from exporter.polling.refresh import Habits, Plan, Reason, backups_an_hour, demand_of, pages_of, plan_of, reason_to_read
+from exporter.polling.read_plan import (
+    Habits,
+    Plan,
+    Reason,
+    backups_an_hour,
+    demand_of,
+    pages_of,
+    plan_of,
+    reason_to_read,
+)
 from exporter.polling.status import Status, in_words
 from exporter.polling.store import Store, state_of
 
