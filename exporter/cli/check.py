@@ -24,7 +24,7 @@ from exporter.fleet.assemble import Rules, droplet_of, supported_of
 from exporter.fleet.model import Fleet
 from exporter.metrics.exposition import render
 from exporter.metrics.telemetry import Telemetry
-from exporter.polling.look import Look, look_at
+from exporter.polling.single_droplet import Look, look_at
 from exporter.polling.status import Status
 from exporter.polling.store import Store
 from exporter.reports import documents, survey, table, textfile
