@@ -14,8 +14,8 @@ from exporter.fleet.model import Fleet
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller, Result
+from exporter.polling.state_file import Store
 from exporter.polling.status import Status
-from exporter.polling.store import Store
 
 
 class Service:

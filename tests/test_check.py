@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from exporter.polling.store import AccountState, Store
+from exporter.polling.state_file import AccountState, Store
 from exporter.reports import survey
 from exporter.reports.words import State
 from tests.commands import Done, command, served

@@ -25,8 +25,8 @@ from exporter.fleet.model import Fleet
 from exporter.metrics.exposition import render
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.single_droplet import Look, look_at
+from exporter.polling.state_file import Store
 from exporter.polling.status import Status
-from exporter.polling.store import Store
 from exporter.reports import documents, survey, table, textfile
 from exporter.reports.card import LINE_WIDTH, Card, card
 from exporter.reports.output import emit

@@ -37,8 +37,8 @@ from exporter.polling.read_plan import (
     plan_of,
     reason_to_read,
 )
+from exporter.polling.state_file import Store, state_of
 from exporter.polling.status import Status, in_words
-from exporter.polling.store import Store, state_of
 
 Result = Literal["success", "partial", "failure"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from exporter import log
 from exporter.config.loading import Poll, RateLimit
-from exporter.polling.store import Store
+from exporter.polling.state_file import Store
 from tests.polling.day import BigAccount, BigWorld
 from tests.polling.world import HOUR
 

@@ -23,7 +23,7 @@ from exporter.digitalocean.records import Backup, Droplet, Image, Policy, Suppor
 from exporter.fleet.model import Fleet
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller
-from exporter.polling.store import Store
+from exporter.polling.state_file import Store
 from tests.polling.world import DAY, HOUR, MONDAY, HandClock
 
 WEEKDAYS = ("THU", "FRI", "SAT", "SUN", "MON", "TUE", "WED")

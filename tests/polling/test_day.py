@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporter.config.loading import Poll, RateLimit
-from exporter.polling.store import Store
+from exporter.polling.state_file import Store
 from tests.polling.day import BigAccount, BigWorld
 from tests.polling.world import DAY, HOUR, MONDAY
 

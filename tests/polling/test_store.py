@@ -23,7 +23,7 @@ from exporter.config.loading import Config, Poll, RateLimit
 from exporter.fleet.history import Evidence, PolicyTrace
 from exporter.fleet.model import Backup, SupportedPolicy
 from exporter.fleet.tracked import Known
-from exporter.polling.store import MARK, AccountState, Store, _replace, state_of
+from exporter.polling.state_file import MARK, AccountState, Store, _replace, state_of
 from tests.conftest import ROOT
 from tests.lookalike import Fault, policy
 from tests.polling.world import DAY, HOUR, MONDAY, TOKEN, World, add, healthy, take_backup
@@ -183,7 +183,7 @@ class TestCrash:
             import asyncio, os, random, signal, sys, time
             from pathlib import Path
             from msgspec import structs
-            from exporter.polling.store import Store
+            from exporter.polling.state_file import Store
             from tests.polling.test_store import URL, some_state
 
             file, done = Path(sys.argv[1]), Path(sys.argv[2])

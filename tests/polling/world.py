@@ -18,7 +18,7 @@ from exporter.metrics.exposition import render
 from exporter.metrics.negotiation import TEXT
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller
-from exporter.polling.store import Store
+from exporter.polling.state_file import Store
 from tests.lookalike import Api, Fixture, backup, droplet, policy
 
 MONDAY = 1_790_553_600.0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from exporter.polling.store import Store
+from exporter.polling.state_file import Store
 from tests.lookalike import Api, served
 from tests.polling.world import DAY, healthy
 from tests.processes import HURRIED, Exporter, exporter

@@ -30,7 +30,7 @@ from exporter.fleet.model import Droplet
 from exporter.metrics.exposition import render
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller
-from exporter.polling.store import Store
+from exporter.polling.state_file import Store
 from tests.polling.cloud import EPOCH_WEEKDAYS, HOUR, WINDOW, Cloud, Fate, Machine, Plan, in_memory
 from tests.polling.world import MONDAY, HandClock
 
