@@ -12,7 +12,7 @@ import pytest
 
 from exporter.polling.state_file import AccountState, Store
 from exporter.reports import survey
-from exporter.reports.words import State
+from exporter.reports.phrases import State
 from tests.commands import Done, command, served
 from tests.lookalike import Fault, Fixture, backup, disabled, policy
 from tests.polling.world import DAY, HOUR, MONDAY, add, healthy

@@ -22,7 +22,7 @@ import pytest
 from exporter import NAME
 from exporter.cli import arguments
 from exporter.reports import survey
-from exporter.reports.words import State
+from exporter.reports.phrases import State
 from tests.commands import command
 from tests.polling.world import MONDAY
 from tests.processes import COMMAND

@@ -30,8 +30,8 @@ from exporter.polling.status import Status
 from exporter.reports import documents, survey, table, textfile
 from exporter.reports.card import LINE_WIDTH, Card, card
 from exporter.reports.output import emit
+from exporter.reports.phrases import State
 from exporter.reports.survey import Entry, Survey, entry_of
-from exporter.reports.words import State
 from exporter.service import Service
 
 DEMO_NOTE = "a made-up account: nothing here is real"

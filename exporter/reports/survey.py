@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from exporter.fleet.history import Evidence, judge
 from exporter.fleet.model import Droplet, Fleet, SupportedPolicy, Verdict
-from exporter.reports.words import State, headline, plural, span, state_of, tally, verdict_of, worst_first
+from exporter.reports.phrases import State, headline, plural, span, state_of, tally, verdict_of, worst_first
 
 ONLY: Mapping[str, frozenset[State]] = {
     # What users call overdue, as the metric of that name does, are two missed windows as much as one.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from exporter.console import printable
+from exporter.reports.phrases import State, brief, next_window_of, plan_words
 from exporter.reports.survey import Entry, Survey
-from exporter.reports.words import State, brief, next_window_of, plan_words
 
 Tone = Literal["plain", "bad", "warn", "good", "dim"]
 

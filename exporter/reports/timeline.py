@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from exporter.fleet.history import EARLY, Evidence, due_window, slack_of
 from exporter.fleet.model import Droplet, SupportedPolicy
 from exporter.fleet.schedule import DAY, schedule_of
-from exporter.reports.words import span
+from exporter.reports.phrases import span
 
 BACKUP, WITHOUT, LINE, END = "o", "x", "-", "|"
 LEGEND = f"{BACKUP} backup   {WITHOUT} window without one"

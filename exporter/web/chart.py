@@ -7,7 +7,7 @@ from math import isfinite
 
 from exporter.fleet.model import Droplet
 from exporter.fleet.schedule import DAY
-from exporter.reports.words import brief, missed_windows_of, plural
+from exporter.reports.phrases import brief, missed_windows_of, plural
 
 WIDTH, HEIGHT = 160.0, 28.0
 """The drawing's own units."""

@@ -18,7 +18,7 @@ from aiohttp import hdrs, web
 from exporter import __version__
 from exporter.metrics.exposition import encodable
 from exporter.metrics.negotiation import accepts_gzip
-from exporter.reports.words import State, instant_words, size_words
+from exporter.reports.phrases import State, instant_words, size_words
 from exporter.service import Service
 from exporter.web.answer import HTML, Answer
 from exporter.web.board import Boards, Column

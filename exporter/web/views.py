@@ -10,7 +10,7 @@ from typing import Literal
 from exporter.fleet.model import Fleet
 from exporter.metrics.telemetry import Allowance
 from exporter.polling.status import Status
-from exporter.reports.words import (
+from exporter.reports.phrases import (
     State,
     brief,
     headline,

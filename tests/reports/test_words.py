@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from exporter.fleet.model import GIB, Backup, Description, Droplet, Policy, Verdict, Window
 from exporter.fleet.schedule import DAY, HOUR, WEEK
-from exporter.reports.words import (
+from exporter.reports.phrases import (
     State,
     brief,
     headline,
