@@ -11,7 +11,7 @@ import pytest
 
 from exporter.fleet.model import Window
 from exporter.reports import survey
-from exporter.reports.card import window_words
+from exporter.reports.droplet_report import window_words
 from tests.commands import Done, command, served
 from tests.lookalike import Fault, Fixture, backup, disabled, policy
 from tests.polling.world import DAY, HOUR, MONDAY, add, healthy

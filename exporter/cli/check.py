@@ -28,7 +28,7 @@ from exporter.polling.single_droplet import Look, look_at
 from exporter.polling.state_file import Store
 from exporter.polling.status import Status
 from exporter.reports import documents, survey, table, textfile
-from exporter.reports.card import LINE_WIDTH, Card, card
+from exporter.reports.droplet_report import LINE_WIDTH, Card, card
 from exporter.reports.output import emit
 from exporter.reports.phrases import State
 from exporter.reports.survey import Entry, Survey, entry_of

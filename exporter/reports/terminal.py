@@ -18,7 +18,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from exporter.polling.status import Status
-from exporter.reports.card import Card
+from exporter.reports.droplet_report import Card
 from exporter.reports.table import GAP, Column, Table, Tone
 
 STYLES: dict[Tone, Style] = {
