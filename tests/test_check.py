@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from exporter.polling.state_file import AccountState, Store
-from exporter.reports import survey
+from exporter.reports import check_report
 from exporter.reports.phrases import State
 from tests.commands import Done, command, served
 from tests.lookalike import Fault, Fixture, backup, disabled, policy
@@ -19,7 +19,7 @@ from tests.polling.world import DAY, HOUR, MONDAY, add, healthy
 
 AT = MONDAY + 9 * HOUR
 """A Monday, 09:00 UTC."""
-SCHEMA = json.loads((Path(survey.__file__).parent / "check.schema.json").read_text())
+SCHEMA = json.loads((Path(check_report.__file__).parent / "check.schema.json").read_text())
 
 
 def check(

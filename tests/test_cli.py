@@ -21,7 +21,7 @@ import pytest
 
 from exporter import NAME
 from exporter.cli import arguments
-from exporter.reports import survey
+from exporter.reports import check_report
 from exporter.reports.phrases import State
 from tests.commands import command
 from tests.polling.world import MONDAY
@@ -60,11 +60,11 @@ class TestHelp:
 
     def test_states(self) -> None:
         """The states that the help lists are those there are."""
-        assert arguments.STATES == tuple(state.value for state in State) == tuple(survey.ONLY)
+        assert arguments.STATES == tuple(state.value for state in State) == tuple(check_report.ONLY)
 
     def test_every_state_has_its_own_word(self) -> None:
         """Each word of `--only` means its state, and overdue the missing too."""
-        for state, meant in survey.ONLY.items():
+        for state, meant in check_report.ONLY.items():
             assert meant == ({State.OVERDUE, State.MISSING} if state == "overdue" else {State(state)})
 
 

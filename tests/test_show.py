@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from exporter.fleet.model import Window
-from exporter.reports import survey
+from exporter.reports import check_report
 from exporter.reports.droplet_report import window_words
 from tests.commands import Done, command, served
 from tests.lookalike import Fault, Fixture, backup, disabled, policy
@@ -18,7 +18,7 @@ from tests.polling.world import DAY, HOUR, MONDAY, add, healthy
 
 AT = MONDAY + 9 * HOUR
 """A Monday, 09:00 UTC."""
-SCHEMA = json.loads((Path(survey.__file__).parent / "show.schema.json").read_text())
+SCHEMA = json.loads((Path(check_report.__file__).parent / "show.schema.json").read_text())
 BERLIN = "CET-1CEST,M3.5.0,M10.5.0/3"
 
 

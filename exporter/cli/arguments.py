@@ -382,7 +382,7 @@ def _droplet_id(text: str) -> int:
 
 
 def _states(text: str) -> list[Any]:
-    from exporter.reports.survey import ONLY
+    from exporter.reports.check_report import ONLY
 
     words = [word.strip() for word in text.split(",") if word.strip()]
     unknown = next((word for word in words if word not in ONLY), None)

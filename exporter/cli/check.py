@@ -27,11 +27,11 @@ from exporter.metrics.telemetry import Telemetry
 from exporter.polling.single_droplet import Look, look_at
 from exporter.polling.state_file import Store
 from exporter.polling.status import Status
-from exporter.reports import documents, survey, table, textfile
+from exporter.reports import check_report, documents, table, textfile
+from exporter.reports.check_report import Entry, Survey, entry_of
 from exporter.reports.droplet_report import LINE_WIDTH, Card, card
 from exporter.reports.output import emit
 from exporter.reports.phrases import State
-from exporter.reports.survey import Entry, Survey, entry_of
 from exporter.service import Service
 
 DEMO_NOTE = "a made-up account: nothing here is real"
@@ -98,7 +98,7 @@ async def _survey(options: argparse.Namespace, config: Config | None, load: Load
         async with _watched("listing droplets and policies", lambda: service.statuses):
             await service.poll_once()
         accounts = [
-            survey.Account(
+            check_report.Account(
                 status.account,
                 status.result or "failure",
                 status.learned,
@@ -108,7 +108,7 @@ async def _survey(options: argparse.Namespace, config: Config | None, load: Load
             )
             for status in service.statuses
         ]
-        return survey.survey(
+        return check_report.survey(
             clock.now(),
             accounts,
             service.fleets,

@@ -10,8 +10,8 @@ from typing import Any
 
 from exporter.fleet.model import Backup, Droplet, Policy, Window
 from exporter.fleet.schedule import HOUR
+from exporter.reports.check_report import Entry, Survey
 from exporter.reports.phrases import next_window_of
-from exporter.reports.survey import Entry, Survey
 
 
 def check_document(survey: Survey) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, tzinfo
 
 from exporter.console import printable
 from exporter.fleet.model import Droplet, SupportedPolicy, Window
+from exporter.reports.check_report import Entry
 from exporter.reports.phrases import brief, next_window_of, policy_words, size_words, span
-from exporter.reports.survey import Entry
 from exporter.reports.table import TONES, Column, Table, Tone
 from exporter.reports.timeline import LEGEND, timeline
 

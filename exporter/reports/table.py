@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from exporter.console import printable
+from exporter.reports.check_report import Entry, Survey
 from exporter.reports.phrases import State, brief, next_window_of, plan_words
-from exporter.reports.survey import Entry, Survey
 
 Tone = Literal["plain", "bad", "warn", "good", "dim"]
 
