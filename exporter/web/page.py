@@ -21,7 +21,7 @@ from exporter.metrics.negotiation import accepts_gzip
 from exporter.reports.phrases import State, instant_words, size_words
 from exporter.service import Service
 from exporter.web.answer import HTML, Answer
-from exporter.web.board import Boards, Column
+from exporter.web.droplet_table import Boards, Column
 from exporter.web.views import account_view, answer_of, row_of
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from exporter.reports.phrases import (
     span,
     verdict_of,
 )
-from exporter.web.board import Board, Entry
 from exporter.web.chart import Chart, chart_of
+from exporter.web.droplet_table import Board, Entry
 
 Level = Literal["good", "warn", "bad", "busy"]
 

@@ -17,7 +17,7 @@ from exporter import __version__
 from exporter.config.loading import Config, Poll, RateLimit
 from exporter.demo.fleet import demo_fleet
 from exporter.fleet.model import Fleet
-from exporter.web.board import Board, Boards, Column, board_of
+from exporter.web.droplet_table import Board, Boards, Column, board_of
 from tests.benchmarks.scrape import NOW, made_up_fleet
 from tests.lookalike import Fault, Fixture, backup, disabled, policy
 from tests.polling.world import DAY, HOUR, MONDAY, TOKEN, add, healthy
@@ -565,7 +565,7 @@ class TestLarge:
                 return await board_of(fleets, now)
 
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("exporter.web.board.board_of", counted)
+                patch.setattr("exporter.web.droplet_table.board_of", counted)
                 await running.poll()
                 assert made == []
                 await running.get()
