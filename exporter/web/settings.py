@@ -12,7 +12,7 @@ import structlog
 from exporter.config.yaml_document import ConfigError
 from exporter.web import tls
 from exporter.web.config import Tls, WebConfig, load
-from exporter.web.watched import Watched
+from exporter.web.watched_file import Watched
 
 
 class Settings:

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from exporter.web.settings import Settings
-from exporter.web.watched import SETTLED
+from exporter.web.watched_file import SETTLED
 from tests.web.certificates import issue
 
 ALICE = bcrypt.hashpw(b"wonderland", bcrypt.gensalt(4)).decode()
@@ -67,7 +67,7 @@ def test_users_and_headers_follow_the_file(file: Path) -> None:
 
 def test_changes_within_a_tick_of_the_clock_are_seen(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two changes so close that the file's times do not tell them apart both count, as long as the first is recent."""
-    monkeypatch.setattr("exporter.web.watched._status", lambda _: (1, 1, 1, 1))
+    monkeypatch.setattr("exporter.web.watched_file._status", lambda _: (1, 1, 1, 1))
     users_of(file, alice=ALICE)
     settings = Settings(file)
     assert settings.users == {"alice": ALICE}
