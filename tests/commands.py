@@ -56,7 +56,7 @@ def command(*arguments: str, at: float, **environment: str) -> Done:
     ):
         time.tzset()
         try:
-            code = arguments.main(arguments)
+            code = main(arguments)
         except SystemExit as end:
             code = int(end.code or 0)
         finally:

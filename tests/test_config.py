@@ -119,7 +119,10 @@ def test_a_pipe_into_which_nobody_writes(file: Path) -> None:
 
 def test_a_pipe_can_hold_the_configuration() -> None:
     """What a shell's process substitution gives, a configuration decrypted on the fly, can be read."""
-    script = "from pathlib import Path\nfrom exporter.config.loading import load\nprint(load(Path('/dev/stdin')).accounts[0].name)"
+    script = (
+        "from pathlib import Path; from exporter.config.loading import load; "
+        "print(load(Path('/dev/stdin')).accounts[0].name)"
+    )
     found = subprocess.run(
         [sys.executable, "-c", script], input=LEAST, capture_output=True, text=True, cwd=ROOT, check=False
     )
