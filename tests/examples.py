@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter import NAME
-from tests.commands import command
+from tests.support.commands import command
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 AT = 1_795_512_600.0

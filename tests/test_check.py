@@ -13,9 +13,9 @@ import pytest
 from exporter.polling.state_file import AccountState, Store
 from exporter.reports import check_report
 from exporter.reports.phrases import State
-from tests.commands import Done, command, served
-from tests.lookalike import Fault, Fixture, backup, disabled, policy
-from tests.polling.world import DAY, HOUR, MONDAY, add, healthy
+from tests.support.commands import Done, command, served
+from tests.support.lookalike import Fault, Fixture, backup, disabled, policy
+from tests.support.world import DAY, HOUR, MONDAY, add, healthy
 
 AT = MONDAY + 9 * HOUR
 """A Monday, 09:00 UTC."""

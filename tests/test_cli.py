@@ -23,9 +23,9 @@ from exporter import NAME
 from exporter.cli import arguments
 from exporter.reports import check_report
 from exporter.reports.phrases import State
-from tests.commands import command
-from tests.polling.world import MONDAY
-from tests.processes import COMMAND
+from tests.support.commands import command
+from tests.support.processes import COMMAND
+from tests.support.world import MONDAY
 
 COMMANDS = ("serve", "once", "check", "show", "check-config")
 

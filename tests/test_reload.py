@@ -24,9 +24,9 @@ from exporter.metrics.exposition import render
 from exporter.metrics.negotiation import TEXT
 from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
-from tests.lookalike import Api, Fixture, backup, droplet, policy
-from tests.web.process import started
-from tests.web.serving import eventually
+from tests.support.lookalike import Api, Fixture, backup, droplet, policy
+from tests.support.serving import eventually
+from tests.support.serving_process import started
 
 TOKEN = "a-token-of-the-tests"
 

@@ -31,10 +31,10 @@ from exporter.digitalocean.errors import ApiError
 from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
 from exporter.web.auth import Guard
-from tests.lookalike import Api, Fixture, backup, droplet, policy
-from tests.processes import run
-from tests.web.certificates import issue
-from tests.web.process import started
+from tests.support.certificates import issue
+from tests.support.lookalike import Api, Fixture, backup, droplet, policy
+from tests.support.processes import run
+from tests.support.serving_process import started
 
 OURS = "sesame-Zq9x-open"
 """A token that looks like none, so that nothing but care keeps it out of sight."""

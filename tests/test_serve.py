@@ -18,9 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter.demo.fleet import demo_fleet
 from exporter.metrics.families import FAMILIES
 from tests.deploy.prometheus_server import running
-from tests.lookalike import Api, Fault, Fixture, served
-from tests.polling.world import DAY
-from tests.processes import Exporter, exporter, run, until
+from tests.support.lookalike import Api, Fault, Fixture, served
+from tests.support.processes import Exporter, exporter, run, until
+from tests.support.world import DAY
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import pytest
 from exporter.fleet.model import Window
 from exporter.reports import check_report
 from exporter.reports.droplet_report import window_words
-from tests.commands import Done, command, served
-from tests.lookalike import Fault, Fixture, backup, disabled, policy
-from tests.polling.world import DAY, HOUR, MONDAY, add, healthy
+from tests.support.commands import Done, command, served
+from tests.support.lookalike import Fault, Fixture, backup, disabled, policy
+from tests.support.world import DAY, HOUR, MONDAY, add, healthy
 
 AT = MONDAY + 9 * HOUR
 """A Monday, 09:00 UTC."""

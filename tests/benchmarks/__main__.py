@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from exporter import log
-from tests.benchmarks import chart, economy, polls, process, scrape
+from tests.benchmarks import chart, economy, polls, scrape
 from tests.benchmarks.economy import ALLOWED, LARGE, Count
-from tests.benchmarks.machine import machine
 from tests.benchmarks.polls import Times
-from tests.benchmarks.process import Served
 from tests.benchmarks.scrape import Row
+from tests.support import measured_process
+from tests.support.machine import machine
+from tests.support.measured_process import Served
 
 _T = TypeVar("_T")
 
@@ -54,16 +55,16 @@ def main() -> None:
         [sys.executable, "-m", "tests.benchmarks.economy"], stdout=subprocess.PIPE, text=True
     ) as counting:
         # Beside it only what hardly depends on who else computes.
-        growth = _step("memory, poll after poll", lambda: process.served(SMALL, POLLS_FOR_GROWTH, rest=0.5))
+        growth = _step("memory, poll after poll", lambda: measured_process.served(SMALL, POLLS_FOR_GROWTH, rest=0.5))
         plain_seconds, plain_requests = _step("the plain way", lambda: polls.plain(100))
         timed = _step("polls of a slow API", lambda: asyncio.run(polls.times(LARGE)))
         counted, _ = _step("requests", counting.communicate)
         assert counting.returncode == 0
     counts = [Count(**one) for one in json.loads(counted)]
     pauses = _step("pauses", lambda: asyncio.run(polls.pauses(LARGE)))
-    served = _step("memory and scrapes", lambda: process.served(LARGE, 8))
-    cpu = _step("commands", lambda: [process.command_cpu("--help"), process.command_cpu("--version")])
-    bare = process.python_cpu()
+    served = _step("memory and scrapes", lambda: measured_process.served(LARGE, 8))
+    cpu = _step("commands", lambda: [measured_process.command_cpu("--help"), measured_process.command_cpu("--version")])
+    bare = measured_process.python_cpu()
     scrapes = {count: _step(f"scrapes at {count:,}", partial(scrape.measure, count)) for count in GROWTH_OF}
 
     large = {row.what: row for row in scrapes[LARGE]}

@@ -15,8 +15,8 @@ from pathlib import Path
 from exporter import log
 from exporter.config.loading import Poll, RateLimit
 from exporter.polling.state_file import Store
-from tests.polling.day import BigAccount, BigWorld
-from tests.polling.world import HOUR
+from tests.support.day import BigAccount, BigWorld
+from tests.support.world import HOUR
 
 ALLOWED = 24 * 5000
 """What a token may send in a day."""

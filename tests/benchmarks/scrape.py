@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from exporter.fleet.model import GIB, Backup, Description, Droplet, Fleet, Policy, SupportedPolicy, Verdict, Window
 from exporter.metrics.exposition import Exposition
-from tests.metrics.samples import PlainCollector
+from tests.support.samples import PlainCollector
 
 NOW = 1_800_000_000.0
 HOUR, DAY = 3600.0, 86400.0

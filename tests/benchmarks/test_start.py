@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.processes import COMMAND
+from tests.support.processes import COMMAND
 
 CPU_SECONDS = 0.2
 TRIES = 5

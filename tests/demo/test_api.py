@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.demo.conftest import START, HandClock
-from tests.lookalike import Api, Fault, Fixture, backup, droplet, image, policy
+from tests.support.lookalike import Api, Fault, Fixture, backup, droplet, image, policy
 
 GPU = "gpu-h100x1-80gb"
 

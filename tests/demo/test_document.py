@@ -16,7 +16,7 @@ from exporter.demo.api import ROUTES
 from exporter.demo.fleet import demo_fleet
 from tests.demo.conftest import START, HandClock
 from tests.demo.document import Document
-from tests.lookalike import Api, Fault, Fixture, backup, disabled, droplet, image, policy
+from tests.support.lookalike import Api, Fault, Fixture, backup, disabled, droplet, image, policy
 
 TOKEN = "dop_v1_made_up"
 HOUR = 3600.0

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from exporter.demo.api import is_gpu
 from exporter.demo.fleet import ROWS, MadeUpFleet, Row, demo_fleet, fleet_of
 from tests.demo.conftest import START, HandClock
-from tests.lookalike import Api
+from tests.support.lookalike import Api
 
 MINUTE = 60.0
 HOUR = 3600.0

@@ -18,7 +18,7 @@ from typing import Any
 from tests.deploy.prometheus_server import Prometheus
 from tests.deploy.quickened import quickened, seconds
 from tests.deploy.rule_files import DEPLOY, RULE_FILES
-from tests.processes import Exporter, exporter, until
+from tests.support.processes import Exporter, exporter, until
 
 PATIENCE = 90.0
 """Seconds within which anything expected must have happened, on a machine however busy."""

@@ -45,11 +45,11 @@ from exporter.digitalocean.records import Backup, Droplet, Image, Policy, Suppor
 from tests.digitalocean.certificates import self_signed
 from tests.digitalocean.clocks import NOON, JumpClock
 from tests.digitalocean.wire import Heard, Server, droplets, http, reset
-from tests.lookalike import Api, Fault, Fixture
-from tests.lookalike import backup as backup_record
-from tests.lookalike import droplet as droplet_record
-from tests.lookalike import image as image_record
-from tests.lookalike import policy as policy_record
+from tests.support.lookalike import Api, Fault, Fixture
+from tests.support.lookalike import backup as backup_record
+from tests.support.lookalike import droplet as droplet_record
+from tests.support.lookalike import image as image_record
+from tests.support.lookalike import policy as policy_record
 
 TOKEN = "dop_v1_0123456789abcdef"
 

@@ -18,7 +18,7 @@ from prometheus_client.samples import Sample
 from exporter.fleet.model import GIB, Backup, Description, Droplet, Fleet, Policy, SupportedPolicy, Verdict, Window
 from exporter.metrics import exposition, families
 from exporter.metrics.exposition import Exposition, escape, number, render
-from tests.metrics.samples import INSTANTS, NUMBERS, TEXT, fleets, plain_text
+from tests.support.samples import INSTANTS, NUMBERS, TEXT, fleets, plain_text
 
 NOW = 1_700_000_000.0
 HOUR = 3600.0

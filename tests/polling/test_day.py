@@ -9,8 +9,8 @@ import pytest
 
 from exporter.config.loading import Poll, RateLimit
 from exporter.polling.state_file import Store
-from tests.polling.day import BigAccount, BigWorld
-from tests.polling.world import DAY, HOUR, MONDAY
+from tests.support.day import BigAccount, BigWorld
+from tests.support.world import DAY, HOUR, MONDAY
 
 POLLS = 288
 UNPACED = RateLimit(per_minute=10**6, per_hour=10**7, reserve=0.0)

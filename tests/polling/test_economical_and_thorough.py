@@ -18,9 +18,9 @@ from exporter.fleet.assemble import Rules
 from exporter.fleet.model import Backup, Droplet
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller
-from tests.polling.cloud import DAY, EPOCH_WEEKDAYS, HOUR, WINDOW, Cloud, Fate, Machine, Made, Plan, in_memory
 from tests.polling.thorough import Thorough
-from tests.polling.world import MONDAY, HandClock
+from tests.support.cloud import DAY, EPOCH_WEEKDAYS, HOUR, WINDOW, Cloud, Fate, Machine, Made, Plan, in_memory
+from tests.support.world import MONDAY, HandClock
 
 DAILY = Plan()
 MINUTE = 60.0

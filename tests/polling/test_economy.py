@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from exporter.config.loading import Config, Poll, RateLimit
-from tests.lookalike import Fault, Fixture, backup, disabled, policy
-from tests.polling.world import DAY, HOUR, MONDAY, World, add, healthy, take_backup
+from tests.support.lookalike import Fault, Fixture, backup, disabled, policy
+from tests.support.world import DAY, HOUR, MONDAY, World, add, healthy, take_backup
 
 NOON = MONDAY + 12 * HOUR
 NO_TURNS = Config(accounts=(), poll=Poll(verify_every=1e9))

@@ -11,8 +11,8 @@ import pytest
 
 from exporter.config.loading import Account, Config, Poll, RateLimit, TokenSource
 from exporter.fleet.selection import Criteria, Selection
-from tests.lookalike import OMIT, Fault, backup, disabled, policy
-from tests.polling.world import DAY, HOUR, MONDAY, TOKEN, World, add, healthy, take_backup
+from tests.support.lookalike import OMIT, Fault, backup, disabled, policy
+from tests.support.world import DAY, HOUR, MONDAY, TOKEN, World, add, healthy, take_backup
 
 NOON = MONDAY + 12 * HOUR
 

@@ -25,8 +25,8 @@ from exporter.fleet.model import Backup, SupportedPolicy
 from exporter.fleet.tracked import Known
 from exporter.polling.state_file import MARK, AccountState, Store, _replace, state_of
 from tests.conftest import ROOT
-from tests.lookalike import Fault, policy
-from tests.polling.world import DAY, HOUR, MONDAY, TOKEN, World, add, healthy, take_backup
+from tests.support.lookalike import Fault, policy
+from tests.support.world import DAY, HOUR, MONDAY, TOKEN, World, add, healthy, take_backup
 
 NOON = MONDAY + 12 * HOUR
 URL = "https://api.digitalocean.com"

@@ -14,7 +14,7 @@ from exporter.fleet.model import Droplet, SupportedPolicy
 from exporter.fleet.tracked import Known, own_list_failed, own_list_read
 from exporter.polling.conversion import backup_of, supported_policy_of
 from exporter.polling.lister import Lister
-from tests.polling.cloud import Cloud, MemoryClient
+from tests.support.cloud import Cloud, MemoryClient
 
 
 class Thorough:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.demo.fleet import ROWS
-from tests.polling.world import DAY
-from tests.processes import Exporter, exporter
+from tests.support.processes import Exporter, exporter
+from tests.support.world import DAY
 
 MISSES = frozenset(row.name for row in ROWS if "x" in row.past + row.future and row.record != "disabled")
 """The Droplets whose story tells of a window without a backup."""

@@ -14,9 +14,9 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from exporter.polling.state_file import Store
-from tests.lookalike import Api, served
-from tests.polling.world import DAY, healthy
-from tests.processes import HURRIED, Exporter, exporter
+from tests.support.lookalike import Api, served
+from tests.support.processes import HURRIED, Exporter, exporter
+from tests.support.world import DAY, healthy
 
 DROPLETS = 50
 IN_TIME = 5.0

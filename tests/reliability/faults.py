@@ -16,10 +16,10 @@ from typing import Any
 from exporter.config.loading import Config, Poll
 from exporter.metrics.exposition import render
 from exporter.metrics.negotiation import TEXT
-from tests.lookalike import Fault, Fixture, window
-from tests.polling.world import DAY, HOUR, MONDAY, World, healthy, take_backup
 from tests.reliability.recording import Recording
 from tests.reliability.wire import Ill, Wire
+from tests.support.lookalike import Fault, Fixture, window
+from tests.support.world import DAY, HOUR, MONDAY, World, healthy, take_backup
 
 BEGIN = MONDAY + 22 * HOUR
 """Two hours before a window opens."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.benchmarks.process import MIB, serving
-from tests.processes import Exporter, until
+from tests.support.measured_process import MIB, serving
+from tests.support.processes import Exporter, until
 
 SCRAPERS = 50
 DROPLETS = 10_000

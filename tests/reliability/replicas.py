@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.polling.day import BigAccount, BigWorld, SharedToken
-from tests.polling.world import HOUR
+from tests.support.day import BigAccount, BigWorld, SharedToken
+from tests.support.world import HOUR
 
 INTERVAL = 300.0
 HOURS = 4

@@ -21,7 +21,6 @@ from typing import TypeVar
 from structlog.testing import capture_logs
 
 from exporter import log
-from tests.benchmarks.machine import machine
 from tests.reliability.demo_weeks import Watched, watch_the_demo
 from tests.reliability.endings import Endings, end_again_and_again
 from tests.reliability.faults import AT_ONCE, BEGIN, CASES, MISSING, try_all
@@ -29,6 +28,7 @@ from tests.reliability.load import DROPLETS, SCRAPERS, Load, loaded
 from tests.reliability.recording import Recording, run_promtool
 from tests.reliability.replicas import Cost, cost
 from tests.reliability.weeks import Lived, live_through
+from tests.support.machine import machine
 
 _T = TypeVar("_T")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.sandbox import require
-from tests.processes import COMMAND, Exporter, until
 from tests.reliability.endings import restless, started
+from tests.support.processes import COMMAND, Exporter, until
 
 SMALL = 'mount -t tmpfs -o size=256k,mode=700 none {0} && exec "$@"'
 

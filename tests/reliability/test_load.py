@@ -6,11 +6,11 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.lookalike import Api, Fault, served
-from tests.polling.world import healthy
-from tests.processes import exporter
 from tests.reliability.demo_weeks import IN_A_WEEK, watch_the_demo
 from tests.reliability.load import SCRAPERS, loaded
+from tests.support.lookalike import Api, Fault, served
+from tests.support.processes import exporter
+from tests.support.world import healthy
 
 
 def test_fifty_scrapers() -> None:

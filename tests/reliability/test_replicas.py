@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from tests.lookalike import Fixture
-from tests.polling.world import DAY, HOUR, MONDAY, World, healthy, take_backup
 from tests.reliability.replicas import cost
+from tests.support.lookalike import Fixture
+from tests.support.world import DAY, HOUR, MONDAY, World, healthy, take_backup
 
 NOON = MONDAY + 12 * HOUR
 

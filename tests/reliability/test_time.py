@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 from structlog.testing import capture_logs
 
-from tests.lookalike import Fault, policy
-from tests.polling.world import DAY, HOUR, MONDAY, World, healthy, take_backup
+from tests.support.lookalike import Fault, policy
+from tests.support.world import DAY, HOUR, MONDAY, World, healthy, take_backup
 
 NOON = MONDAY + 12 * HOUR
 SKEW = "exporter_api_clock_skew_seconds{}"

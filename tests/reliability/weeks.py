@@ -31,8 +31,8 @@ from exporter.metrics.exposition import render
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller
 from exporter.polling.state_file import Store
-from tests.polling.cloud import EPOCH_WEEKDAYS, HOUR, WINDOW, Cloud, Fate, Machine, Plan, in_memory
-from tests.polling.world import MONDAY, HandClock
+from tests.support.cloud import EPOCH_WEEKDAYS, HOUR, WINDOW, Cloud, Fate, Machine, Plan, in_memory
+from tests.support.world import MONDAY, HandClock
 
 GRACE = 4 * HOUR
 SHORTEST_SLACK = GRACE + 2 * 180.0

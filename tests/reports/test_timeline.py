@@ -5,7 +5,7 @@ from __future__ import annotations
 from exporter.fleet.model import GIB, Backup, Description, Droplet, Policy, Window
 from exporter.fleet.schedule import DAY, HOUR, WEEK
 from exporter.reports.timeline import Timeline, timeline
-from tests.polling.world import MONDAY
+from tests.support.world import MONDAY
 
 AT = MONDAY + 12 * HOUR
 GRACE = 4 * HOUR

@@ -218,7 +218,7 @@ def _write(path: Path, content: bytes) -> None:
 
 async def _take_readme_picture(program: str) -> None:
     from exporter.demo.fleet import demo_fleet
-    from tests.polling.world import HOUR, MONDAY
+    from tests.support.world import HOUR, MONDAY
     from tests.web.site import site
 
     at = MONDAY + 9 * HOUR

@@ -17,8 +17,8 @@ from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
 from exporter.web.app import dispatch, routes
 from exporter.web.server import Server
-from tests.lookalike import Api
-from tests.polling.world import MONDAY, TOKEN, HandClock
+from tests.support.lookalike import Api
+from tests.support.world import MONDAY, TOKEN, HandClock
 
 
 @dataclass(frozen=True, slots=True)

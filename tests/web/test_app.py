@@ -20,8 +20,8 @@ from exporter.web.app import locked, routes
 from exporter.web.auth import Guard
 from exporter.web.server import SERVER, Server
 from exporter.web.settings import Settings
-from tests.lookalike import Api, Fixture, backup, droplet, policy
-from tests.web.serving import Reply, asked, serving
+from tests.support.lookalike import Api, Fixture, backup, droplet, policy
+from tests.support.serving import Reply, asked, serving
 
 TOKEN = "a-token-of-the-tests"
 NOW = 1_790_553_600.0

@@ -10,7 +10,7 @@ import pytest
 from exporter.config.yaml_document import ConfigError
 from exporter.web.config import Tls, load
 from exporter.web.settings import Settings
-from tests.web.certificates import issue
+from tests.support.certificates import issue
 
 HASH = "$2y$10$" + "a" * 53
 PAIR = "cert_file: server.crt, key_file: server.key"

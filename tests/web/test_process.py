@@ -18,8 +18,8 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from tests.web.certificates import issue
-from tests.web.process import started
+from tests.support.certificates import issue
+from tests.support.serving_process import started
 
 HASH = bcrypt.hashpw(b"wonderland", bcrypt.gensalt(4)).decode()
 BASIC = "Basic " + base64.b64encode(b"prometheus:wonderland").decode()

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from exporter.web.answer import Answer, text
 from exporter.web.server import SERVER, Limits, Server, raise_file_limit
-from tests.web.serving import GET, asked, connected, eventually, hello, serving
+from tests.support.serving import GET, asked, connected, eventually, hello, serving
 
 SHORT = Limits(silence=0.3, body=0.3, handshake=0.3, goodbye=0.3, stall=0.2, answer=30.0, stop=0.5)
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"

@@ -10,7 +10,7 @@ import structlog
 
 from exporter.web.settings import Settings
 from exporter.web.watched_file import SETTLED
-from tests.web.certificates import issue
+from tests.support.certificates import issue
 
 ALICE = bcrypt.hashpw(b"wonderland", bcrypt.gensalt(4)).decode()
 BOB = bcrypt.hashpw(b"builder", bcrypt.gensalt(4)).decode()

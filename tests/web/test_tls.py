@@ -13,8 +13,8 @@ import structlog
 
 from exporter.web.server import Limits
 from exporter.web.settings import Settings
-from tests.web.certificates import Pair, issue
-from tests.web.serving import Client, asked, connected, eventually, serving
+from tests.support.certificates import Pair, issue
+from tests.support.serving import Client, asked, connected, eventually, serving
 from tests.web.test_server import MIB, SHORT
 
 TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"

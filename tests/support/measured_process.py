@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.api import api
-from tests.processes import HURRIED, Exporter, exporter
+from tests.support.processes import HURRIED, Exporter, exporter
 
 MIB = 2**20
 REQUEST = 176

@@ -17,7 +17,7 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 COMMAND = (sys.executable, "-m", "exporter")
-HURRIED = (sys.executable, "-m", "tests.hurried")
+HURRIED = (sys.executable, "-m", "tests.support.hurried")
 """The same, but that polls follow each other without a wait."""
 
 

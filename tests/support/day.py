@@ -24,7 +24,7 @@ from exporter.fleet.model import Fleet
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller
 from exporter.polling.state_file import Store
-from tests.polling.world import DAY, HOUR, MONDAY, HandClock
+from tests.support.world import DAY, HOUR, MONDAY, HandClock
 
 WEEKDAYS = ("THU", "FRI", "SAT", "SUN", "MON", "TUE", "WED")
 """From the Unix epoch on."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 from unittest import mock
 
-from tests.lookalike import Api, Fault, Fixture
-from tests.polling.world import HandClock
+from tests.support.lookalike import Api, Fault, Fixture
+from tests.support.world import HandClock
 
 
 @dataclass(frozen=True, slots=True)

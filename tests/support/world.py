@@ -19,7 +19,7 @@ from exporter.metrics.negotiation import TEXT
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller
 from exporter.polling.state_file import Store
-from tests.lookalike import Api, Fixture, backup, droplet, policy
+from tests.support.lookalike import Api, Fixture, backup, droplet, policy
 
 MONDAY = 1_790_553_600.0
 """2026-09-28 00:00 UTC."""
