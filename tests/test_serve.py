@@ -17,9 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.demo.fleet import demo_fleet
 from exporter.metrics.families import FAMILIES
-from tests.deploy.prometheus_server import running
 from tests.support.lookalike import Api, Fault, Fixture, served
 from tests.support.processes import Exporter, exporter, run, until
+from tests.support.prometheus_server import running
 from tests.support.world import DAY
 
 

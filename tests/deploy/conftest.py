@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.deploy import image as images
-from tests.deploy import sandbox as sandboxes
 from tests.deploy.image import Image
-from tests.deploy.sandbox import Network
+from tests.support import sandbox as sandboxes
+from tests.support.sandbox import Network
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.deploy import drawing, history
 from tests.deploy.grafana import Period, Session, load
-from tests.deploy.prometheus_server import Prometheus, backfill, running
+from tests.support.prometheus_server import Prometheus, backfill, running
 
 SPANS = {"fleet": 7.0, "droplet": 7.0, "exporter": 1.0}
 """Days shown."""

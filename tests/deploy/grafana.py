@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tests.deploy.prometheus_server import Prometheus
+from tests.support.prometheus_server import Prometheus
 
 JSON = dict[str, Any]
 Value = float | str | None

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from tests.deploy.rule_files import RULE_FILES, RULES, TESTS
+from tests.support.rule_files import RULE_FILES, RULES, TESTS
 
 SWAPS: tuple[tuple[str, str], ...] = (
     (r">=", ">"),

@@ -15,10 +15,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.deploy.prometheus_server import Prometheus
 from tests.deploy.quickened import quickened, seconds
-from tests.deploy.rule_files import DEPLOY, RULE_FILES
 from tests.support.processes import Exporter, exporter, until
+from tests.support.prometheus_server import Prometheus
+from tests.support.rule_files import DEPLOY, RULE_FILES
 
 PATIENCE = 90.0
 """Seconds within which anything expected must have happened, on a machine however busy."""

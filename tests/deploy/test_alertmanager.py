@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.prometheus_server import free_port
-from tests.deploy.rule_files import DEPLOY, SEVERITIES
+from tests.support.prometheus_server import free_port
+from tests.support.rule_files import DEPLOY, SEVERITIES
 
 CONFIG = DEPLOY / "alertmanager" / "alertmanager.yml"
 RECEIVERS = {"critical": "on-call", "warning": "office-hours"}

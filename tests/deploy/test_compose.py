@@ -18,9 +18,9 @@ import pytest
 import yaml
 
 import exporter
-from tests.deploy import sandbox as sandboxes
 from tests.deploy.image import ROOT, SYSTEM_PATH, Image
-from tests.deploy.sandbox import Mount, Network, Sandbox
+from tests.support import sandbox as sandboxes
+from tests.support.sandbox import Mount, Network, Sandbox
 
 COMPOSE = ROOT / "deploy" / "compose.yaml"
 SHIPPED = ROOT / "deploy" / "prometheus" / "prometheus.yml"

@@ -18,8 +18,8 @@ from deploy.grafana.generator import __main__ as generator
 from exporter.metrics.families import FAMILIES
 from tests.deploy import draw_dashboards, drawing, history
 from tests.deploy.grafana import ALL, FOLDER, JSON, Display, Frame, Period, Session, interpolated, load
-from tests.deploy.prometheus_server import Prometheus, backfill, free_port, running
 from tests.deploy.promql_labels import labels
+from tests.support.prometheus_server import Prometheus, backfill, free_port, running
 
 NAMES = ("fleet", "droplet", "exporter")
 TAG_LABEL = "team"

@@ -17,9 +17,9 @@ import pytest
 
 from exporter.demo.fleet import demo_fleet
 from tests.deploy.quickened import FACTOR, quickened, seconds
-from tests.deploy.rule_files import DEPLOY, RULE_FILES, alerts
 from tests.deploy.stack import PATIENCE, Notice, Stack, running
 from tests.support.processes import until
+from tests.support.rule_files import DEPLOY, RULE_FILES, alerts
 
 SPEED = 4000
 """Of the demo whose Droplet recovers: the 56 hours that it takes at most pass in 51 seconds, and the 24 hours in which

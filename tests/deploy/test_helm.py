@@ -18,11 +18,11 @@ import yaml
 from kubernetes_validate.utils import all_versions, validate  # type: ignore[import-untyped]
 
 import exporter
-from tests.deploy import sandbox as sandboxes
 from tests.deploy.image import ROOT, Image
-from tests.deploy.prometheus_server import running
-from tests.deploy.sandbox import Mount, Network
 from tests.support import processes
+from tests.support import sandbox as sandboxes
+from tests.support.prometheus_server import running
+from tests.support.sandbox import Mount, Network
 
 CHART = ROOT / "deploy" / "helm" / "digitalocean-backup-exporter"
 RULES = ROOT / "deploy" / "prometheus" / "rules"

@@ -18,9 +18,9 @@ from packaging.utils import canonicalize_name
 
 import exporter
 from tests.deploy import image as images
-from tests.deploy import sandbox as sandboxes
 from tests.deploy.image import DOCKERFILE, ROOT, Image
-from tests.deploy.sandbox import Mount, Network
+from tests.support import sandbox as sandboxes
+from tests.support.sandbox import Mount, Network
 
 LOCK = ROOT / "deploy" / "requirements.lock"
 BUILD_LOCK = ROOT / "deploy" / "requirements-build.lock"

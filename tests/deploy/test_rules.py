@@ -13,7 +13,7 @@ import pytest
 
 from exporter.metrics.families import FAMILIES
 from tests.deploy.promql_labels import labels
-from tests.deploy.rule_files import (
+from tests.support.rule_files import (
     DEPLOY,
     RULE_FILES,
     RULES,

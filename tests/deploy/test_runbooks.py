@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.deploy.promql_labels import labels
-from tests.deploy.rule_files import DEPLOY, SEVERITIES, alerts
 from tests.deploy.test_rules import known
+from tests.support.rule_files import DEPLOY, SEVERITIES, alerts
 
 RUNBOOKS = DEPLOY / "runbooks.md"
 PAGES = (RUNBOOKS, DEPLOY / "high-availability.md")

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.deploy import sandbox as sandboxes
 from tests.deploy.image import ROOT, SYSTEM_PATH, Image
-from tests.deploy.sandbox import Mount, Network, Sandbox
+from tests.support import sandbox as sandboxes
+from tests.support.sandbox import Mount, Network, Sandbox
 
 FOLDER = ROOT / "deploy" / "systemd"
 NAME = "digitalocean-backup-exporter"

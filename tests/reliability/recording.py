@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.deploy.rule_files import RULE_FILES, rules
+from tests.support.rule_files import RULE_FILES, rules
 
 STEP = 300.0
 """Seconds between two scrapes: samples are not looked back for any longer."""

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.sandbox import require
 from tests.reliability.endings import restless, started
 from tests.support.processes import COMMAND, Exporter, until
+from tests.support.sandbox import require
 
 SMALL = 'mount -t tmpfs -o size=256k,mode=700 none {0} && exec "$@"'
 

@@ -18,10 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.metrics.families import EXPORTER_FAMILIES
 from exporter.reports.textfile import OWN_FAMILIES, write
-from tests.deploy.prometheus_server import free_port, running
 from tests.support.commands import command, served
 from tests.support.lookalike import Fault
 from tests.support.processes import until
+from tests.support.prometheus_server import free_port, running
 from tests.support.world import MONDAY, healthy
 
 TEXT = b"# HELP a A.\n# TYPE a gauge\na 1\n"
