@@ -184,7 +184,7 @@ class TestCrash:
             from pathlib import Path
             from msgspec import structs
             from exporter.polling.state_file import Store
-            from tests.polling.test_store import URL, some_state
+            from tests.polling.test_state_file import URL, some_state
 
             file, done = Path(sys.argv[1]), Path(sys.argv[2])
             some, number = some_state(1, 1000), 0
