@@ -49,7 +49,7 @@ lowest: .venv/test
 	$(BIN)/uv pip compile --quiet --no-header --resolution lowest-direct --output-file .venv/lowest.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python .venv/lowest/bin/python --editable '.[test]' --constraint .venv/lowest.txt
 	.venv/lowest/bin/python -m pytest -n auto --dist worksteal tests/digitalocean tests/metrics \
-		tests/polling/test_poller.py tests/polling/test_state_file.py tests/reports tests/test_*.py \
+		tests/polling/test_poller.py tests/polling/test_state_file.py tests/reports tests/cli tests/config tests/test_*.py \
 		tests/web/test_app.py tests/web/test_auth.py tests/web/test_config.py tests/web/test_settings.py
 
 # The parts of the README that are made: the metric reference, the benchmarks' table, the reliability figures.

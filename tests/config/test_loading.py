@@ -27,7 +27,7 @@ from exporter.config.loading import (
 from exporter.fleet.model import Description
 from exporter.fleet.selection import Criteria, Selection
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BAD = ROOT / "tests" / "bad-configs"
 EXAMPLE = ROOT / "config.example.yaml"
 TOKEN = "dop_v1_" + "0123456789abcdef" * 4
