@@ -16,7 +16,7 @@ from exporter.config.loading import Account, Config, Poll, RateLimit, TagLabel, 
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller
-from tests.benchmarks.api import api
+from tests.support.api_process import api
 
 LATENCY = 0.1
 """Seconds."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks.api import api
+from tests.support.api_process import api
 from tests.support.processes import HURRIED, Exporter, exporter
 
 MIB = 2**20

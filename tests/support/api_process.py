@@ -31,7 +31,7 @@ async def _serve(count: int, latency: float, weekly_share: float) -> None:
 def api(count: int, *, latency: float = 0.0, weekly_share: float = 1 / 3) -> Iterator[str]:
     """The address of an API that serves so many healthy Droplets, `latency` seconds a request, as long as it lasts."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.api", str(count), str(latency), str(weekly_share)],
+        [sys.executable, "-m", "tests.support.api_process", str(count), str(latency), str(weekly_share)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
