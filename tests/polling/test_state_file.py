@@ -24,9 +24,10 @@ from exporter.fleet.history import Evidence, PolicyTrace
 from exporter.fleet.model import Backup, SupportedPolicy
 from exporter.fleet.tracked import Known
 from exporter.polling.state_file import MARK, AccountState, Store, _replace, state_of
-from tests.conftest import ROOT
 from tests.support.lookalike import Fault, policy
 from tests.support.world import DAY, HOUR, MONDAY, TOKEN, World, add, healthy, take_backup
+
+ROOT = Path(__file__).resolve().parents[2]
 
 NOON = MONDAY + 12 * HOUR
 URL = "https://api.digitalocean.com"

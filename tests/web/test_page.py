@@ -18,8 +18,8 @@ from exporter.config.loading import Config, Poll, RateLimit
 from exporter.demo.fleet import demo_fleet
 from exporter.fleet.model import Fleet
 from exporter.web.droplet_table import Board, Boards, Column, board_of
-from tests.benchmarks.scrape import NOW, made_up_fleet
 from tests.support.lookalike import Fault, Fixture, backup, disabled, policy
+from tests.support.made_up_fleet import NOW, made_up_fleet
 from tests.support.world import DAY, HOUR, MONDAY, TOKEN, add, healthy
 from tests.web.browser import PICTURES, Tab, chromium
 from tests.web.site import Site, names_of, site
