@@ -9,7 +9,7 @@ from exporter.fleet.history import judge
 from exporter.fleet.model import Droplet, Policy, SupportedPolicy
 from exporter.fleet.schedule import interval_of
 from exporter.fleet.selection import EVERYTHING, Selection
-from exporter.fleet.tracked import Known
+from exporter.fleet.tracked import TrackedDroplet
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Rules:
     grace: float = 4 * 3600.0
 
 
-def droplet_of(known: Known, supported: Mapping[str, SupportedPolicy], rules: Rules, now: float) -> Droplet:
+def droplet_of(known: TrackedDroplet, supported: Mapping[str, SupportedPolicy], rules: Rules, now: float) -> Droplet:
     """The Droplet as served, judged as of `now`."""
     policy, description, evidence = known.policy, known.description, known.evidence
     plan = supported_of(policy, supported)

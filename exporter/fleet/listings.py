@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from exporter.fleet.assemble import supported_of
 from exporter.fleet.history import Evidence, not_ahead
 from exporter.fleet.model import Description, Policy, SupportedPolicy
-from exporter.fleet.tracked import Known, description_seen, ids_listed, policy_absent, policy_seen
+from exporter.fleet.tracked import TrackedDroplet, description_seen, ids_listed, policy_absent, policy_seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +61,14 @@ class Listings:
 
 
 def learn(
-    known: Known | None,
+    known: TrackedDroplet | None,
     droplet_id: int,
     listings: Listings,
     supported: Mapping[str, SupportedPolicy],
     now: float,
     *,
     tells_backup_ids: bool,
-) -> Known | None:
+) -> TrackedDroplet | None:
     """What is known of the Droplet after the listings; `None` if it is gone, or was never understood.
 
     `tells_backup_ids` is `listings.tells_backup_ids`, found once for all Droplets.
@@ -77,7 +77,7 @@ def learn(
     if known is None:
         if description is None and policy is None:
             return None
-        known = Known(droplet_id, Evidence(first_seen=now))
+        known = TrackedDroplet(droplet_id, Evidence(first_seen=now))
     evidence = not_ahead(known.evidence, now)
     if evidence is not known.evidence:
         known = replace(known, evidence=evidence)

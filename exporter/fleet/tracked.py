@@ -14,7 +14,7 @@ DISMISSED_FOR = 3600.0
 """How long what the Droplet's own endpoint denied, an id a listing names or the whole list, is not asked again."""
 
 
-class Known(Struct, frozen=True, gc=False):
+class TrackedDroplet(Struct, frozen=True, gc=False):
     """One Droplet, as known so far; `None` where nothing is."""
 
     id: int
@@ -58,14 +58,14 @@ class Known(Struct, frozen=True, gc=False):
         return [backup_id for backup_id in self.listed if backup_id not in held]
 
 
-def policy_seen(known: Known, policy: Policy, supported: SupportedPolicy | None, now: float) -> Known:
+def policy_seen(known: TrackedDroplet, policy: Policy, supported: SupportedPolicy | None, now: float) -> TrackedDroplet:
     evidence = with_policy(known.evidence, policy, supported, now)
     if evidence is known.evidence and policy == known.policy and not known.policy_absences:
         return known
     return replace(known, policy=policy, evidence=evidence, policy_absences=0)
 
 
-def policy_absent(known: Known) -> Known:
+def policy_absent(known: TrackedDroplet) -> TrackedDroplet:
     """A complete listing named no policy for it: gone after the second."""
     if known.policy is None:
         return known
@@ -73,11 +73,11 @@ def policy_absent(known: Known) -> Known:
     return replace(known, policy=None if absences >= 2 else known.policy, policy_absences=absences)
 
 
-def description_seen(known: Known, description: Description) -> Known:
+def description_seen(known: TrackedDroplet, description: Description) -> TrackedDroplet:
     return known if description == known.description else replace(known, description=description)
 
 
-def ids_listed(known: Known, listed: tuple[int, ...] | None, now: float) -> Known:
+def ids_listed(known: TrackedDroplet, listed: tuple[int, ...] | None, now: float) -> TrackedDroplet:
     """A listing named these backups: those it no longer names are gone, new ones wait to be resolved.
 
     Compared with what the *listing* named before: an id that only the own list held is one the listing may yet name.
@@ -103,7 +103,7 @@ def ids_listed(known: Known, listed: tuple[int, ...] | None, now: float) -> Know
     return _if_resolved(changed, now)
 
 
-def backups_resolved(known: Known, found: Mapping[int, Backup], now: float) -> Known:
+def backups_resolved(known: TrackedDroplet, found: Mapping[int, Backup], now: float) -> TrackedDroplet:
     """What became known of some of the listed ids, from wherever; of what was not found nothing changes."""
     listed = known.listed or ()
     fresh = [found[backup_id] for backup_id in known.unresolved(now) if backup_id in found]
@@ -119,14 +119,14 @@ def backups_resolved(known: Known, found: Mapping[int, Backup], now: float) -> K
 
 
 def own_list_read(
-    known: Known,
+    known: TrackedDroplet,
     found: Mapping[int, Backup],
     rejected: Iterable[int],
     *,
     unreadable: int,
     read_at: float,
     now: float,
-) -> Known:
+) -> TrackedDroplet:
     """The Droplet's own list was asked for at `read_at` and read whole.
 
     `rejected`: records that could not be understood and stay as they were known. `unreadable`: how many more there are,
@@ -156,12 +156,12 @@ def own_list_read(
     )
 
 
-def own_list_failed(known: Known, found: Iterable[Backup], now: float) -> Known:
+def own_list_failed(known: TrackedDroplet, found: Iterable[Backup], now: float) -> TrackedDroplet:
     """The own list could not be read, or not whole: what was seen of it is evidence all the same."""
     return replace(known, evidence=with_backups(known.evidence, found, now), failed_at=now)
 
 
-def _if_resolved(known: Known, now: float) -> Known:
+def _if_resolved(known: TrackedDroplet, now: float) -> TrackedDroplet:
     return known if known.backups is None or known.unresolved(now) else replace(known, refreshed_at=now)
 
 

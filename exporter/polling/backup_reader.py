@@ -14,7 +14,7 @@ from exporter.cooperative import unhurried
 from exporter.digitalocean.client import Client, ImagePage
 from exporter.digitalocean.errors import ApiError, NotFound, OutOfBudget, Throttled, Unauthorized
 from exporter.fleet.model import Backup
-from exporter.fleet.tracked import Known, backups_resolved, own_list_failed, own_list_read
+from exporter.fleet.tracked import TrackedDroplet, backups_resolved, own_list_failed, own_list_read
 from exporter.polling.conversion import backup_of, backup_of_image
 from exporter.polling.read_plan import Plan, Reason, pages_of, sweep_is_idle, sweep_lists_backups, sweep_pays
 
@@ -48,7 +48,7 @@ class Reader:
         self.sweep_pages = 1
         """How many pages of images there were when last looked at."""
         self._no_sweep_before = 0.0
-        self._known: dict[int, Known] = {}
+        self._known: dict[int, TrackedDroplet] = {}
         self._keep = 0
         self._progress: Callable[[int], None] = _told_nobody
         self._begin()
@@ -61,7 +61,9 @@ class Reader:
         self._stopped = False
         self._errors = dict[str, ApiError]()
 
-    async def read(self, plan: Plan, known: dict[int, Known], *, keep: int, progress: Callable[[int], None]) -> Outcome:
+    async def read(
+        self, plan: Plan, known: dict[int, TrackedDroplet], *, keep: int, progress: Callable[[int], None]
+    ) -> Outcome:
         """Carries the plan out as far as budget and time allow; `keep` requests of the hour are left for listings."""
         self._begin()
         self._known, self._keep, self._progress = known, keep, progress

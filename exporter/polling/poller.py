@@ -22,7 +22,7 @@ from exporter.digitalocean.errors import ApiError, NotFound
 from exporter.fleet.assemble import Rules, droplet_of
 from exporter.fleet.listings import Listings, learn
 from exporter.fleet.model import Droplet, Fleet, SupportedPolicy
-from exporter.fleet.tracked import Known
+from exporter.fleet.tracked import TrackedDroplet
 from exporter.metrics.telemetry import AccountTelemetry
 from exporter.polling.backup_reader import Outcome, Reader
 from exporter.polling.conversion import supported_policy_of
@@ -103,7 +103,7 @@ class Poller:
         """When listings were complete in the last hour, and what they took."""
         self._lister = Lister(self._client, account.selection.select.droplet_ids)
         self._reader = Reader(self._client, clock, config.poll.concurrency, config.poll.verify_every)
-        self._known: dict[int, Known] = {}
+        self._known: dict[int, TrackedDroplet] = {}
         self._supported: dict[str, SupportedPolicy] = {}
         self._supported_at: float | None = None
         self._short_of_budget = False
@@ -304,7 +304,7 @@ class Poller:
         # A turn is taken at the first poll after it, so turns are that much closer than the lists are to be read.
         turns = max(self._config.poll.verify_every - self._config.poll.interval, self._config.poll.interval)
         habits = Habits(any(known.unlisted for known in self._known.values()), turns)
-        reasons: list[tuple[Reason, Known]] = []
+        reasons: list[tuple[Reason, TrackedDroplet]] = []
         enabled = 0
         async for known in unhurried([self._known[droplet_id] for droplet_id in droplet_ids]):
             if not self._watched(known):
@@ -361,7 +361,7 @@ class Poller:
             state = state_of(self.account.api_url, list(self._known.values()), self._supported, self._supported_at)
             await self._store.keep(self.account.name, state)
 
-    def _watched(self, known: Known) -> bool:
+    def _watched(self, known: TrackedDroplet) -> bool:
         return known.named and self._rules.watched.watches(known.id, known.description)
 
     def _finish(self, started: float, listings: Listings, unread: int, problems: list[str]) -> Result:

@@ -16,7 +16,7 @@ from exporter.fleet.assemble import Rules, supported_of
 from exporter.fleet.history import EARLY, due_window, is_due, slack_of
 from exporter.fleet.model import SupportedPolicy
 from exporter.fleet.schedule import HOUR, interval_of, schedule_of
-from exporter.fleet.tracked import DISMISSED_FOR, Known
+from exporter.fleet.tracked import DISMISSED_FOR, TrackedDroplet
 
 PER_PAGE = 200
 IDLE_AT_ONCE = 3
@@ -65,7 +65,7 @@ class Habits:
 
 
 def reason_to_read(
-    known: Known, supported: Mapping[str, SupportedPolicy], rules: Rules, habits: Habits, now: float
+    known: TrackedDroplet, supported: Mapping[str, SupportedPolicy], rules: Rules, habits: Habits, now: float
 ) -> Reason | None:
     """Why this Droplet's own list is to be read now, if it is."""
     if known.absences:
@@ -120,7 +120,7 @@ class Plan:
         return frozenset(droplet_id for reason, droplet_id in self.readings if reason.needed)
 
 
-def plan_of(reasons: Iterable[tuple[Reason, Known]], enabled: int, spare: int) -> Plan:
+def plan_of(reasons: Iterable[tuple[Reason, TrackedDroplet]], enabled: int, spare: int) -> Plan:
     """The readings in the order in which the budget is spent on them; `spare` is what the hour still allows.
 
     Within a reason, lists that failed before come last, so that they never hold up the others; then the longest unread.
@@ -155,7 +155,7 @@ class Demand:
         return self.listings + self.backups + self.verification
 
 
-def backups_an_hour(known: Known) -> float:
+def backups_an_hour(known: TrackedDroplet) -> float:
     """How many new backups the Droplet will have; none where its plan is not known."""
     between = interval_of(known.policy.plan) if known.policy and known.policy.enabled else None
     return HOUR / between if between else 0.0
@@ -192,7 +192,7 @@ def sweep_is_idle(pages_read: int, unresolved: int) -> bool:
     return pages_read >= max(4, unresolved // SWEEP_PROOF)
 
 
-def _has_grown(known: Known, now: float) -> bool:
+def _has_grown(known: TrackedDroplet, now: float) -> bool:
     """Whether the newest backup should be whole by now, and had no size when the list was last read."""
     newest, read_at = known.evidence.newest, known.evidence.read_at
     if newest is None or newest.size or read_at is None:

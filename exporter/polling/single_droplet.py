@@ -13,7 +13,7 @@ from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError
 from exporter.fleet.listings import learn
 from exporter.fleet.model import SupportedPolicy
-from exporter.fleet.tracked import Known
+from exporter.fleet.tracked import TrackedDroplet
 from exporter.polling.backup_reader import Reader
 from exporter.polling.conversion import supported_policy_of
 from exporter.polling.lister import Lister
@@ -25,7 +25,7 @@ from exporter.polling.status import in_words
 class Look:
     """What one account told of a Droplet."""
 
-    known: Known | None = None
+    known: TrackedDroplet | None = None
     """`None` where the account does not know it, or could not be asked."""
     supported: Mapping[str, SupportedPolicy] = field(default_factory=dict)
     absent: bool = False
@@ -34,7 +34,9 @@ class Look:
     """What could not be learned, in words."""
 
 
-async def look_at(client: Client, token: TokenSource, droplet_id: int, before: Known | None, clock: Clock) -> Look:
+async def look_at(
+    client: Client, token: TokenSource, droplet_id: int, before: TrackedDroplet | None, clock: Clock
+) -> Look:
     """Asks for the Droplet, its policy, its list of backups and the supported policies; the last two if it is there.
 
     `token` is where the client's is from, `before` what a state file kept of the Droplet. Never raises an `ApiError` or

@@ -20,7 +20,7 @@ import structlog
 from exporter.cooperative import unhurried
 from exporter.fleet.history import Evidence, PolicyTrace
 from exporter.fleet.model import Backup, SupportedPolicy
-from exporter.fleet.tracked import Known
+from exporter.fleet.tracked import TrackedDroplet
 
 MARK = b'{"digitalocean_backup_exporter_state":'
 """How each of our files begins, of whatever version; a file that begins otherwise is somebody else's and left alone."""
@@ -48,10 +48,10 @@ class AccountState(msgspec.Struct, frozen=True):
     supported: list[SupportedPolicy] = []
     supported_at: float | None = None
 
-    def known(self) -> dict[int, Known]:
+    def known(self) -> dict[int, TrackedDroplet]:
         """What was known of each Droplet; what only a listing tells is for the next listing to tell."""
         return {
-            droplet.id: Known(
+            droplet.id: TrackedDroplet(
                 droplet.id,
                 Evidence(droplet.first_seen, droplet.newest, droplet.previous, droplet.read_at, droplet.policy),
                 backups=droplet.backups,
@@ -64,7 +64,7 @@ class AccountState(msgspec.Struct, frozen=True):
 
 def state_of(
     api_url: str,
-    known: Iterable[Known],
+    known: Iterable[TrackedDroplet],
     supported: Mapping[str, SupportedPolicy],
     supported_at: float | None,
 ) -> AccountState:

@@ -6,7 +6,7 @@ import pytest
 
 from exporter.fleet.history import Evidence
 from exporter.fleet.model import Backup, Description, Droplet, Policy, Verdict, Window
-from exporter.fleet.tracked import Known
+from exporter.fleet.tracked import TrackedDroplet
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from exporter.fleet.tracked import Known
         Description("web"),
         Verdict(1),
         Droplet(1, Description("web"), Policy(), (Backup(1, 2.0),)),
-        Known(1, Evidence(1.0)),
+        TrackedDroplet(1, Evidence(1.0)),
     ],
     ids=lambda value: type(value).__name__,
 )

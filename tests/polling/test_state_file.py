@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 from exporter.config.loading import Config, Poll, RateLimit
 from exporter.fleet.history import Evidence, PolicyTrace
 from exporter.fleet.model import Backup, SupportedPolicy
-from exporter.fleet.tracked import Known
+from exporter.fleet.tracked import TrackedDroplet
 from exporter.polling.state_file import MARK, AccountState, Store, _replace, state_of
 from tests.support.lookalike import Fault, policy
 from tests.support.world import DAY, HOUR, MONDAY, TOKEN, World, add, healthy, take_backup
@@ -61,7 +61,7 @@ traces = st.builds(
     *[st.none() | numbers] * 6,
 )
 knowns = st.builds(
-    Known,
+    TrackedDroplet,
     ids,
     st.builds(Evidence, numbers, st.none() | backups, st.none() | backups, st.none() | numbers, traces),
     backups=st.none() | st.lists(backups, max_size=3).map(tuple),
@@ -79,7 +79,7 @@ states = st.builds(
 def some_state(number: int = 1, droplets: int = 3) -> AccountState:
     """A state that tells its number in every part."""
     known = [
-        Known(one, Evidence(number, Backup(one, number), read_at=number), backups=(Backup(one, number),))
+        TrackedDroplet(one, Evidence(number, Backup(one, number), read_at=number), backups=(Backup(one, number),))
         for one in range(1, droplets + 1)
     ]
     return state_of(URL, known, {}, number)

@@ -11,7 +11,7 @@ from exporter.digitalocean.errors import ApiError, NotFound
 from exporter.fleet.assemble import Rules, droplet_of
 from exporter.fleet.listings import Listings, learn
 from exporter.fleet.model import Droplet, SupportedPolicy
-from exporter.fleet.tracked import Known, own_list_failed, own_list_read
+from exporter.fleet.tracked import TrackedDroplet, own_list_failed, own_list_read
 from exporter.polling.conversion import backup_of, supported_policy_of
 from exporter.polling.lister import Lister
 from tests.support.cloud import Cloud, MemoryClient
@@ -26,7 +26,7 @@ class Thorough:
         self._lister = Lister(self._client, frozenset())
         self._clock = clock
         self._rules = rules
-        self._known: dict[int, Known] = {}
+        self._known: dict[int, TrackedDroplet] = {}
         self._supported: dict[str, SupportedPolicy] = {}
 
     async def poll(self) -> None:
@@ -60,7 +60,7 @@ class Thorough:
                     pass
         return frozenset(gone)
 
-    async def _read(self, known: Known, now: float) -> Known:
+    async def _read(self, known: TrackedDroplet, now: float) -> TrackedDroplet:
         listing = await self._client.backups(known.id)
         found = {record.id: backup_of(record) for record in listing.records.values()}
         if listing.complete:
