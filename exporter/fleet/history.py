@@ -43,7 +43,7 @@ class PolicyTrace(Struct, frozen=True, gc=False):
         return length_of(self.named_length, self.policy_length, self.supported_length)
 
 
-class Evidence(Struct, frozen=True, gc=False):
+class BackupHistory(Struct, frozen=True, gc=False):
     """What is remembered of one Droplet, whatever the API shows now."""
 
     first_seen: float
@@ -56,7 +56,7 @@ class Evidence(Struct, frozen=True, gc=False):
     policy: PolicyTrace = PolicyTrace()
 
 
-def not_ahead(evidence: Evidence, now: float) -> Evidence:
+def not_ahead(evidence: BackupHistory, now: float) -> BackupHistory:
     """What is left of it if the clock was set back: nothing was seen, and nothing proved, in times yet to come."""
     changed_at, read_at = evidence.policy.changed_at, evidence.read_at
     if evidence.first_seen <= now and (read_at or now) <= now and (changed_at or now) <= now:
@@ -69,7 +69,9 @@ def not_ahead(evidence: Evidence, now: float) -> Evidence:
     )
 
 
-def with_policy(evidence: Evidence, policy: Policy | None, supported: SupportedPolicy | None, now: float) -> Evidence:
+def with_policy(
+    evidence: BackupHistory, policy: Policy | None, supported: SupportedPolicy | None, now: float
+) -> BackupHistory:
     """What is remembered once a policy was seen; a record or value that is missing for a while is no change."""
     if policy is None:
         return evidence
@@ -103,7 +105,7 @@ def with_policy(evidence: Evidence, policy: Policy | None, supported: SupportedP
     return evidence if seen == known else replace(evidence, policy=seen)
 
 
-def with_backups(evidence: Evidence, backups: Iterable[Backup], now: float) -> Evidence:
+def with_backups(evidence: BackupHistory, backups: Iterable[Backup], now: float) -> BackupHistory:
     """What is remembered once these backups were seen, wherever that was."""
     seen = {backup.id: backup for backup in (evidence.newest, evidence.previous) if backup}
     for backup in backups:
@@ -118,12 +120,12 @@ def with_backups(evidence: Evidence, backups: Iterable[Backup], now: float) -> E
     return replace(evidence, newest=newest, previous=previous)
 
 
-def with_reading(evidence: Evidence, read_at: float) -> Evidence:
+def with_reading(evidence: BackupHistory, read_at: float) -> BackupHistory:
     """What is remembered once the Droplet's own list, asked for at `read_at`, was read."""
     return replace(evidence, read_at=read_at)
 
 
-def slack_of(evidence: Evidence, disk: float | None, grace: float) -> float:
+def slack_of(evidence: BackupHistory, disk: float | None, grace: float) -> float:
     """Seconds after a window's end at which it is due: the grace, and the time that a backup of this size takes."""
     newest = evidence.newest
     size = newest.size if newest and newest.size is not None else disk
@@ -135,7 +137,7 @@ def due_window(schedule: Schedule, slack: float, instant: float) -> int:
     return schedule.window_at(instant - schedule.length - slack)
 
 
-def counted_from(evidence: Evidence, schedule: Schedule, disk: float | None) -> int:
+def counted_from(evidence: BackupHistory, schedule: Schedule, disk: float | None) -> int:
     """The number of the first window that can count as missed: after the baseline and the newest backup's own."""
     newest = evidence.newest
     own = schedule.window_at(newest.created_at + EARLY) if newest else None
@@ -145,7 +147,7 @@ def counted_from(evidence: Evidence, schedule: Schedule, disk: float | None) -> 
 
 
 def is_due(
-    evidence: Evidence,
+    evidence: BackupHistory,
     policy: Policy | None,
     supported: SupportedPolicy | None,
     disk: float | None,
@@ -160,7 +162,7 @@ def is_due(
 
 
 def judge(
-    evidence: Evidence,
+    evidence: BackupHistory,
     policy: Policy | None,
     supported: SupportedPolicy | None,
     disk: float | None,
@@ -191,7 +193,7 @@ def judge(
     return Verdict(missed_windows=proved or None, unjudged=True)
 
 
-def _baseline(evidence: Evidence, schedule: Schedule, finishing: float) -> float:
+def _baseline(evidence: BackupHistory, schedule: Schedule, finishing: float) -> float:
     """From when on windows count: the policy's last change; else a newest backup on schedule; else first sight."""
     if evidence.policy.changed_at is not None:
         return evidence.policy.changed_at

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from exporter.fleet.assemble import supported_of
-from exporter.fleet.history import Evidence, not_ahead
+from exporter.fleet.history import BackupHistory, not_ahead
 from exporter.fleet.model import Description, Policy, SupportedPolicy
 from exporter.fleet.tracked import TrackedDroplet, description_seen, ids_listed, policy_absent, policy_seen
 
@@ -77,7 +77,7 @@ def learn(
     if known is None:
         if description is None and policy is None:
             return None
-        known = TrackedDroplet(droplet_id, Evidence(first_seen=now))
+        known = TrackedDroplet(droplet_id, BackupHistory(first_seen=now))
     evidence = not_ahead(known.evidence, now)
     if evidence is not known.evidence:
         known = replace(known, evidence=evidence)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from exporter.fleet.history import FUTURE, Evidence, with_backups, with_policy, with_reading
+from exporter.fleet.history import FUTURE, BackupHistory, with_backups, with_policy, with_reading
 from exporter.fleet.model import Backup, Description, Policy, SupportedPolicy
 
 DISMISSED_FOR = 3600.0
@@ -18,7 +18,7 @@ class TrackedDroplet(Struct, frozen=True, gc=False):
     """One Droplet, as known so far; `None` where nothing is."""
 
     id: int
-    evidence: Evidence
+    evidence: BackupHistory
     description: Description | None = None
     policy: Policy | None = None
     backups: tuple[Backup, ...] | None = None

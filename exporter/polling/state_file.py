@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from exporter.cooperative import unhurried
-from exporter.fleet.history import Evidence, PolicyTrace
+from exporter.fleet.history import BackupHistory, PolicyTrace
 from exporter.fleet.model import Backup, SupportedPolicy
 from exporter.fleet.tracked import TrackedDroplet
 
@@ -53,7 +53,7 @@ class AccountState(msgspec.Struct, frozen=True):
         return {
             droplet.id: TrackedDroplet(
                 droplet.id,
-                Evidence(droplet.first_seen, droplet.newest, droplet.previous, droplet.read_at, droplet.policy),
+                BackupHistory(droplet.first_seen, droplet.newest, droplet.previous, droplet.read_at, droplet.policy),
                 backups=droplet.backups,
                 listed=None if droplet.listed is None else tuple(droplet.listed),
                 refreshed_at=droplet.refreshed_at,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from exporter.fleet.history import Evidence, judge
+from exporter.fleet.history import BackupHistory, judge
 from exporter.fleet.model import Droplet, Fleet, SupportedPolicy, Verdict
 from exporter.reports.phrases import State, headline, plural, span, state_of, tally, verdict_of, worst_first
 
@@ -157,7 +157,7 @@ def entry_of(fleet: Fleet, droplet: Droplet, at: float, grace: float, *, remembe
 
 def windows_behind(droplet: Droplet, fleet: Fleet, at: float, grace: float) -> int:
     """How many windows are due since the one to which the newest backup belongs, from whenever one counts."""
-    always = Evidence(first_seen=0.0, newest=droplet.newest, read_at=at)
+    always = BackupHistory(first_seen=0.0, newest=droplet.newest, read_at=at)
     disk = droplet.description.disk if droplet.description else None
     policy = droplet.policy
     plan = supported_of(fleet, policy.plan if policy else None)

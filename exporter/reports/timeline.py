@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exporter.fleet.history import EARLY, Evidence, due_window, slack_of
+from exporter.fleet.history import EARLY, BackupHistory, due_window, slack_of
 from exporter.fleet.model import Droplet, SupportedPolicy
 from exporter.fleet.schedule import DAY, schedule_of
 from exporter.reports.phrases import span
@@ -61,7 +61,7 @@ def _gaps(
     described = droplet.description
     if described is not None and described.created_at is not None:
         start = max(start, described.created_at)
-    slack = slack_of(Evidence(0.0, droplet.newest), described.disk if described else None, grace)
+    slack = slack_of(BackupHistory(0.0, droplet.newest), described.disk if described else None, grace)
     taken = {schedule.window_at(backup.created_at + EARLY) for backup in droplet.backups}
     first, last = schedule.window_at(start) + 1, due_window(schedule, slack, at)
     # A schedule can be as odd as the API likes; more windows than a line has room for tell nothing.

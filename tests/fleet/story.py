@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from exporter.fleet.history import Evidence, judge, with_backups, with_policy, with_reading
+from exporter.fleet.history import BackupHistory, judge, with_backups, with_policy, with_reading
 from exporter.fleet.model import GIB, Backup, Policy, SupportedPolicy, Verdict, Window
 from tests.fleet.oracle import Oracle
 
@@ -46,7 +46,7 @@ class Story:
     def restarts(self, when: float | str) -> None:
         """The exporter starts again without a state file: all it knew is forgotten, its policy too."""
         when = _seconds(when)
-        self.evidence = Evidence(first_seen=when)
+        self.evidence = BackupHistory(first_seen=when)
         self.oracle = Oracle(first_seen=when)
         self.known = False
         self.unread = False

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from exporter.fleet.history import Evidence
+from exporter.fleet.history import BackupHistory
 from exporter.fleet.model import Backup, Description, Droplet, Policy, Verdict, Window
 from exporter.fleet.tracked import TrackedDroplet
 
@@ -18,7 +18,7 @@ from exporter.fleet.tracked import TrackedDroplet
         Description("web"),
         Verdict(1),
         Droplet(1, Description("web"), Policy(), (Backup(1, 2.0),)),
-        TrackedDroplet(1, Evidence(1.0)),
+        TrackedDroplet(1, BackupHistory(1.0)),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from exporter.config.loading import Config, Poll, RateLimit
-from exporter.fleet.history import Evidence, PolicyTrace
+from exporter.fleet.history import BackupHistory, PolicyTrace
 from exporter.fleet.model import Backup, SupportedPolicy
 from exporter.fleet.tracked import TrackedDroplet
 from exporter.polling.state_file import MARK, AccountState, Store, _replace, state_of
@@ -63,7 +63,7 @@ traces = st.builds(
 knowns = st.builds(
     TrackedDroplet,
     ids,
-    st.builds(Evidence, numbers, st.none() | backups, st.none() | backups, st.none() | numbers, traces),
+    st.builds(BackupHistory, numbers, st.none() | backups, st.none() | backups, st.none() | numbers, traces),
     backups=st.none() | st.lists(backups, max_size=3).map(tuple),
     refreshed_at=st.none() | numbers,
 )
@@ -79,7 +79,7 @@ states = st.builds(
 def some_state(number: int = 1, droplets: int = 3) -> AccountState:
     """A state that tells its number in every part."""
     known = [
-        TrackedDroplet(one, Evidence(number, Backup(one, number), read_at=number), backups=(Backup(one, number),))
+        TrackedDroplet(one, BackupHistory(number, Backup(one, number), read_at=number), backups=(Backup(one, number),))
         for one in range(1, droplets + 1)
     ]
     return state_of(URL, known, {}, number)

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.digitalocean import records
 from exporter.fleet.assemble import Rules, droplet_of
-from exporter.fleet.history import Evidence, with_backups, with_reading
+from exporter.fleet.history import BackupHistory, with_backups, with_reading
 from exporter.fleet.model import Fleet
 from exporter.fleet.tracked import TrackedDroplet, description_seen, policy_seen
 from exporter.metrics.exposition import render
@@ -79,7 +79,7 @@ def fleet_of(droplets: list[Any], policy: Any, backups: list[Any], supported: li
     }
     found = [backup_of(one) for one in records.backups(body("backups", backups)).records.values()]
     policies = records.policies(body("policies", {"7": policy})).records
-    known = TrackedDroplet(7, Evidence(first_seen=now - 1e6))
+    known = TrackedDroplet(7, BackupHistory(first_seen=now - 1e6))
     for droplet in records.droplets(body("droplets", droplets)).records.values():
         known = description_seen(known, description_of(droplet))
     for one in policies.values():
