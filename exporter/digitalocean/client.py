@@ -46,7 +46,7 @@ from exporter.digitalocean.errors import (
     Unreachable,
     Unreadable,
 )
-from exporter.digitalocean.pagination import MAX_PAGES, PER_PAGE, Gathering, Listing
+from exporter.digitalocean.pagination import MAX_PAGES, PER_PAGE, PageCollector, Pages
 from exporter.digitalocean.records import Page, UnreadableBody
 
 T = TypeVar("T")
@@ -190,7 +190,7 @@ class Client:
 
     # Endpoints ------------------------------------------------------------------------------------------------------
 
-    async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Listing[records.Droplet]:
+    async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Pages[records.Droplet]:
         """`/v2/droplets`: those without a GPU, or with `gpus` those with one."""
         path = "/v2/droplets?type=gpus" if gpus else "/v2/droplets"
         return await self._listing("droplets", path, records.droplets, keep)
@@ -201,15 +201,15 @@ class Client:
         answer = await self._get(endpoint, path, {"page": "1", "per_page": "1"}, 0)
         return self._page(endpoint, path, answer, records.droplets).total
 
-    async def policies(self, *, keep: int = 0) -> Listing[records.Policy]:
+    async def policies(self, *, keep: int = 0) -> Pages[records.Policy]:
         """`/v2/droplets/backups/policies`: the policies of all Droplets, by Droplet id."""
         return await self._listing("policies", "/v2/droplets/backups/policies", records.policies, keep)
 
-    async def backups(self, droplet_id: int, *, keep: int = 0) -> Listing[records.Backup]:
+    async def backups(self, droplet_id: int, *, keep: int = 0) -> Pages[records.Backup]:
         """`/v2/droplets/{id}/backups`; its error is NotFound where the Droplet is gone."""
         return await self._listing("backups", f"/v2/droplets/{droplet_id}/backups", records.backups, keep)
 
-    async def supported_policies(self, *, keep: int = 0) -> Listing[records.SupportedPolicy]:
+    async def supported_policies(self, *, keep: int = 0) -> Pages[records.SupportedPolicy]:
         """`/v2/droplets/backups/supported_policies`: one page, numbered from 1 in the API's order."""
         endpoint, path = "supported_policies", "/v2/droplets/backups/supported_policies"
         begun = self._clock.now()
@@ -217,8 +217,8 @@ class Client:
             answer = await self._get(endpoint, path, {}, keep)
             page = self._page(endpoint, path, answer, records.supported_policies)
         except ApiError as error:
-            return Listing(begun, error=error)
-        listing = Listing(answer.sent_at, page.records, page.rejected, page.unidentified, page.total)
+            return Pages(begun, error=error)
+        listing = Pages(answer.sent_at, page.records, page.rejected, page.unidentified, page.total)
         self._note_rejects(endpoint, path, listing, page.reason)
         return listing
 
@@ -266,9 +266,9 @@ class Client:
         path: str,
         read: Callable[[bytes], Page[T]],
         keep: int,
-    ) -> Listing[T]:
+    ) -> Pages[T]:
         """Read all pages: the first alone, for it says how many there are, the others side by side."""
-        gathering: Gathering[T] = Gathering(endpoint, self._where(path))
+        gathering: PageCollector[T] = PageCollector(endpoint, self._where(path))
         started_at = self._clock.now()
 
         async def fetch(number: int) -> _Answer:
@@ -321,7 +321,7 @@ class Client:
         self._observer.rejected(endpoint, 1)
         return Rejected(endpoint, f"the record of {self._where(path)} cannot be understood: {reason}")
 
-    def _note_rejects(self, endpoint: str, path: str, listing: Listing[Any], reason: str | None) -> None:
+    def _note_rejects(self, endpoint: str, path: str, listing: Pages[Any], reason: str | None) -> None:
         """Log what was left out, loudly once and quietly while it stays the same."""
         key = f"{endpoint} {path}"
         found = (listing.rejected, listing.unidentified)

@@ -27,7 +27,7 @@ _FATAL = (Unauthorized, Throttled, OutOfBudget, Unreachable)
 
 
 @dataclass(frozen=True, slots=True)
-class Listing(Generic[T]):
+class Pages(Generic[T]):
     """All that a paginated endpoint told."""
 
     started_at: float
@@ -49,7 +49,7 @@ class Listing(Generic[T]):
         return self.error is None
 
 
-class Gathering(Generic[T]):
+class PageCollector(Generic[T]):
     """A listing in the making. Pages are added, or reported as failed, in the order of their numbers from 1."""
 
     def __init__(self, endpoint: str, where: str) -> None:
@@ -120,9 +120,9 @@ class Gathering(Generic[T]):
             number == 1 or number >= self._expected or self._failures > 1 or isinstance(error, _FATAL) or self._ended
         )
 
-    def listing(self, started_at: float) -> Listing[T]:
+    def listing(self, started_at: float) -> Pages[T]:
         """What was gathered."""
-        return Listing(
+        return Pages(
             started_at=started_at,
             records=self._records,
             rejected=frozenset(self._rejected - self._records.keys()),

@@ -14,7 +14,7 @@ from exporter.fleet.tracked import TrackedDroplet, description_seen, ids_listed,
 
 
 @dataclass(frozen=True, slots=True)
-class Listings:
+class AccountListings:
     """Policies and Droplets as one poll listed them; a listing that is not complete removes nothing."""
 
     policies: Mapping[int, Policy] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Listings:
 def learn(
     known: TrackedDroplet | None,
     droplet_id: int,
-    listings: Listings,
+    listings: AccountListings,
     supported: Mapping[str, SupportedPolicy],
     now: float,
     *,

@@ -12,8 +12,8 @@ from exporter.cooperative import unhurried
 from exporter.digitalocean import records
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError, NotFound, Rejected
-from exporter.digitalocean.pagination import Listing
-from exporter.fleet.listings import Listings
+from exporter.digitalocean.pagination import Pages
+from exporter.fleet.listings import AccountListings
 from exporter.polling.conversion import description_of, policy_of
 from exporter.polling.read_plan import pages_of
 
@@ -34,7 +34,7 @@ class Lister:
         of_all = self._cost_of_all or 3
         return min(of_all, 2 * len(self._droplet_ids)) if self._droplet_ids else of_all
 
-    async def listings(self) -> tuple[Listings, tuple[ApiError, ...]]:
+    async def listings(self) -> tuple[AccountListings, tuple[ApiError, ...]]:
         """What the listings told, and why any of them is not complete; never raises an `ApiError`."""
         if self._droplet_ids and await self._cheaper_one_by_one():
             return await self._of_selected()
@@ -50,7 +50,7 @@ class Lister:
                 self._cost_of_all = None if count is None else 2 * pages_of(count) + 1
         return singly < (self._cost_of_all or 3)
 
-    async def _of_all(self) -> tuple[Listings, tuple[ApiError, ...]]:
+    async def _of_all(self) -> tuple[AccountListings, tuple[ApiError, ...]]:
         policies, droplets, gpus = await asyncio.gather(
             self._client.policies(), self._client.droplets(), self._client.droplets(gpus=True)
         )
@@ -62,12 +62,12 @@ class Lister:
             listings = _only(listings, self._droplet_ids)
         return listings, tuple(error for error in errors if error is not None)
 
-    async def _of_selected(self) -> tuple[Listings, tuple[ApiError, ...]]:
+    async def _of_selected(self) -> tuple[AccountListings, tuple[ApiError, ...]]:
         ids = sorted(self._droplet_ids)
         droplets, policies = await asyncio.gather(_each(ids, self._client.droplet), _each(ids, self._client.policy))
         described, errors = _told(droplets), (*_errors(droplets), *_errors(policies))
         missing = _failed_with(NotFound, droplets) & _failed_with(NotFound, policies)
-        return Listings(
+        return AccountListings(
             policies={droplet_id: policy_of(record) for droplet_id, record in _told(policies).items()},
             descriptions={droplet_id: description_of(record) for droplet_id, record in described.items()},
             backup_ids=_backup_ids(described),
@@ -79,9 +79,9 @@ class Lister:
         ), errors
 
 
-async def _listings(policies: Listing[records.Policy], droplets: Sequence[Listing[records.Droplet]]) -> Listings:
+async def _listings(policies: Pages[records.Policy], droplets: Sequence[Pages[records.Droplet]]) -> AccountListings:
     described = {droplet_id: record for listing in droplets for droplet_id, record in listing.records.items()}
-    return Listings(
+    return AccountListings(
         policies={droplet_id: policy_of(record) async for droplet_id, record in unhurried(policies.records.items())},
         descriptions={droplet_id: description_of(record) async for droplet_id, record in unhurried(described.items())},
         backup_ids=_backup_ids(described),
@@ -94,7 +94,7 @@ async def _listings(policies: Listing[records.Policy], droplets: Sequence[Listin
     )
 
 
-def _only(listings: Listings, droplet_ids: frozenset[int]) -> Listings:
+def _only(listings: AccountListings, droplet_ids: frozenset[int]) -> AccountListings:
     """Without the others, which must not seem lost when the selected ones are asked for one by one."""
     return replace(
         listings,

@@ -20,7 +20,7 @@ from exporter.digitalocean.budget import HOUR, Budget
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError, NotFound
 from exporter.fleet.assemble import Rules, droplet_of
-from exporter.fleet.listings import Listings, learn
+from exporter.fleet.listings import AccountListings, learn
 from exporter.fleet.model import Droplet, Fleet, SupportedPolicy
 from exporter.fleet.tracked import TrackedDroplet
 from exporter.metrics.telemetry import AccountTelemetry
@@ -152,7 +152,7 @@ class Poller:
         started = self._clock.now()
         self.status = replace(self.status, polling_since=started, readings_done=0, readings_planned=0)
         self._client.deadline = started + self._config.poll.interval
-        listings, unread, problems = Listings(), frozenset[int](), list[str]()
+        listings, unread, problems = AccountListings(), frozenset[int](), list[str]()
         try:
             self._client.refresh_token()
         except (TokenError, ApiError) as error:
@@ -175,7 +175,7 @@ class Poller:
 
     # Asking
 
-    async def _list(self) -> tuple[Listings, tuple[ApiError, ...]]:
+    async def _list(self) -> tuple[AccountListings, tuple[ApiError, ...]]:
         (listings, errors), refused = await asyncio.gather(self._lister.listings(), self._list_supported())
         if listings.complete:
             self._listings_sent.append((self._clock.now(), self._lister.cost))
@@ -213,7 +213,7 @@ class Poller:
 
     # Learning
 
-    async def _learn(self, listings: Listings) -> None:
+    async def _learn(self, listings: AccountListings) -> None:
         now = self._clock.now()
         self._droplets_listed |= listings.droplets_complete
         self._listed |= self._droplets_listed if self._rules.watched.needs_description else listings.told
@@ -364,7 +364,7 @@ class Poller:
     def _watched(self, known: TrackedDroplet) -> bool:
         return known.named and self._rules.watched.watches(known.id, known.description)
 
-    def _finish(self, started: float, listings: Listings, unread: int, problems: list[str]) -> Result:
+    def _finish(self, started: float, listings: AccountListings, unread: int, problems: list[str]) -> Result:
         now = self._clock.now()
         result: Result = "failure" if not listings.complete else "partial" if unread else "success"
         previous = self.status.result

@@ -40,7 +40,7 @@ from exporter.digitalocean.errors import (
     Unreachable,
     Unreadable,
 )
-from exporter.digitalocean.pagination import Listing
+from exporter.digitalocean.pagination import Pages
 from exporter.digitalocean.records import Backup, Droplet, Image, Policy, SupportedPolicy
 from tests.digitalocean.certificates import self_signed
 from tests.digitalocean.clocks import NOON, JumpClock
@@ -854,7 +854,7 @@ async def test_whatever_bytes_come_a_listing_goes(noise: bytes, at: int, prefix:
     answer = ONE[:at] + noise + ONE[at + len(noise) :] if overwrite else prefix + noise
     async with Server(answer) as server, bench(server.url, timeout=0.5) as made:
         listing = await made.client.droplets()
-        assert isinstance(listing, Listing)
+        assert isinstance(listing, Pages)
         assert listing.error is None or isinstance(listing.error, ApiError)
 
 

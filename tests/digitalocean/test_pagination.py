@@ -19,7 +19,7 @@ from exporter.digitalocean.errors import (
     Unreachable,
     Unreadable,
 )
-from exporter.digitalocean.pagination import MAX_PAGES, Gathering, Listing
+from exporter.digitalocean.pagination import MAX_PAGES, PageCollector, Pages
 from exporter.digitalocean.records import Page
 
 CONCURRENCY = 8
@@ -47,9 +47,9 @@ def page(
     )
 
 
-def read(serve: Serve) -> tuple[Listing[str], list[int]]:
+def read(serve: Serve) -> tuple[Pages[str], list[int]]:
     """Read as the client does; the listing, and every page that was asked for."""
-    gathering: Gathering[str] = Gathering("droplets", "GET /v2/droplets")
+    gathering: PageCollector[str] = PageCollector("droplets", "GET /v2/droplets")
     asked: list[int] = []
     number = 1
     while gathering.wants(number):

@@ -9,7 +9,7 @@ from msgspec import structs
 from exporter.clock import Clock
 from exporter.digitalocean.errors import ApiError, NotFound
 from exporter.fleet.assemble import Rules, droplet_of
-from exporter.fleet.listings import Listings, learn
+from exporter.fleet.listings import AccountListings, learn
 from exporter.fleet.model import Droplet, SupportedPolicy
 from exporter.fleet.tracked import TrackedDroplet, own_list_failed, own_list_read
 from exporter.polling.conversion import backup_of, supported_policy_of
@@ -48,7 +48,7 @@ class Thorough:
             if known.named
         }
 
-    async def _gone(self, listings: Listings) -> frozenset[int]:
+    async def _gone(self, listings: AccountListings) -> frozenset[int]:
         gone = set()
         for droplet_id in self._known:
             if listings.complete and not listings.names(droplet_id):

@@ -14,7 +14,7 @@ from exporter.clock import Clock
 from exporter.digitalocean.budget import Budget
 from exporter.digitalocean.client import Client, ImagePage
 from exporter.digitalocean.errors import ApiError, NotFound, ServerError, Unauthorized
-from exporter.digitalocean.pagination import Listing
+from exporter.digitalocean.pagination import Pages
 from exporter.digitalocean.records import Backup, Droplet, Image, Policy, SupportedPolicy, Window
 from exporter.polling.poller import Poller
 
@@ -233,11 +233,11 @@ class MemoryClient(Client):
         self.asked.append(endpoint)
         return ServerError(endpoint, f"{endpoint} answered 500") if self.cloud.fails(endpoint, droplet_id) else None
 
-    def _all(self, endpoint: str, records: dict[int, _T], error: ApiError | None) -> Listing[_T]:
+    def _all(self, endpoint: str, records: dict[int, _T], error: ApiError | None) -> Pages[_T]:
         now = self.our_clock.now()
-        return Listing(now, error=error) if error else Listing(now, records, total=len(records))
+        return Pages(now, error=error) if error else Pages(now, records, total=len(records))
 
-    async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Listing[Droplet]:
+    async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Pages[Droplet]:
         error = self._error("droplets")
         records = {} if gpus else {one.id: self._droplet(one) for one in self.cloud.machines.values()}
         return self._all("droplets", records, error)
@@ -248,13 +248,13 @@ class MemoryClient(Client):
             machine.id, f"droplet-{machine.id}", "nyc3", "s-1vcpu-1gb", "active", machine.since, machine.disk, (), ids
         )
 
-    async def policies(self, *, keep: int = 0) -> Listing[Policy]:
+    async def policies(self, *, keep: int = 0) -> Pages[Policy]:
         error = self._error("policies")
         return self._all(
             "policies", {one.id: one.policy(self.cloud.now) for one in self.cloud.machines.values()}, error
         )
 
-    async def backups(self, droplet_id: int, *, keep: int = 0) -> Listing[Backup]:
+    async def backups(self, droplet_id: int, *, keep: int = 0) -> Pages[Backup]:
         error = self._error("backups", droplet_id)
         machine = self.cloud.machines.get(droplet_id)
         if error is None and machine is None:
@@ -267,7 +267,7 @@ class MemoryClient(Client):
             records[one.id] = Backup(one.id, one.created_at, one.fate.size if whole else None)
         return self._all("backups", records, error)
 
-    async def supported_policies(self, *, keep: int = 0) -> Listing[SupportedPolicy]:
+    async def supported_policies(self, *, keep: int = 0) -> Pages[SupportedPolicy]:
         error = self._error("supported_policies")
         records = {
             number: SupportedPolicy(name, tuple(range(0, 24, 4)), (), WINDOW / HOUR, RETENTION_DAYS[name])

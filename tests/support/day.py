@@ -18,7 +18,7 @@ from exporter.config.loading import Account, Config, Poll, RateLimit, TokenSourc
 from exporter.digitalocean.budget import Budget, BudgetSpent
 from exporter.digitalocean.client import Client, ImagePage
 from exporter.digitalocean.errors import NotFound, OutOfBudget
-from exporter.digitalocean.pagination import PER_PAGE, Listing
+from exporter.digitalocean.pagination import PER_PAGE, Pages
 from exporter.digitalocean.records import Backup, Droplet, Image, Policy, SupportedPolicy, Window
 from exporter.fleet.model import Fleet
 from exporter.metrics.telemetry import Telemetry
@@ -157,27 +157,27 @@ class CountingClient(Client):
             self._spent.learn(ticket, *told)
             self._asked[endpoint] += 1
 
-    async def _all(self, endpoint: str, records: dict[int, _T], keep: int) -> Listing[_T]:
+    async def _all(self, endpoint: str, records: dict[int, _T], keep: int) -> Pages[_T]:
         now = self._clock.now()
         try:
             await self._ask(endpoint, keep, max(1, math.ceil(len(records) / PER_PAGE)))
         except OutOfBudget as error:
-            return Listing(now, error=error)
-        return Listing(now, records, total=len(records))
+            return Pages(now, error=error)
+        return Pages(now, records, total=len(records))
 
-    async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Listing[Droplet]:
+    async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Pages[Droplet]:
         return await self._all("droplets", {} if gpus else self._of.droplets, keep)
 
-    async def policies(self, *, keep: int = 0) -> Listing[Policy]:
+    async def policies(self, *, keep: int = 0) -> Pages[Policy]:
         return await self._all("policies", self._of.policies, keep)
 
-    async def supported_policies(self, *, keep: int = 0) -> Listing[SupportedPolicy]:
+    async def supported_policies(self, *, keep: int = 0) -> Pages[SupportedPolicy]:
         return await self._all("supported_policies", PLANS, keep)
 
-    async def backups(self, droplet_id: int, *, keep: int = 0) -> Listing[Backup]:
+    async def backups(self, droplet_id: int, *, keep: int = 0) -> Pages[Backup]:
         made = self._of.backups.get(droplet_id)
         if made is None:
-            return Listing(self._clock.now(), error=NotFound("backups", "answered 404"))
+            return Pages(self._clock.now(), error=NotFound("backups", "answered 404"))
         return await self._all("backups", {backup.id: backup for backup in made}, keep)
 
     async def images(self, number: int, *, keep: int = 0) -> ImagePage:
