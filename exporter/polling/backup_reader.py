@@ -16,7 +16,7 @@ from exporter.digitalocean.errors import ApiError, NotFound, OutOfBudget, Thrott
 from exporter.fleet.model import Backup
 from exporter.fleet.tracked import TrackedDroplet, backups_resolved, own_list_failed, own_list_read
 from exporter.polling.conversion import backup_of, backup_of_image
-from exporter.polling.read_plan import Plan, Reason, pages_of, sweep_is_idle, sweep_lists_backups, sweep_pays
+from exporter.polling.read_plan import ReadPlan, Reason, pages_of, sweep_is_idle, sweep_lists_backups, sweep_pays
 
 HOPELESS_AFTER = 20
 """Lists that fail with none read before a poll leaves the others alone: the endpoint is down, not a Droplet."""
@@ -37,7 +37,7 @@ class Outcome:
     """What went wrong, once for each kind."""
 
 
-class Reader:
+class BackupReader:
     """Reads one account's backups; remembers between polls only what a sweep is worth."""
 
     def __init__(self, client: Client, clock: Clock, concurrency: int, verify_every: float) -> None:
@@ -62,7 +62,7 @@ class Reader:
         self._errors = dict[str, ApiError]()
 
     async def read(
-        self, plan: Plan, known: dict[int, TrackedDroplet], *, keep: int, progress: Callable[[int], None]
+        self, plan: ReadPlan, known: dict[int, TrackedDroplet], *, keep: int, progress: Callable[[int], None]
     ) -> Outcome:
         """Carries the plan out as far as budget and time allow; `keep` requests of the hour are left for listings."""
         self._begin()

@@ -24,12 +24,12 @@ from exporter.fleet.listings import AccountListings, learn
 from exporter.fleet.model import Droplet, Fleet, SupportedPolicy
 from exporter.fleet.tracked import TrackedDroplet
 from exporter.metrics.telemetry import AccountTelemetry
-from exporter.polling.backup_reader import Outcome, Reader
+from exporter.polling.backup_reader import BackupReader, Outcome
 from exporter.polling.conversion import supported_policy_of
 from exporter.polling.lister import Lister
 from exporter.polling.read_plan import (
     Habits,
-    Plan,
+    ReadPlan,
     Reason,
     backups_an_hour,
     demand_of,
@@ -102,7 +102,7 @@ class Poller:
         self._listings_sent: deque[tuple[float, int]] = deque()
         """When listings were complete in the last hour, and what they took."""
         self._lister = Lister(self._client, account.selection.select.droplet_ids)
-        self._reader = Reader(self._client, clock, config.poll.concurrency, config.poll.verify_every)
+        self._reader = BackupReader(self._client, clock, config.poll.concurrency, config.poll.verify_every)
         self._known: dict[int, TrackedDroplet] = {}
         self._supported: dict[str, SupportedPolicy] = {}
         self._supported_at: float | None = None
@@ -299,7 +299,7 @@ class Poller:
             self._log.info("the API's clock and ours agree again", ahead_seconds=round(skew))
             self._told_skew = None
 
-    async def _plan(self, droplet_ids: Iterable[int], among: Collection[Reason] = tuple(Reason)) -> Plan:
+    async def _plan(self, droplet_ids: Iterable[int], among: Collection[Reason] = tuple(Reason)) -> ReadPlan:
         now = self._clock.now()
         # A turn is taken at the first poll after it, so turns are that much closer than the lists are to be read.
         turns = max(self._config.poll.verify_every - self._config.poll.interval, self._config.poll.interval)
@@ -315,7 +315,7 @@ class Poller:
                 reasons.append((reason, known))
         return plan_of(reasons, enabled, self._budget.spare(self._keep_back()))
 
-    async def _read(self, plan: Plan) -> Outcome:
+    async def _read(self, plan: ReadPlan) -> Outcome:
         self.status = replace(self.status, readings_planned=len(plan.readings))
         return await self._reader.read(plan, self._known, keep=self._keep_back(), progress=self._progress)
 

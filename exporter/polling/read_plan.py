@@ -107,7 +107,7 @@ def reason_to_read(
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReadPlan:
     """Whose lists to read in this poll, in order."""
 
     readings: tuple[tuple[Reason, int], ...] = ()
@@ -120,7 +120,7 @@ class Plan:
         return frozenset(droplet_id for reason, droplet_id in self.readings if reason.needed)
 
 
-def plan_of(reasons: Iterable[tuple[Reason, TrackedDroplet]], enabled: int, spare: int) -> Plan:
+def plan_of(reasons: Iterable[tuple[Reason, TrackedDroplet]], enabled: int, spare: int) -> ReadPlan:
     """The readings in the order in which the budget is spent on them; `spare` is what the hour still allows.
 
     Within a reason, lists that failed before come last, so that they never hold up the others; then the longest unread.
@@ -138,7 +138,7 @@ def plan_of(reasons: Iterable[tuple[Reason, TrackedDroplet]], enabled: int, spar
             if left[reason] < 0:
                 continue
         readings.append((reason, known.id))
-    return Plan(tuple(readings))
+    return ReadPlan(tuple(readings))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from exporter.digitalocean.errors import ApiError
 from exporter.fleet.listings import learn
 from exporter.fleet.model import SupportedPolicy
 from exporter.fleet.tracked import TrackedDroplet
-from exporter.polling.backup_reader import Reader
+from exporter.polling.backup_reader import BackupReader
 from exporter.polling.conversion import supported_policy_of
 from exporter.polling.lister import Lister
-from exporter.polling.read_plan import Plan, Reason
+from exporter.polling.read_plan import ReadPlan, Reason
 from exporter.polling.status import in_words
 
 
@@ -67,7 +67,7 @@ async def look_at(
         return Look(errors=tuple(errors))
     fleet = {droplet_id: known}
     # As due, so that its own list is read, whatever is believed of it.
-    plan = Plan(((Reason.DUE, droplet_id),))
-    outcome = await Reader(client, clock, 1, 1.0).read(plan, fleet, keep=0, progress=lambda _: None)
+    plan = ReadPlan(((Reason.DUE, droplet_id),))
+    outcome = await BackupReader(client, clock, 1, 1.0).read(plan, fleet, keep=0, progress=lambda _: None)
     errors += [in_words(error, token) for error in outcome.errors]
     return Look(replace(fleet[droplet_id], unread=not outcome.settled), supported, errors=tuple(errors))

@@ -35,7 +35,7 @@ nudges = st.sampled_from([0.0, 0.0, -1.0, 1.0, MINUTE, -MINUTE])
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReadPlan:
     """The schedule as it truly is, from `since` on."""
 
     since: float
@@ -117,16 +117,19 @@ looks = st.builds(
 
 
 @st.composite
-def true_plans(draw: st.DrawFn) -> list[Plan]:
+def true_plans(draw: st.DrawFn) -> list[ReadPlan]:
     """A schedule, and at times another that takes its place later."""
     later = draw(st.lists(st.integers(3, 30).map(lambda days: BASE + days * DAY + 100), max_size=1))
     hours = st.sampled_from([0, 0, 1, 4, 13, 20, 23])
     return [
-        Plan(since, draw(plans), draw(hours), draw(st.sampled_from(WEEKDAYS)), draw(lengths)) for since in (0.0, *later)
+        ReadPlan(since, draw(plans), draw(hours), draw(st.sampled_from(WEEKDAYS)), draw(lengths))
+        for since in (0.0, *later)
     ]
 
 
-def true_backups(schedule: list[Plan], of_window: list[Fate], lived_since: float) -> list[tuple[Backup, float, float]]:
+def true_backups(
+    schedule: list[ReadPlan], of_window: list[Fate], lived_since: float
+) -> list[tuple[Backup, float, float]]:
     """Each backup with the time from which and until which lists hold it."""
     found = []
     number = 0
@@ -141,7 +144,7 @@ def true_backups(schedule: list[Plan], of_window: list[Fate], lived_since: float
     return found
 
 
-def shown(plan: Plan, look: str, named: str, now: float) -> Policy | None:
+def shown(plan: ReadPlan, look: str, named: str, now: float) -> Policy | None:
     """The policy record as a listing shows it at this poll."""
     whole = Policy(
         True,
@@ -198,7 +201,7 @@ def restart(story: Story, now: float, kind: str) -> None:
     polls=st.lists(looks, min_size=6, max_size=30),
 )
 def test_history(
-    schedule: list[Plan],
+    schedule: list[ReadPlan],
     of_window: list[Fate],
     lived_since: float,
     named: str,
@@ -307,7 +310,7 @@ def test_noise(data: st.DataObject, first: Policy | None, disk: float | None, gr
     polls=st.lists(looks, min_size=6, max_size=30),
 )
 def test_no_false_alarm(
-    schedule: list[Plan], minutes: list[int], lived_since: float, named: str, gib: int, polls: list[Look]
+    schedule: list[ReadPlan], minutes: list[int], lived_since: float, named: str, gib: int, polls: list[Look]
 ) -> None:
     """A Droplet backed up in every window is never overdue: not by flicker, faults, restarts or a new schedule."""
     schedule = [replace(plan, length=max(plan.length, 4 * HOUR)) for plan in schedule]
@@ -344,7 +347,7 @@ def test_no_false_alarm(
     silence=st.lists(st.integers(0, 30 * 24).map(lambda hours: hours * HOUR), min_size=1, max_size=10),
 )
 def test_no_outage_makes_a_miss(
-    plan: Plan, of_window: list[Fate], disk: float | None, read_after: float, silence: list[float]
+    plan: ReadPlan, of_window: list[Fate], disk: float | None, read_after: float, silence: list[float]
 ) -> None:
     """However long nothing is read, the count never exceeds what it was at the last reading."""
     backups = true_backups([plan], of_window, BASE)

@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReadPlan:
     """When a Droplet's backups are made."""
 
     name: str = "daily"
@@ -49,7 +49,7 @@ class Plan:
             return EPOCH_WEEKDAYS.index(self.weekday) * DAY + self.hour * HOUR
         return self.hour * HOUR
 
-    def same_windows(self, other: Plan) -> bool:
+    def same_windows(self, other: ReadPlan) -> bool:
         return self.name == other.name and (self.anchor - other.anchor) % self.interval == 0
 
     def start_at(self, instant: float) -> float:
@@ -96,7 +96,7 @@ class Machine:
 
     id: int
     since: float
-    plan: Plan = Plan()
+    plan: Plan = ReadPlan()
     fates: tuple[Fate, ...] = (Fate(),)
     """Of its windows, by turns."""
     enabled: bool = True
