@@ -24,7 +24,7 @@ from exporter.fleet.assemble import Rules, droplet_of, supported_of
 from exporter.fleet.model import Fleet
 from exporter.metrics.exposition import render
 from exporter.metrics.telemetry import Telemetry
-from exporter.polling.single_droplet import Look, look_at
+from exporter.polling.single_droplet import SingleDroplet, ask_for_droplet
 from exporter.polling.state_file import Store
 from exporter.polling.status import Status
 from exporter.reports import check_report, documents, table, textfile
@@ -145,7 +145,7 @@ class _Sight:
     """What one account showed of the Droplet, or did not."""
 
     account: Account
-    look: Look
+    look: SingleDroplet
     entry: Entry | None = None
     watched: bool = True
 
@@ -252,7 +252,7 @@ async def _sight(droplet_id: int, account: Account, settings: Config, store: Sto
     )
     client.deadline = clock.now() + settings.poll.interval
     async with client:
-        look = await look_at(client, account.token, droplet_id, before, clock)
+        look = await ask_for_droplet(client, account.token, droplet_id, before, clock)
     known = look.known
     if known is None:
         return _Sight(account, look)

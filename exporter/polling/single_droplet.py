@@ -22,7 +22,7 @@ from exporter.polling.status import in_words
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class SingleDroplet:
     """What one account told of a Droplet."""
 
     known: TrackedDroplet | None = None
@@ -34,9 +34,9 @@ class Look:
     """What could not be learned, in words."""
 
 
-async def look_at(
+async def ask_for_droplet(
     client: Client, token: TokenSource, droplet_id: int, before: TrackedDroplet | None, clock: Clock
-) -> Look:
+) -> SingleDroplet:
     """Asks for the Droplet, its policy, its list of backups and the supported policies; the last two if it is there.
 
     `token` is where the client's is from, `before` what a state file kept of the Droplet. Never raises an `ApiError` or
@@ -45,16 +45,16 @@ async def look_at(
     try:
         client.refresh_token()
     except (TokenError, ApiError) as error:
-        return Look(errors=(in_words(error, token),))
+        return SingleDroplet(errors=(in_words(error, token),))
     listings, failed = await Lister(client, frozenset({droplet_id})).listings()
     if listings.gone:
-        return Look(absent=True)
+        return SingleDroplet(absent=True)
     errors = [in_words(error, token) for error in failed]
     for what, rejected in (("Droplet", listings.rejected_droplets), ("policy", listings.rejected_policies)):
         if rejected:
             errors.append(f"the API's record of the {what} cannot be understood")
     if not listings.told:
-        return Look(errors=tuple(errors))
+        return SingleDroplet(errors=tuple(errors))
     plans = await client.supported_policies()
     if plans.error is not None:
         errors.append(in_words(plans.error, token))
@@ -64,10 +64,10 @@ async def look_at(
     now = clock.now()
     known = learn(before, droplet_id, listings, supported, now, tells_backup_ids=listings.tells_backup_ids)
     if known is None:
-        return Look(errors=tuple(errors))
+        return SingleDroplet(errors=tuple(errors))
     fleet = {droplet_id: known}
     # As due, so that its own list is read, whatever is believed of it.
     plan = ReadPlan(((Reason.DUE, droplet_id),))
     outcome = await BackupReader(client, clock, 1, 1.0).read(plan, fleet, keep=0, progress=lambda _: None)
     errors += [in_words(error, token) for error in outcome.errors]
-    return Look(replace(fleet[droplet_id], unread=not outcome.settled), supported, errors=tuple(errors))
+    return SingleDroplet(replace(fleet[droplet_id], unread=not outcome.settled), supported, errors=tuple(errors))

@@ -81,7 +81,7 @@ class Fate:
 
 
 @dataclass(frozen=True)
-class Look:
+class SingleDroplet:
     """One poll: how long after the one before, and what it gets to see."""
 
     gap: float | Literal["due", "start"]
@@ -104,7 +104,7 @@ fates = st.one_of(
     ),
 )
 looks = st.builds(
-    Look,
+    SingleDroplet,
     st.sampled_from([5 * MINUTE, 5 * MINUTE, HOUR, 4 * HOUR, DAY, 3 * DAY, 8 * DAY, "due", "due", "due", "start"]),
     nudges,
     st.sampled_from(
@@ -208,7 +208,7 @@ def test_history(
     supported_length: float | None,
     disk: float | None,
     grace: float,
-    polls: list[Look],
+    polls: list[SingleDroplet],
 ) -> None:
     """Months of polls, with holes, late and early backups, flicker, faults and restarts: one verdict of both."""
     backups = true_backups(schedule, of_window, lived_since)
@@ -310,7 +310,7 @@ def test_noise(data: st.DataObject, first: Policy | None, disk: float | None, gr
     polls=st.lists(looks, min_size=6, max_size=30),
 )
 def test_no_false_alarm(
-    schedule: list[ReadPlan], minutes: list[int], lived_since: float, named: str, gib: int, polls: list[Look]
+    schedule: list[ReadPlan], minutes: list[int], lived_since: float, named: str, gib: int, polls: list[SingleDroplet]
 ) -> None:
     """A Droplet backed up in every window is never overdue: not by flicker, faults, restarts or a new schedule."""
     schedule = [replace(plan, length=max(plan.length, 4 * HOUR)) for plan in schedule]
