@@ -14,7 +14,7 @@ from exporter.fleet.model import Fleet
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller, Result
-from exporter.polling.state_file import Store
+from exporter.polling.state_file import StateFile
 from exporter.polling.status import Status
 
 
@@ -32,7 +32,7 @@ class Service:
         self._config = config
         self._log = structlog.get_logger()
         self._reloading = asyncio.Lock()
-        self._store = Store(config.state_file, guest=guest)
+        self._store = StateFile(config.state_file, guest=guest)
         self.remembered = frozenset(
             account.name for account in config.accounts if self._store.state(account.name, account.api_url) is not None
         )
@@ -105,7 +105,7 @@ class Service:
         await _end(self._loops.pop(name) for name in changed)
         if before.state_file != config.state_file:
             self._store.close()
-            self._store = Store(config.state_file)
+            self._store = StateFile(config.state_file)
         text = self.exposition if before.tag_labels == config.tag_labels else Exposition(self.tag_labels)
         pollers = {}
         for name in accounts:

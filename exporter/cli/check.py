@@ -25,7 +25,7 @@ from exporter.fleet.model import Fleet
 from exporter.metrics.exposition import render
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.single_droplet import SingleDroplet, ask_for_droplet
-from exporter.polling.state_file import Store
+from exporter.polling.state_file import StateFile
 from exporter.polling.status import Status
 from exporter.reports import check_report, documents, table, textfile
 from exporter.reports.check_report import Entry, Survey, entry_of
@@ -230,7 +230,7 @@ async def _sights(
         chosen = _chosen(config, options.accounts)
         if chosen is None:
             return [], clock.now(), None
-        store = Store(chosen.state_file, guest=True)
+        store = StateFile(chosen.state_file, guest=True)
         async with _watched("asking for the droplet", lambda: ()):
             sights = await asyncio.gather(
                 *(_sight(options.droplet_id, account, chosen, store, clock) for account in chosen.accounts)
@@ -238,7 +238,7 @@ async def _sights(
         return list(sights), clock.now(), chosen
 
 
-async def _sight(droplet_id: int, account: Account, settings: Config, store: Store, clock: Clock) -> _Sight:
+async def _sight(droplet_id: int, account: Account, settings: Config, store: StateFile, clock: Clock) -> _Sight:
     kept = store.state(account.name, account.api_url)
     before = kept.known().get(droplet_id) if kept is not None else None
     limits = settings.rate_limit

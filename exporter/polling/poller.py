@@ -37,7 +37,7 @@ from exporter.polling.read_plan import (
     plan_of,
     reason_to_read,
 )
-from exporter.polling.state_file import Store, state_of
+from exporter.polling.state_file import StateFile, state_of
 from exporter.polling.status import Status, in_words
 
 Result = Literal["success", "partial", "failure"]
@@ -60,7 +60,7 @@ class Poller:
         telemetry: AccountTelemetry,
         clock: Clock,
         *,
-        store: Store | None = None,
+        store: StateFile | None = None,
         on_fleet: Callable[[Fleet], Awaitable[None]] | None = None,
         heir_of: Poller | None = None,
     ) -> None:

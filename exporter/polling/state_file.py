@@ -96,7 +96,7 @@ class _File(msgspec.Struct, frozen=True):
     accounts: msgspec.Raw
 
 
-class Store:
+class StateFile:
     """The state file, held by one exporter at a time; without a path, or where another holds it, it keeps nothing.
 
     A guest holds it only while it writes, so that an exporter started meanwhile gets it; where one runs already, that

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from exporter import log
 from exporter.config.loading import Poll, RateLimit
-from exporter.polling.state_file import Store
+from exporter.polling.state_file import StateFile
 from tests.support.day import BigAccount, BigWorld
 from tests.support.world import HOUR
 
@@ -52,13 +52,13 @@ async def polls(count: int) -> list[Count]:
     rows = []
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "state")
-        with closing(Store(path)) as store:
+        with closing(StateFile(path)) as store:
             world = BigWorld(account, rate_limit=UNPACED, poll=NO_TURNS, store=store)
             asked = (await world.poll()).total()
             rows.append(Count("cold start, by the images", count, asked, listings(count) + images, all_lists))
             asked = (await world.poll()).total()
             rows.append(Count("poll with nothing new", count, asked, listings(count), all_lists))
-        with closing(Store(path)) as store:
+        with closing(StateFile(path)) as store:
             world = BigWorld(account, at=world.clock.now(), rate_limit=UNPACED, poll=NO_TURNS, store=store)
             asked = (await world.poll()).total()
             rows.append(Count("restart with a state file", count, asked, listings(count), all_lists))

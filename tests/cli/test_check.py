@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from exporter.polling.state_file import AccountState, Store
+from exporter.polling.state_file import AccountState, StateFile
 from exporter.reports import check_report
 from exporter.reports.phrases import State
 from tests.support.commands import Done, command, served
@@ -265,7 +265,7 @@ class TestMemory:
             )
             command("check", f"--config.file={file}", at=AT, TOKEN="t")
             kept = state.read_bytes()
-            holder = Store(state)
+            holder = StateFile(state)
             try:
                 running.api.now = lambda: AT + DAY
                 done = command("check", f"--config.file={file}", at=AT + DAY, TOKEN="t")
@@ -277,8 +277,8 @@ class TestMemory:
 
     async def test_an_exporter_started_meanwhile(self, tmp_path: Path) -> None:
         """A poll that goes on does not keep the state file from an exporter that is started meanwhile."""
-        guest = Store(tmp_path / "state", guest=True)
-        exporter = Store(tmp_path / "state")
+        guest = StateFile(tmp_path / "state", guest=True)
+        exporter = StateFile(tmp_path / "state")
         await exporter.keep("a", AccountState("https://api.example", []))
         kept = (tmp_path / "state").read_bytes()
         await guest.keep("b", AccountState("https://api.example", []))
@@ -286,7 +286,7 @@ class TestMemory:
         exporter.close()
         await guest.keep("b", AccountState("https://api.example", []))
         assert b'"b"' in (tmp_path / "state").read_bytes()
-        Store(tmp_path / "state").close()
+        StateFile(tmp_path / "state").close()
 
 
 class TestJson:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporter.config.loading import Poll, RateLimit
-from exporter.polling.state_file import Store
+from exporter.polling.state_file import StateFile
 from tests.support.day import BigAccount, BigWorld
 from tests.support.world import DAY, HOUR, MONDAY
 
@@ -75,12 +75,12 @@ async def test_cold_start_without_a_sweep() -> None:
 async def test_restart_with_a_state_file(tmp_path: Path) -> None:
     """A restart costs a steady poll, and shows the same fleet."""
     account = BigAccount(1_000)
-    with closing(Store(tmp_path / "state")) as store:
+    with closing(StateFile(tmp_path / "state")) as store:
         world = BigWorld(account, rate_limit=UNPACED, poll=NO_TURNS, store=store)
         await world.poll()
         await world.poll(HOUR)
     before = [(droplet.id, droplet.verdict, droplet.backups) for droplet in world.poller.fleet.droplets]
-    with closing(Store(tmp_path / "state")) as store:
+    with closing(StateFile(tmp_path / "state")) as store:
         world = BigWorld(account, at=world.clock.now(), rate_limit=UNPACED, poll=NO_TURNS, store=store)
         assert await world.poll() == {"policies": 5, "droplets": 6}
     assert [(droplet.id, droplet.verdict, droplet.backups) for droplet in world.poller.fleet.droplets] == before

@@ -23,7 +23,7 @@ from exporter.config.loading import Config, Poll, RateLimit
 from exporter.fleet.history import BackupHistory, PolicyTrace
 from exporter.fleet.model import Backup, SupportedPolicy
 from exporter.fleet.tracked import TrackedDroplet
-from exporter.polling.state_file import MARK, AccountState, Store, _replace, state_of
+from exporter.polling.state_file import MARK, AccountState, StateFile, _replace, state_of
 from tests.support.lookalike import Fault, policy
 from tests.support.world import DAY, HOUR, MONDAY, TOKEN, World, add, healthy, take_backup
 
@@ -87,7 +87,7 @@ def some_state(number: int = 1, droplets: int = 3) -> AccountState:
 
 def kept(path: Path) -> AccountState | None:
     """What another exporter would find."""
-    store = Store(path)
+    store = StateFile(path)
     store.close()
     return store.state("prod", URL)
 
@@ -101,7 +101,7 @@ def content(path: Path) -> bytes:
 
 
 async def writes(path: Path, state: AccountState) -> None:
-    store = Store(path)
+    store = StateFile(path)
     await store.keep("prod", state)
     store.close()
 
@@ -163,11 +163,11 @@ class TestWriting:
 
     def test_two_accounts(self, file: Path) -> None:
         """Accounts share the file, each known by its name and its API's address."""
-        store = Store(file)
+        store = StateFile(file)
         asyncio.run(store.keep("prod", some_state(1)))
         asyncio.run(store.keep("test", some_state(2)))
         store.close()
-        again = Store(file)
+        again = StateFile(file)
         assert again.state("prod", URL) == some_state(1)
         assert again.state("test", URL) == some_state(2)
         assert again.state("test", "https://api.example.com") is None
@@ -184,14 +184,14 @@ class TestCrash:
             import asyncio, os, random, signal, sys, time
             from pathlib import Path
             from msgspec import structs
-            from exporter.polling.state_file import Store
+            from exporter.polling.state_file import StateFile
             from tests.polling.test_state_file import URL, some_state
 
             file, done = Path(sys.argv[1]), Path(sys.argv[2])
             some, number = some_state(1, 1000), 0
 
             async def write(number):
-                store = Store(file)
+                store = StateFile(file)
                 while True:
                     number += 1
                     await store.keep("prod", structs.replace(some, supported_at=number))
@@ -207,7 +207,7 @@ class TestCrash:
                 time.sleep(random.uniform(0.0, 0.1))
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
-                store = Store(file)
+                store = StateFile(file)
                 state = store.state("prod", URL)
                 store.close()
                 assert state is not None, f"nothing in life {life}"
@@ -230,7 +230,7 @@ class TestCrash:
     def test_disk_full(self, file: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """A write that fails at any step is told of once and leaves the old file; the next one succeeds."""
         write(file, some_state(1))
-        store = Store(file)
+        store = StateFile(file)
         with monkeypatch.context() as patch, capture_logs() as logs:
             break_at(step, FULL, patch)
             for number in (2, 3):
@@ -254,7 +254,7 @@ class TestCrash:
 
     def test_mended_disk(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A disk that is full for a while costs what was learned meanwhile only if the exporter ends then."""
-        store = Store(file)
+        store = StateFile(file)
         with monkeypatch.context() as patch, capture_logs():
             break_at("fsync", FULL, patch)
             asyncio.run(store.keep("prod", some_state(1)))
@@ -429,10 +429,10 @@ class TestUnusable:
 class TestTwoExporters:
     def test_second_goes_without(self, file: Path) -> None:
         """A second exporter on the same file says so, and writes nothing until the first has gone."""
-        first = Store(file)
+        first = StateFile(file)
         asyncio.run(first.keep("prod", some_state(1)))
         with capture_logs() as logs:
-            second = Store(file)
+            second = StateFile(file)
         assert [log["problem"] for log in logs] == ["another exporter holds the file"]
         asyncio.run(second.keep("prod", some_state(2)))
         second.close()
@@ -443,7 +443,7 @@ class TestTwoExporters:
 
     def test_second_leaves_a_broken_file(self, file: Path) -> None:
         """A second exporter does not put aside what is the first one's."""
-        first = Store(file)
+        first = StateFile(file)
         file.write_bytes(MARK)
         with capture_logs():
             assert kept(file) is None
@@ -453,9 +453,9 @@ class TestTwoExporters:
     def test_guest(self, file: Path) -> None:
         """A command that polls once reads the file and writes it only while no exporter holds it."""
         write(file, some_state(1))
-        guest = Store(file, guest=True)
+        guest = StateFile(file, guest=True)
         assert guest.state("prod", URL) == some_state(1)
-        running = Store(file)
+        running = StateFile(file)
         asyncio.run(guest.keep("prod", some_state(2)))
         running.close()
         assert kept(file) == some_state(1)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from exporter.polling.state_file import Store
+from exporter.polling.state_file import StateFile
 from tests.support.lookalike import Api, served
 from tests.support.processes import HURRIED, Exporter, exporter
 from tests.support.world import DAY, healthy
@@ -84,7 +84,7 @@ def _wrong(how: signal.Signals, code: int | None, took: float, log: list[str], s
         yield f"exit code {code} after {took:.1f} s"
     # What it says of its own end, and of what it found at its start.
     yield from (line for line in log if "level=warn" in line or "level=error" in line or "Traceback" in line)
-    with capture_logs() as told, closing(Store(state)) as store:
+    with capture_logs() as told, closing(StateFile(state)) as store:
         kept = store._states.get("prod")
         found = None if kept is None or told else store.state("prod", kept.api_url)  # type: ignore[union-attr]
     if found is None or len(found.droplets) != DROPLETS:

@@ -30,7 +30,7 @@ from exporter.fleet.model import Droplet
 from exporter.metrics.exposition import render
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller
-from exporter.polling.state_file import Store
+from exporter.polling.state_file import StateFile
 from tests.support.cloud import EPOCH_WEEKDAYS, HOUR, WINDOW, Cloud, Fate, Machine, ReadPlan, in_memory
 from tests.support.world import MONDAY, HandClock
 
@@ -115,7 +115,7 @@ class Weeks(RuleBasedStateMachine):
 
     def begin(self, heir_of: Poller | None = None) -> None:
         if heir_of is None:
-            self.store = Store(self.directory / "state")
+            self.store = StateFile(self.directory / "state")
             self.telemetry = Telemetry("0", process=False)
             self.counters.clear()
         config = Config(accounts=(), poll=self.poll_config, rate_limit=self.rate_limit, grace=GRACE)

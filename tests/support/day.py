@@ -23,7 +23,7 @@ from exporter.digitalocean.records import Backup, Droplet, Image, Policy, Suppor
 from exporter.fleet.model import Fleet
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller
-from exporter.polling.state_file import Store
+from exporter.polling.state_file import StateFile
 from tests.support.world import DAY, HOUR, MONDAY, HandClock
 
 WEEKDAYS = ("THU", "FRI", "SAT", "SUN", "MON", "TUE", "WED")
@@ -201,7 +201,7 @@ class BigWorld:
         at: float = MONDAY,
         poll: Poll | None = None,
         rate_limit: RateLimit | None = None,
-        store: Store | None = None,
+        store: StateFile | None = None,
         images_list_backups: bool = True,
         shared: SharedToken | None = None,
         on_fleet: Callable[[Fleet], Awaitable[None]] | None = None,

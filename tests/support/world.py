@@ -18,7 +18,7 @@ from exporter.metrics.exposition import render
 from exporter.metrics.negotiation import TEXT
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller
-from exporter.polling.state_file import Store
+from exporter.polling.state_file import StateFile
 from tests.support.lookalike import Api, Fixture, backup, droplet, policy
 
 MONDAY = 1_790_553_600.0
@@ -62,7 +62,7 @@ class World:
         self.api = Api(self.account, now=self.clock.now, token=TOKEN, **api)
         self.config = config or Config(accounts=(), poll=Poll(timeout=2.0))
         self.state_file = state_file
-        self.store = Store(None)
+        self.store = StateFile(None)
         self.poller: Poller
         self.telemetry: Telemetry
 
@@ -88,7 +88,7 @@ class World:
         os.environ["TOKEN_OF_THE_TESTS"] = TOKEN
         given = self.config.accounts[0] if self.config.accounts else Account("prod", TokenSource())
         account = replace(given, token=TokenSource(env="TOKEN_OF_THE_TESTS"), api_url=self.api.url)
-        self.store = Store(self.state_file)
+        self.store = StateFile(self.state_file)
         self.telemetry = Telemetry("0", process=False)
         self.poller = Poller(
             account,
