@@ -28,8 +28,8 @@ from exporter.polling.single_droplet import SingleDroplet, ask_for_droplet
 from exporter.polling.state_file import StateFile
 from exporter.polling.status import Status
 from exporter.reports import check_report, documents, table, textfile
-from exporter.reports.check_report import Entry, Survey, entry_of
-from exporter.reports.droplet_report import LINE_WIDTH, Card, card
+from exporter.reports.check_report import CheckReport, Entry, entry_of
+from exporter.reports.droplet_report import LINE_WIDTH, DropletReport, card
 from exporter.reports.output import emit
 from exporter.reports.phrases import State
 from exporter.service import Service
@@ -89,7 +89,7 @@ def check(options: argparse.Namespace, config: Config | None, load: Load) -> int
     return found.exit_code
 
 
-async def _survey(options: argparse.Namespace, config: Config | None, load: Load) -> Survey | None:
+async def _survey(options: argparse.Namespace, config: Config | None, load: Load) -> CheckReport | None:
     async with followed(options, config, load) as (config, load, clock):
         chosen = _chosen(config, options.accounts)
         if chosen is None:
@@ -120,7 +120,7 @@ async def _survey(options: argparse.Namespace, config: Config | None, load: Load
         )
 
 
-def _tell_survey(found: Survey) -> None:
+def _tell_survey(found: CheckReport) -> None:
     laid = table.check_table(found)
     shown = ""
     if len(found.entries) != sum(found.counts.values()):
@@ -197,7 +197,7 @@ def _told(droplet_id: int, sights: Sequence[_Sight]) -> int:
     return 2
 
 
-def _tell_cards(cards: Sequence[Card], note: str) -> None:
+def _tell_cards(cards: Sequence[DropletReport], note: str) -> None:
     if not cards:
         return
     end = f"\nNote: {note}.\n" if note else ""
@@ -214,7 +214,7 @@ def _tell_cards(cards: Sequence[Card], note: str) -> None:
         emit("\n".join(_plain_card(one) for one in cards) + end)
 
 
-def _plain_card(one: Card) -> str:
+def _plain_card(one: DropletReport) -> str:
     text = f"{one.title}\n{table.facts(one.facts)}"
     if one.line:
         text += "\n" + "".join(f"  {line}\n" for line in one.line)

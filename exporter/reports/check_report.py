@@ -53,7 +53,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class CheckReport:
     """The answer to "are my backups all right?"."""
 
     at: float
@@ -100,7 +100,7 @@ def survey(
     only: Collection[State] = tuple(State),
     tag_labels: tuple[str, ...] = (),
     notes: Iterable[str] = (),
-) -> Survey:
+) -> CheckReport:
     """The fleets as of `at`, judged with `grace` (seconds); of Droplets that have any of `tags`, if any is named."""
     told = {account.name: account for account in accounts}
     fleets = list(fleets)
@@ -123,7 +123,7 @@ def survey(
             said.append(f"{account.name}: {NO_DROPLETS}")
     if entries and not all(told[entry.account].remembered for entry in entries):
         said.append(SINGLE_LOOK)
-    return Survey(
+    return CheckReport(
         at,
         tuple(told.values()),
         tuple(entry for entry in entries if entry.state in only),

@@ -10,11 +10,11 @@ from typing import Any
 
 from exporter.fleet.model import Backup, Droplet, Policy, Window
 from exporter.fleet.schedule import HOUR
-from exporter.reports.check_report import Entry, Survey
+from exporter.reports.check_report import CheckReport, Entry
 from exporter.reports.phrases import next_window_of
 
 
-def check_document(survey: Survey) -> dict[str, Any]:
+def check_document(survey: CheckReport) -> dict[str, Any]:
     """See `check.schema.json`."""
     return {
         "checked_at": instant(survey.at),

@@ -17,7 +17,7 @@ LINE_WIDTH = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class DropletReport:
     """What `show` prints of a Droplet."""
 
     title: str
@@ -37,7 +37,7 @@ def card(
     watched: bool = True,
     width: int = LINE_WIDTH,
     zone: tzinfo | None = None,
-) -> Card:
+) -> DropletReport:
     """`zone` is the reader's own; `None`: the machine's. `watched`: whether the configuration selects the Droplet."""
     droplet = entry.droplet
     told = [("account", printable(entry.account)), ("droplet", _described(droplet, at))]
@@ -51,7 +51,7 @@ def card(
     told.append(("verdict", f"{entry.state.words}: {printable(entry.verdict)}"))
     drawn = timeline(droplet, supported, grace, at)
     line = (*drawn.lines(width), LEGEND) if drawn is not None else ()
-    return Card(
+    return DropletReport(
         f"{printable(droplet.name) or 'a droplet without a name'} ({droplet.id})",
         tuple(told),
         TONES[entry.state],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from exporter.console import printable
-from exporter.reports.check_report import Entry, Survey
+from exporter.reports.check_report import CheckReport, Entry
 from exporter.reports.phrases import State, brief, next_window_of, plan_words
 
 Tone = Literal["plain", "bad", "warn", "good", "dim"]
@@ -53,7 +53,7 @@ class Table:
     """Of each row."""
 
 
-def check_table(survey: Survey) -> Table:
+def check_table(survey: CheckReport) -> Table:
     """Every Droplet of the survey, one a row."""
     entries, at = survey.entries, survey.at
     columns = [

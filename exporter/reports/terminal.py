@@ -18,7 +18,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from exporter.polling.status import Status
-from exporter.reports.droplet_report import Card
+from exporter.reports.droplet_report import DropletReport
 from exporter.reports.table import GAP, Column, Table, Tone
 
 STYLES: dict[Tone, Style] = {
@@ -126,7 +126,7 @@ def _show_list(target: Console, table: Table) -> None:
         target.print(Padding(Text(last.cells[number]), (0, 0, 0, len(GAP))))
 
 
-def show_card(target: Console, card: Card) -> None:
+def show_card(target: Console, card: DropletReport) -> None:
     target.print(Text(card.title, HEADER))
     grid = RichTable.grid(padding=(0, len(GAP), 0, 0))
     grid.add_column(no_wrap=True)
