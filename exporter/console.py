@@ -28,28 +28,28 @@ class Stderr:
                 sys.stderr.flush()
 
 
-def say(text: str) -> None:
+def print_text(text: str) -> None:
     """Writes lines as they are, but for tokens."""
     from exporter.config.tokens import redact  # not above: `--help` does without it
 
     Stderr().write(redact(text))
 
 
-def complain(problem: str) -> None:
+def print_error(problem: str) -> None:
     """A command's own error, in one line."""
-    say(f"{NAME}: {printable(problem)}\n")
+    print_text(f"{NAME}: {printable(problem)}\n")
 
 
-def settle() -> None:
+def flush_stderr() -> None:
     """At the end: lines that stderr did not take are dropped, or the interpreter would end with a code of its own."""
     try:
         if sys.stderr is not None:
             sys.stderr.flush()
     except OSError:
-        silence(sys.stderr)
+        detach(sys.stderr)
 
 
-def silence(stream: TextIO) -> None:
+def detach(stream: TextIO) -> None:
     """Makes the interpreter's own flush of a stream, at its end, succeed: what is left there nobody will read."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())

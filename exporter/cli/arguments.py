@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from exporter import NAME, __version__
-from exporter.console import complain, say, settle, silence
+from exporter.console import detach, flush_stderr, print_error, print_text
 
 if TYPE_CHECKING:
     from exporter.config.loading import Config
@@ -117,16 +117,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read the output has seen enough.
-        silence(sys.stdout)
+        detach(sys.stdout)
         return 141
     except Exception:  # noqa: BLE001  # Python's own exit code for it is 1, which is a verdict here
         import traceback
 
-        say(traceback.format_exc())
-        complain("this is a bug, please report it with the lines above")
+        print_text(traceback.format_exc())
+        print_error("this is a bug, please report it with the lines above")
         return NOTHING
     finally:
-        settle()
+        flush_stderr()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -248,7 +248,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line, as of any other mistake; the usage would push it out of sight."""
-        complain(f"{message} (see {self.prog} --help)")
+        print_error(f"{message} (see {self.prog} --help)")
         self.exit(NOTHING)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -417,7 +417,7 @@ def _configured(load: Callable[[], T]) -> T | None:
         return load()
     except ConfigError as error:
         for problem in error.problems:
-            complain(problem)
+            print_error(problem)
         return None
 
 
@@ -450,7 +450,7 @@ def _poll_once(command: str, options: argparse.Namespace) -> int:
     try:
         return run(options, config, load)
     except CannotWrite as error:
-        complain(str(error))
+        print_error(str(error))
         return NOTHING
 
 
@@ -459,10 +459,10 @@ def _prepared(options: argparse.Namespace) -> bool:
 
     log.configure(options.log_level, options.log_format)
     if options.demo and options.config:
-        complain("--demo brings an account of its own; leave out --demo or --config.file")
+        print_error("--demo brings an account of its own; leave out --demo or --config.file")
         return False
     if options.speed is not None and not options.demo:
-        complain("--demo.speed is the demo's; add --demo, or leave it out")
+        print_error("--demo.speed is the demo's; add --demo, or leave it out")
         return False
     return True
 
@@ -477,12 +477,12 @@ def _check_config(options: argparse.Namespace) -> int:
     if (config is None and not options.demo) or settings is None:
         return NOTHING
     for note in settings.notes:
-        complain(f"{options.web_config}: {note}")
+        print_error(f"{options.web_config}: {note}")
     names = ", ".join(account.name for account in config.accounts) if config else "demo"
     source = "the demo" if options.demo else options.config or "environment"
     try:
         emit(f"{source}: good; accounts: {names}\n")
     except CannotWrite as error:
-        complain(str(error))
+        print_error(str(error))
         return NOTHING
     return 0

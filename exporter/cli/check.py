@@ -17,7 +17,7 @@ from exporter import __version__, log
 from exporter.cli.source import Load, followed
 from exporter.clock import Clock
 from exporter.config.loading import Account, Config
-from exporter.console import complain, printable
+from exporter.console import print_error, printable
 from exporter.digitalocean.budget import Budget
 from exporter.digitalocean.client import Client
 from exporter.fleet.assemble import Rules, droplet_of, supported_of
@@ -41,7 +41,7 @@ def once(options: argparse.Namespace, config: Config | None, load: Load) -> int:
     """One poll, the metrics to stdout or a file; 1 if it learned only part, 2 if nothing, or FILE cannot be written."""
     text, results = asyncio.run(_metrics(options, config, load))
     if text is None:
-        complain("nothing was learned" + (f"; {options.output} is as it was" if options.output else ""))
+        print_error("nothing was learned" + (f"; {options.output} is as it was" if options.output else ""))
         return 2
     if options.output is None:
         emit(text)
@@ -80,7 +80,7 @@ def check(options: argparse.Namespace, config: Config | None, load: Load) -> int
     if found is None:
         return 2
     if options.tags and not sum(found.counts.values()) and found.complete:
-        complain(f"no droplet has the tag {' or '.join(options.tags)}; see check without --tag for what there is")
+        print_error(f"no droplet has the tag {' or '.join(options.tags)}; see check without --tag for what there is")
         return 2
     if options.format == "json":
         emit(documents.encode(documents.check_document(found)))
@@ -185,7 +185,7 @@ def _told(droplet_id: int, sights: Sequence[_Sight]) -> int:
     """Says on stderr what went wrong, and gives the exit code."""
     for sight in sights:
         for problem in {log.without_request(problem): problem for problem in sight.look.errors}.values():
-            complain(f"{sight.account.name}: {problem}")
+            print_error(f"{sight.account.name}: {problem}")
     shown = [sight for sight in sights if sight.entry is not None]
     if shown:
         return 1 if any(sight.look.errors for sight in shown) else 0
@@ -193,7 +193,7 @@ def _told(droplet_id: int, sights: Sequence[_Sight]) -> int:
     if absent:
         where = f"the account {absent[0]} has" if len(absent) == 1 else f"none of the accounts {', '.join(absent)} has"
         negation = "no" if len(absent) == 1 else "a"
-        complain(f"{where} {negation} droplet {droplet_id}; check lists the droplets there are, with their ids")
+        print_error(f"{where} {negation} droplet {droplet_id}; check lists the droplets there are, with their ids")
     return 2
 
 
@@ -273,7 +273,7 @@ def _chosen(settings: Config, names: Sequence[str]) -> Config | None:
     unknown = [name for name in names if name not in {account.name for account in settings.accounts}]
     if unknown:
         there = ", ".join(account.name for account in settings.accounts)
-        complain(f'--account: there is no account "{unknown[0]}"; there is {there}')
+        print_error(f'--account: there is no account "{unknown[0]}"; there is {there}')
         return None
     if not names:
         return settings

@@ -85,7 +85,7 @@ class Observer(Protocol):
         """By how much an answer's `Date` was ahead of our clock; negative where it was behind."""
 
 
-class Silence:
+class NullObserver:
     """An observer that does nothing."""
 
     def sent(self, endpoint: str, code: str, seconds: float) -> None: ...
@@ -148,7 +148,7 @@ class Client:
         self._token: str | None = None
         self._budget = budget
         self._clock = clock
-        self._observer: Observer = observer or Silence()
+        self._observer: Observer = observer or NullObserver()
         self._timeout = timeout
         self._concurrency = concurrency
         self._in_flight = asyncio.Semaphore(concurrency)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from exporter.console import silence
+from exporter.console import detach
 
 
 class CannotWrite(Exception):  # noqa: N818 - says what happened
@@ -31,5 +31,5 @@ def emit(result: str | bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        silence(sys.stdout)
+        detach(sys.stdout)
         raise CannotWrite(f"the result cannot be written to stdout: {error.strerror}; free space there") from error

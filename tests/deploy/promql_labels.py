@@ -1,7 +1,7 @@
 """Which labels the series of a PromQL expression carry, worked out from the families that are served.
 
 An expression that names a family which is not served, or a label that the series at that place do not carry, is
-refused: Prometheus would answer it with nothing, or with too much, and never complain.
+refused: Prometheus would answer it with nothing, or with too much, and never print_error.
 """
 
 from __future__ import annotations

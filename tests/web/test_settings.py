@@ -25,7 +25,7 @@ class Time:
     def __call__(self) -> float:
         return self.now
 
-    def settle(self) -> None:
+    def flush_stderr(self) -> None:
         self.now += SETTLED
 
 
@@ -80,7 +80,7 @@ def test_a_file_that_rests_is_not_read_again(file: Path, monkeypatch: pytest.Mon
     time = Time()
     users_of(file, alice=ALICE)
     settings = Settings(file, monotonic=time)
-    time.settle()
+    time.flush_stderr()
     assert settings.users == {"alice": ALICE}
     monkeypatch.setattr("exporter.web.settings.load", lambda _: pytest.fail("it was read"))
     for _ in range(3):
@@ -101,7 +101,7 @@ def test_a_broken_file_keeps_what_was_read_before(file: Path, broken: str | None
             file.write_text(broken)
         for _ in range(4):
             assert settings.users == {"alice": ALICE}
-            time.settle()
+            time.flush_stderr()
     assert told(logs) == ["error not read anew"]
     assert str(file) in logs[0]["problem"]
     assert "secret" not in str(logs)
@@ -116,7 +116,7 @@ def test_a_file_that_is_being_written_opens_no_door(file: Path) -> None:
     time = Time()
     users_of(file, alice=ALICE)
     settings = Settings(file, monotonic=time)
-    time.settle()
+    time.flush_stderr()
     file.write_text("")
     assert settings.users == {"alice": ALICE}
     users_of(file, bob=BOB)
@@ -124,7 +124,7 @@ def test_a_file_that_is_being_written_opens_no_door(file: Path) -> None:
     file.write_text("")
     time.now += SETTLED / 2
     assert settings.users == {"bob": BOB}
-    time.settle()
+    time.flush_stderr()
     assert settings.users == {}
 
 
