@@ -35,7 +35,7 @@ nudges = st.sampled_from([0.0, 0.0, -1.0, 1.0, MINUTE, -MINUTE])
 
 
 @dataclass(frozen=True)
-class ReadPlan:
+class FakePlan:
     """The schedule as it truly is, from `since` on."""
 
     since: float
@@ -117,18 +117,18 @@ looks = st.builds(
 
 
 @st.composite
-def true_plans(draw: st.DrawFn) -> list[ReadPlan]:
+def true_plans(draw: st.DrawFn) -> list[FakePlan]:
     """A schedule, and at times another that takes its place later."""
     later = draw(st.lists(st.integers(3, 30).map(lambda days: BASE + days * DAY + 100), max_size=1))
     hours = st.sampled_from([0, 0, 1, 4, 13, 20, 23])
     return [
-        ReadPlan(since, draw(plans), draw(hours), draw(st.sampled_from(WEEKDAYS)), draw(lengths))
+        FakePlan(since, draw(plans), draw(hours), draw(st.sampled_from(WEEKDAYS)), draw(lengths))
         for since in (0.0, *later)
     ]
 
 
 def true_backups(
-    schedule: list[ReadPlan], of_window: list[Fate], lived_since: float
+    schedule: list[FakePlan], of_window: list[Fate], lived_since: float
 ) -> list[tuple[Backup, float, float]]:
     """Each backup with the time from which and until which lists hold it."""
     found = []
@@ -144,7 +144,7 @@ def true_backups(
     return found
 
 
-def shown(plan: ReadPlan, look: str, named: str, now: float) -> Policy | None:
+def shown(plan: FakePlan, look: str, named: str, now: float) -> Policy | None:
     """The policy record as a listing shows it at this poll."""
     whole = Policy(
         True,
@@ -201,7 +201,7 @@ def restart(story: Story, now: float, kind: str) -> None:
     polls=st.lists(looks, min_size=6, max_size=30),
 )
 def test_history(
-    schedule: list[ReadPlan],
+    schedule: list[FakePlan],
     of_window: list[Fate],
     lived_since: float,
     named: str,
@@ -310,7 +310,7 @@ def test_noise(data: st.DataObject, first: Policy | None, disk: float | None, gr
     polls=st.lists(looks, min_size=6, max_size=30),
 )
 def test_no_false_alarm(
-    schedule: list[ReadPlan], minutes: list[int], lived_since: float, named: str, gib: int, polls: list[SingleDroplet]
+    schedule: list[FakePlan], minutes: list[int], lived_since: float, named: str, gib: int, polls: list[SingleDroplet]
 ) -> None:
     """A Droplet backed up in every window is never overdue: not by flicker, faults, restarts or a new schedule."""
     schedule = [replace(plan, length=max(plan.length, 4 * HOUR)) for plan in schedule]
@@ -347,7 +347,7 @@ def test_no_false_alarm(
     silence=st.lists(st.integers(0, 30 * 24).map(lambda hours: hours * HOUR), min_size=1, max_size=10),
 )
 def test_no_outage_makes_a_miss(
-    plan: ReadPlan, of_window: list[Fate], disk: float | None, read_after: float, silence: list[float]
+    plan: FakePlan, of_window: list[Fate], disk: float | None, read_after: float, silence: list[float]
 ) -> None:
     """However long nothing is read, the count never exceeds what it was at the last reading."""
     backups = true_backups([plan], of_window, BASE)

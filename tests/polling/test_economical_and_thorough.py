@@ -19,10 +19,10 @@ from exporter.fleet.model import Backup, Droplet
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller
 from tests.polling.thorough import Thorough
-from tests.support.cloud import DAY, EPOCH_WEEKDAYS, HOUR, WINDOW, Cloud, Fate, Machine, Made, ReadPlan, in_memory
+from tests.support.cloud import DAY, EPOCH_WEEKDAYS, HOUR, WINDOW, Cloud, FakePlan, Fate, Machine, Made, in_memory
 from tests.support.world import MONDAY, HandClock
 
-DAILY = ReadPlan()
+DAILY = FakePlan()
 MINUTE = 60.0
 GRACE = 4 * HOUR
 SPARING = RateLimit(per_hour=40)
@@ -36,12 +36,12 @@ class Step:
     gap: float | Literal["due"]
     what: str = "nothing"
     which: int = 0
-    plan: Plan = DAILY
+    plan: FakePlan = DAILY
     lag: int = 0
 
 
 plans = st.builds(
-    ReadPlan,
+    FakePlan,
     st.sampled_from(["daily", "daily", "weekly", "intra_daily_4h"]),
     st.sampled_from([0, 0, 4, 20]),
     st.sampled_from(EPOCH_WEEKDAYS),
@@ -95,7 +95,7 @@ class Race:
         self.sparing = rate_limit == SPARING
         self.most_missed = 0
         # An account whose listing names no ids at all is one that does not tell them: this Droplet always has one.
-        self.cloud.add(Machine(0, MONDAY - DAY, ReadPlan("intra_daily_4h"), reached=MONDAY - DAY))
+        self.cloud.add(Machine(0, MONDAY - DAY, FakePlan("intra_daily_4h"), reached=MONDAY - DAY))
         for number, machine in enumerate(fleet, 1):
             # Strategies may give the same value twice, and these are changed.
             turns = machine.fates
@@ -143,7 +143,7 @@ class Race:
                 self._changes(machine, change, step.plan)
         cloud.before_poll()
 
-    def _changes(self, machine: Machine, change: str, plan: ReadPlan) -> None:
+    def _changes(self, machine: Machine, change: str, plan: FakePlan) -> None:
         match change:
             case "snapshot newest":
                 self.cloud.snapshot(machine, machine.newest)

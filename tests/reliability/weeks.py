@@ -31,7 +31,7 @@ from exporter.metrics.exposition import render
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller
 from exporter.polling.state_file import StateFile
-from tests.support.cloud import EPOCH_WEEKDAYS, HOUR, WINDOW, Cloud, Fate, Machine, ReadPlan, in_memory
+from tests.support.cloud import EPOCH_WEEKDAYS, HOUR, WINDOW, Cloud, FakePlan, Fate, Machine, in_memory
 from tests.support.world import MONDAY, HandClock
 
 GRACE = 4 * HOUR
@@ -45,7 +45,7 @@ MARGIN = 3 * WRONG
 
 which = st.integers(0, 3)
 plans = st.builds(
-    ReadPlan,
+    FakePlan,
     st.sampled_from(["daily", "daily", "weekly", "intra_daily_4h"]),
     st.sampled_from([0, 4, 20]),
     st.sampled_from(EPOCH_WEEKDAYS),
@@ -132,7 +132,7 @@ class Weeks(RuleBasedStateMachine):
     # What happens
 
     @initialize(fleet=st.lists(plans, min_size=1, max_size=3), sparing=st.booleans())
-    def an_account(self, fleet: list[ReadPlan], sparing: bool) -> None:
+    def an_account(self, fleet: list[FakePlan], sparing: bool) -> None:
         for plan in fleet:
             self.droplet_created(plan)
         if sparing:
@@ -167,7 +167,7 @@ class Weeks(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.cloud.machines) < 4)
     @rule(plan=plans)
-    def droplet_created(self, plan: ReadPlan) -> None:
+    def droplet_created(self, plan: FakePlan) -> None:
         droplet_id = len(self.machines) + 1
         self.machines[droplet_id] = self.cloud.add(Machine(droplet_id, self.truth.now(), plan))
         self.seen[droplet_id] = Seen()
@@ -192,7 +192,7 @@ class Weeks(RuleBasedStateMachine):
             machine.fates, machine.turn = (Fate(offset=hours * HOUR), Fate()), 0
 
     @rule(which=which, plan=plans)
-    def plan_changes(self, which: int, plan: ReadPlan) -> None:
+    def plan_changes(self, which: int, plan: FakePlan) -> None:
         machine = self.machine(which)
         if machine is not None:
             same, machine.plan = machine.plan.same_windows(plan), plan

@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class ReadPlan:
+class FakePlan:
     """When a Droplet's backups are made."""
 
     name: str = "daily"
@@ -49,7 +49,7 @@ class ReadPlan:
             return EPOCH_WEEKDAYS.index(self.weekday) * DAY + self.hour * HOUR
         return self.hour * HOUR
 
-    def same_windows(self, other: ReadPlan) -> bool:
+    def same_windows(self, other: FakePlan) -> bool:
         return self.name == other.name and (self.anchor - other.anchor) % self.interval == 0
 
     def start_at(self, instant: float) -> float:
@@ -96,7 +96,7 @@ class Machine:
 
     id: int
     since: float
-    plan: Plan = ReadPlan()
+    plan: FakePlan = FakePlan()
     fates: tuple[Fate, ...] = (Fate(),)
     """Of its windows, by turns."""
     enabled: bool = True
