@@ -9,7 +9,8 @@ from functools import partial
 import structlog
 
 from exporter.clock import Clock
-from exporter.config.loading import Config, ConfigError
+from exporter.config.model import Config
+from exporter.config.yaml_document import ConfigError
 from exporter.fleet.model import Fleet
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.telemetry import Telemetry

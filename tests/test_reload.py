@@ -18,7 +18,9 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.clock import Clock
-from exporter.config.loading import Account, Config, ConfigError, Poll, TagLabel, TokenSource
+from exporter.config.model import Account, Config, Poll, TagLabel
+from exporter.config.tokens import TokenSource
+from exporter.config.yaml_document import ConfigError
 from exporter.fleet.selection import Criteria, Selection
 from exporter.metrics.exposition import render
 from exporter.metrics.negotiation import TEXT

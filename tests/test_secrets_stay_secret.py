@@ -24,7 +24,10 @@ import structlog
 from exporter import log
 from exporter.cli import arguments
 from exporter.clock import Clock
-from exporter.config.loading import Account, Config, ConfigError, TokenSource, load
+from exporter.config.loading import load
+from exporter.config.model import Account, Config
+from exporter.config.tokens import TokenSource
+from exporter.config.yaml_document import ConfigError
 from exporter.digitalocean.budget import Budget
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError

@@ -14,7 +14,7 @@ from exporter import NAME, __version__
 from exporter.console import detach, flush_stderr, print_error, print_text
 
 if TYPE_CHECKING:
-    from exporter.config.loading import Config
+    from exporter.config.model import Config
     from exporter.web.settings import Settings
 
 T = TypeVar("T")
@@ -411,7 +411,7 @@ def _settings(options: argparse.Namespace) -> Callable[[], Settings]:
 
 def _configured(load: Callable[[], T]) -> T | None:
     """The configuration; if it has mistakes, they are told and there is none."""
-    from exporter.config.loading import ConfigError
+    from exporter.config.yaml_document import ConfigError
 
     try:
         return load()

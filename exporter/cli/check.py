@@ -16,7 +16,7 @@ import structlog
 from exporter import __version__, log
 from exporter.cli.source import Load, followed
 from exporter.clock import Clock
-from exporter.config.loading import Account, Config
+from exporter.config.model import Account, Config
 from exporter.console import print_error, printable
 from exporter.digitalocean.budget import Budget
 from exporter.digitalocean.client import Client

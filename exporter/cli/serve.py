@@ -12,7 +12,8 @@ import structlog
 
 from exporter import __version__
 from exporter.cli.source import Load, followed
-from exporter.config.loading import Config, ConfigError
+from exporter.config.model import Config
+from exporter.config.yaml_document import ConfigError
 from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
 from exporter.web import app

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import structlog
 
 from exporter.clock import Clock
-from exporter.config.loading import Config
+from exporter.config.model import Config
 
 Load = Callable[[], Config]
 

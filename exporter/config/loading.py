@@ -7,90 +7,18 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from exporter.config.durations import duration, duration_text
+from exporter.config.durations import duration
+from exporter.config.model import API_URL, Account, Config, Poll, RateLimit, TagLabel
 from exporter.config.tokens import TokenError, TokenSource, looks_like_token
 from exporter.config.yaml_document import ConfigError, Value, plain, quoted, read
 from exporter.fleet.selection import Criteria, Selection
 
-__all__ = [
-    "API_URL",
-    "Account",
-    "Config",
-    "ConfigError",
-    "Poll",
-    "RateLimit",
-    "TagLabel",
-    "TokenError",
-    "TokenSource",
-    "duration",
-    "duration_text",
-    "from_environment",
-    "load",
-]
-
 T = TypeVar("T")
 Decoder = Callable[[Value], T]
-
-API_URL = "https://api.digitalocean.com"
-EVERY_DROPLET = Selection()
-ALL_BUT_KUBERNETES = Selection(exclude=Criteria(tags=frozenset({"k8s"})))
-"""DigitalOcean does not allow backups on the nodes of its Kubernetes clusters."""
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """One token's view of DigitalOcean, and the Droplets in it that are watched."""
-
-    name: str
-    token: TokenSource
-    api_url: str = API_URL
-    selection: Selection = EVERY_DROPLET
-
-
-@dataclass(frozen=True, slots=True)
-class Poll:
-    """How an account is polled; seconds, and the requests in flight at once."""
-
-    interval: float = 300.0
-    timeout: float = 10.0
-    concurrency: int = 8
-    verify_every: float = 86400.0
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimit:
-    """Requests that may be sent, and the part of the hour's that is left to the token's other users."""
-
-    per_minute: int = 250
-    per_hour: int = 5000
-    reserve: float = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class TagLabel:
-    """A label of `digitalocean_backup_droplet_info`, made of the rest of the first tag with this prefix."""
-
-    label: str
-    prefix: str
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What the exporter was told; times are seconds."""
-
-    accounts: tuple[Account, ...]
-    poll: Poll = Poll()
-    rate_limit: RateLimit = RateLimit()
-    expect_backups: Selection = ALL_BUT_KUBERNETES
-    grace: float = 14400.0
-    tag_labels: tuple[TagLabel, ...] = ()
-    state_file: Path | None = None
-
 
 _TOKEN_VARIABLES = ("DIGITALOCEAN_ACCESS_TOKEN", "DIGITALOCEAN_TOKEN", "DIGITALOCEAN_TOKEN_FILE")
 _NEITHER = (

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from exporter.clock import Clock
-from exporter.config.loading import Account, Config, Poll, TagLabel, TokenSource
+from exporter.config.model import Account, Config, Poll, TagLabel
+from exporter.config.tokens import TokenSource
 from exporter.demo.api import Api
 from exporter.demo.fleet import demo_fleet
 

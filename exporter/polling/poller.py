@@ -14,7 +14,8 @@ from msgspec import structs
 
 from exporter.clock import Clock
 from exporter.config.durations import duration_text
-from exporter.config.loading import Account, Config, TokenError
+from exporter.config.model import Account, Config
+from exporter.config.tokens import TokenError
 from exporter.cooperative import unhurried
 from exporter.digitalocean.budget import HOUR, Budget
 from exporter.digitalocean.client import Client

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from exporter.clock import Clock
-from exporter.config.loading import TokenError, TokenSource
+from exporter.config.tokens import TokenError, TokenSource
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError
 from exporter.fleet.listings import learn

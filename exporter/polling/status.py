@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exporter.config.loading import TokenError, TokenSource
+from exporter.config.tokens import TokenError, TokenSource
 from exporter.digitalocean.errors import ApiError, Unauthorized
 
 

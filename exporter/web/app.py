@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import hdrs, web
 
-from exporter.config.loading import ConfigError
+from exporter.config.yaml_document import ConfigError
 from exporter.metrics.negotiation import accepts_gzip, negotiate
 from exporter.service import Service
 from exporter.web.answer import Answer, text

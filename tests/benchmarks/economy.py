@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from exporter import log
-from exporter.config.loading import Poll, RateLimit
+from exporter.config.model import Poll, RateLimit
 from exporter.polling.state_file import StateFile
 from tests.support.day import BigAccount, BigWorld
 from tests.support.world import HOUR

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import httpx
 
 from exporter.clock import Clock
-from exporter.config.loading import Account, Config, Poll, RateLimit, TagLabel, TokenSource
+from exporter.config.model import Account, Config, Poll, RateLimit, TagLabel
+from exporter.config.tokens import TokenSource
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller

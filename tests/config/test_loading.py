@@ -13,17 +13,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config.loading import (
-    Account,
-    Config,
-    ConfigError,
-    Poll,
-    RateLimit,
-    TagLabel,
-    TokenSource,
-    from_environment,
-    load,
-)
+from exporter.config.loading import from_environment, load
+from exporter.config.model import Account, Config, Poll, RateLimit, TagLabel
+from exporter.config.tokens import TokenSource
+from exporter.config.yaml_document import ConfigError
 from exporter.fleet.model import Description
 from exporter.fleet.selection import Criteria, Selection
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config.loading import Poll, RateLimit
+from exporter.config.model import Poll, RateLimit
 from exporter.polling.state_file import StateFile
 from tests.support.day import BigAccount, BigWorld
 from tests.support.world import DAY, HOUR, MONDAY

@@ -13,7 +13,8 @@ from hypothesis import event, given, note
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from exporter.config.loading import Account, Config, Poll, RateLimit, TokenSource
+from exporter.config.model import Account, Config, Poll, RateLimit
+from exporter.config.tokens import TokenSource
 from exporter.fleet.assemble import Rules
 from exporter.fleet.model import Backup, Droplet
 from exporter.metrics.telemetry import Telemetry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.config.loading import Config, Poll, RateLimit
+from exporter.config.model import Config, Poll, RateLimit
 from tests.support.lookalike import Fault, Fixture, backup, disabled, policy
 from tests.support.world import DAY, HOUR, MONDAY, World, add, healthy, take_backup
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config.loading import Account, Config, Poll, RateLimit, TokenSource
+from exporter.config.model import Account, Config, Poll, RateLimit
+from exporter.config.tokens import TokenSource
 from exporter.fleet.selection import Criteria, Selection
 from tests.support.lookalike import OMIT, Fault, backup, disabled, policy
 from tests.support.world import DAY, HOUR, MONDAY, TOKEN, World, add, healthy, take_backup

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from exporter.config.loading import Config, Poll
+from exporter.config.model import Config, Poll
 from exporter.metrics.exposition import render
 from exporter.metrics.negotiation import TEXT
 from tests.reliability.recording import Recording

@@ -24,7 +24,8 @@ from hypothesis.stateful import (
 )
 from structlog.testing import capture_logs
 
-from exporter.config.loading import Account, Config, Poll, RateLimit, TokenSource
+from exporter.config.model import Account, Config, Poll, RateLimit
+from exporter.config.tokens import TokenSource
 from exporter.fleet.history import EARLY
 from exporter.fleet.model import Droplet
 from exporter.metrics.exposition import render

@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from exporter.clock import Clock
-from exporter.config.loading import Account, Config, Poll, RateLimit, TokenSource
+from exporter.config.model import Account, Config, Poll, RateLimit
+from exporter.config.tokens import TokenSource
 from exporter.digitalocean.budget import Budget, BudgetSpent
 from exporter.digitalocean.client import Client, ImagePage
 from exporter.digitalocean.errors import NotFound, OutOfBudget

@@ -12,7 +12,8 @@ from typing import Any, Self
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.clock import Clock
-from exporter.config.loading import Account, Config, Poll, TokenSource
+from exporter.config.model import Account, Config, Poll
+from exporter.config.tokens import TokenSource
 from exporter.fleet.model import Droplet
 from exporter.metrics.exposition import render
 from exporter.metrics.negotiation import TEXT

@@ -12,7 +12,8 @@ from typing import Any
 
 import aiohttp
 
-from exporter.config.loading import Account, Config, Poll, TokenSource
+from exporter.config.model import Account, Config, Poll
+from exporter.config.tokens import TokenSource
 from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
 from exporter.web.app import dispatch, routes

@@ -13,7 +13,9 @@ import bcrypt
 import pytest
 
 from exporter.clock import Clock
-from exporter.config.loading import Account, Config, ConfigError, TokenSource
+from exporter.config.model import Account, Config
+from exporter.config.tokens import TokenSource
+from exporter.config.yaml_document import ConfigError
 from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
 from exporter.web.app import locked, routes

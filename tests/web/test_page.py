@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from exporter import __version__
-from exporter.config.loading import Config, Poll, RateLimit
+from exporter.config.model import Config, Poll, RateLimit
 from exporter.demo.fleet import demo_fleet
 from exporter.fleet.model import Fleet
 from exporter.web.droplet_table import Board, Boards, Column, board_of
