@@ -42,9 +42,9 @@ from exporter.digitalocean.errors import (
 )
 from exporter.digitalocean.pagination import Pages
 from exporter.digitalocean.records import Backup, Droplet, Image, Policy, SupportedPolicy
-from tests.digitalocean.certificates import self_signed
 from tests.digitalocean.clocks import NOON, JumpClock
 from tests.digitalocean.wire import Heard, Server, droplets, http, reset
+from tests.support.certificates import Authority
 from tests.support.lookalike import Api, Fault, Fixture
 from tests.support.lookalike import backup as backup_record
 from tests.support.lookalike import droplet as droplet_record
@@ -861,34 +861,32 @@ async def test_whatever_bytes_come_a_listing_goes(noise: bytes, at: int, prefix:
 # TLS and proxies ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return self_signed(tmp_path_factory.mktemp("tls"))
+AUTHORITY = Authority()
 
 
-def serving(certificate: tuple[Path, Path]) -> ssl.SSLContext:
+@pytest.fixture
+def tls(tmp_path: Path) -> ssl.SSLContext:
+    """What a server of a private authority speaks TLS with."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
+    context.load_cert_chain(*AUTHORITY.issue().write(tmp_path, "server"))
     return context
 
 
-async def test_a_certificate_that_nobody_vouches_for_ends_the_request_before_the_token(
-    certificate: tuple[Path, Path],
-) -> None:
+async def test_a_certificate_that_nobody_vouches_for_ends_the_request_before_the_token(tls: ssl.SSLContext) -> None:
     """Told as what it is; nothing was asked."""
-    async with Server(ONE, tls=serving(certificate)) as server, bench(server.url) as at:
+    async with Server(ONE, tls=tls) as server, bench(server.url) as at:
         listing = await at.client.droplets()
         assert isinstance(listing.error, Unreachable)
-        assert "the server's certificate cannot be trusted: self-signed certificate" in str(listing.error)
+        assert "certificate cannot be trusted: unable to get local issuer certificate" in str(listing.error)
         assert server.requests == []
 
 
 async def test_the_ca_variable_of_the_environment_is_honoured(
-    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    tls: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With SSL_CERT_FILE the same server is trusted; where the file is missing, that is said."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
-    async with Server(ONE, tls=serving(certificate)) as server:
+    monkeypatch.setenv("SSL_CERT_FILE", str(AUTHORITY.write(tmp_path, "authority")))
+    async with Server(ONE, tls=tls) as server:
         async with bench(server.url, trust_env=True) as at:
             assert (await at.client.droplets()).complete
         monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file")
@@ -898,14 +896,14 @@ async def test_the_ca_variable_of_the_environment_is_honoured(
             assert "check the proxy and certificate variables" in str(listing.error)
 
 
-async def test_tls_where_none_is_spoken_is_unreachable(certificate: tuple[Path, Path]) -> None:
+async def test_tls_where_none_is_spoken_is_unreachable(tls: ssl.SSLContext) -> None:
     """https to a plain server, and http to one of TLS."""
     async with Server(ONE) as plain, bench(plain.url.replace("http:", "https:"), timeout=0.1) as at:
         listing = await at.client.droplets()
         assert isinstance(listing.error, Unreachable)
         assert "no connection within 0.045 s" in str(listing.error)
     gc.collect()  # a socket left open would be told of now, and fail this test
-    async with Server(ONE, tls=serving(certificate)) as server, bench(server.url.replace("https:", "http:")) as at:
+    async with Server(ONE, tls=tls) as server, bench(server.url.replace("https:", "http:")) as at:
         assert isinstance((await at.client.droplets()).error, Unreachable)
 
 

@@ -1,71 +1,60 @@
-"""Certificates made on the spot: an authority, a server's, a client's."""
+"""Certificates made for a test: an authority, and what it signs for servers and clients."""
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+import trustme
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
-    KeySerializationEncryption,
-    NoEncryption,
     PrivateFormat,
+    load_pem_private_key,
 )
-from cryptography.x509.oid import NameOID
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A certificate and its key, as objects and in PEM."""
+    """A certificate and its key, in PEM."""
 
-    certificate: x509.Certificate
-    private_key: ec.EllipticCurvePrivateKey
-
-    @property
-    def cert(self) -> bytes:
-        return self.certificate.public_bytes(Encoding.PEM)
+    cert: bytes
+    key: bytes
 
     @property
-    def key(self) -> bytes:
-        return self._pem(NoEncryption())
+    def serial_number(self) -> int:
+        return x509.load_pem_x509_certificate(self.cert).serial_number
 
     def encrypted_key(self, passphrase: bytes) -> bytes:
-        return self._pem(BestAvailableEncryption(passphrase))
-
-    def _pem(self, encryption: KeySerializationEncryption) -> bytes:
-        return self.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+        key = load_pem_private_key(self.key, None)
+        return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
 
     def write(self, folder: Path, name: str) -> tuple[Path, Path]:
+        """Write NAME.crt and NAME.key to the folder; return their paths."""
         cert, key = folder / f"{name}.crt", folder / f"{name}.key"
         cert.write_bytes(self.cert)
         key.write_bytes(self.key)
         return cert, key
 
 
-def issue(name: str, by: Pair | None = None, *, authority: bool = False) -> Pair:
-    """A certificate for localhost and its addresses, signed by the other pair or by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(by.certificate.subject if by else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=2))
-        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .sign(by.private_key if by else key, hashes.SHA256())
-    )
-    return Pair(certificate, key)
+class Authority:
+    """A private certificate authority, below another one if `above` is given."""
+
+    def __init__(self, above: Authority | None = None) -> None:
+        self._ca: trustme.CA = above._ca.create_child_ca() if above else trustme.CA()
+
+    @property
+    def cert(self) -> bytes:
+        return self._ca.cert_pem.bytes()
+
+    def issue(self) -> Pair:
+        """A certificate for localhost and 127.0.0.1, for a server or a client, without the authorities above it."""
+        made = self._ca.issue_cert("localhost", "127.0.0.1")
+        return Pair(made.cert_chain_pems[0].bytes(), made.private_key_pem.bytes())
+
+    def write(self, folder: Path, name: str) -> Path:
+        """Write the authority's certificate to NAME.crt in the folder; return its path."""
+        path = folder / f"{name}.crt"
+        path.write_bytes(self.cert)
+        return path

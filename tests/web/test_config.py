@@ -10,7 +10,7 @@ import pytest
 from exporter.config.yaml_document import ConfigError
 from exporter.web.config import Tls, load
 from exporter.web.settings import Settings
-from tests.support.certificates import issue
+from tests.support.certificates import Authority
 
 HASH = "$2y$10$" + "a" * 53
 PAIR = "cert_file: server.crt, key_file: server.key"
@@ -121,11 +121,11 @@ NEWER = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("web")
-    authority = issue("authority", authority=True)
+    authority = Authority()
     authority.write(folder, "ca")
-    server = issue("server", authority)
+    server = authority.issue()
     server.write(folder, "server")
-    issue("other", authority).write(folder, "other")
+    authority.issue().write(folder, "other")
     (folder / "locked.key").write_bytes(server.encrypted_key(b"secret"))
     (folder / "broken.crt").write_bytes(server.cert[:200] + b"\n-----END CERTIFICATE-----\n")
     return folder

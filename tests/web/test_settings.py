@@ -10,7 +10,7 @@ import structlog
 
 from exporter.web.settings import Settings
 from exporter.web.watched_file import SETTLED
-from tests.support.certificates import issue
+from tests.support.certificates import Authority
 
 ALICE = bcrypt.hashpw(b"wonderland", bcrypt.gensalt(4)).decode()
 BOB = bcrypt.hashpw(b"builder", bcrypt.gensalt(4)).decode()
@@ -130,7 +130,7 @@ def test_a_file_that_is_being_written_opens_no_door(file: Path) -> None:
 
 def test_tls_is_settled_at_the_start(tmp_path: Path, file: Path) -> None:
     """TLS that is turned on or off in the file waits for a restart, and the log says that; the rest counts."""
-    issue("server").write(tmp_path, "server")
+    Authority().issue().write(tmp_path, "server")
     tls = "tls_server_config: {cert_file: server.crt, key_file: server.key}\n"
     for before, after, on in ((tls, "", True), ("", tls, False)):
         file.write_text(before)

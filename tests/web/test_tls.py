@@ -13,13 +13,13 @@ import structlog
 
 from exporter.web.server import Limits
 from exporter.web.settings import Settings
-from tests.support.certificates import Pair, issue
+from tests.support.certificates import Authority
 from tests.support.serving import Client, asked, connected, eventually, serving
 from tests.web.test_server import MIB, SHORT
 
 TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
-AUTHORITY = issue("authority", authority=True)
-SERVER = issue("server", AUTHORITY)
+AUTHORITY = Authority()
+SERVER = AUTHORITY.issue()
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def settings(folder: Path, more: str = "") -> Settings:
     return Settings(folder / "web.yml")
 
 
-def trusting(pair: Pair = AUTHORITY, client: tuple[Path, Path] | None = None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=pair.cert.decode())
+def trusting(client: tuple[Path, Path] | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=AUTHORITY.cert.decode())
     if client is not None:
         context.load_cert_chain(*client)
     return context
@@ -88,12 +88,12 @@ async def test_versions_are_those_configured(folder: Path, more: str, offered: s
 async def test_a_renewed_certificate_is_shown(folder: Path) -> None:
     """New connections see the certificate that lies there now; those that are open go on."""
     async with serving(settings=settings(folder)) as server, connected(server, tls=trusting()) as before:
-        assert serial_of(before) == SERVER.certificate.serial_number
-        renewed = issue("server", AUTHORITY)
+        assert serial_of(before) == SERVER.serial_number
+        renewed = AUTHORITY.issue()
         with structlog.testing.capture_logs() as logs:
             renewed.write(folder, "server")
             async with connected(server, tls=trusting()) as after:
-                assert serial_of(after) == renewed.certificate.serial_number
+                assert serial_of(after) == renewed.serial_number
                 assert (await after.ask()).status == 200
         assert [(log["event"], log["what"]) for log in logs] == [("read anew", "certificate")]
         assert (await before.ask()).status == 200
@@ -102,7 +102,7 @@ async def test_a_renewed_certificate_is_shown(folder: Path) -> None:
 @pytest.mark.parametrize("broken", ["key of another", "no certificate", "no file", "nothing", "half"])
 async def test_a_broken_pair_keeps_the_old_one(folder: Path, broken: str) -> None:
     """A pair that does not fit, or of which a part is missing, changes nothing but the log, until it is whole."""
-    renewed = issue("server", AUTHORITY)
+    renewed = AUTHORITY.issue()
     async with serving(settings=settings(folder)) as server:
         with structlog.testing.capture_logs() as logs:
             match broken:
@@ -118,19 +118,19 @@ async def test_a_broken_pair_keeps_the_old_one(folder: Path, broken: str) -> Non
                     (folder / "server.crt").write_bytes(renewed.cert[:300])
             for _ in range(2):
                 async with connected(server, tls=trusting()) as client:
-                    assert serial_of(client) == SERVER.certificate.serial_number
+                    assert serial_of(client) == SERVER.serial_number
                     assert (await client.ask()).status == 200
         (log,) = logs
         assert (log["log_level"], log["event"], log["what"]) == ("error", "not read anew", "certificate")
         assert "server." in log["problem"]
         renewed.write(folder, "server")
         async with connected(server, tls=trusting()) as client:
-            assert serial_of(client) == renewed.certificate.serial_number
+            assert serial_of(client) == renewed.serial_number
 
 
 async def test_what_clients_must_show_follows_the_file(folder: Path) -> None:
     """Client certificates that are asked for from now on, and another server certificate, need no restart."""
-    other = issue("other", AUTHORITY)
+    other = AUTHORITY.issue()
     other.write(folder, "other")
     async with serving(settings=settings(folder)) as server:
         assert (await asked(server, tls=trusting())).status == 200
@@ -140,9 +140,9 @@ async def test_what_clients_must_show_follows_the_file(folder: Path) -> None:
         )
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await asked(server, tls=trusting())
-        mine = issue("me", AUTHORITY).write(folder, "me")
+        mine = AUTHORITY.issue().write(folder, "me")
         async with connected(server, tls=trusting(client=mine)) as client:
-            assert serial_of(client) == other.certificate.serial_number
+            assert serial_of(client) == other.serial_number
 
 
 # Clients' certificates
@@ -164,11 +164,10 @@ async def test_what_clients_must_show_follows_the_file(folder: Path) -> None:
 )
 async def test_clients_are_let_in_by_their_certificates(folder: Path, asked_for: str, shown: str, works: bool) -> None:
     """Each client_auth_type lets in whom it does with the toolkit; an intermediate authority may be the trusted one."""
-    root = issue("root", authority=True)
-    trusted = issue("intermediate", root, authority=True) if shown == "below" else AUTHORITY
+    trusted = Authority(above=Authority()) if shown == "below" else AUTHORITY
     trusted.write(folder, "clients")
-    signer = issue("stranger", authority=True) if shown == "stranger" else trusted
-    client = None if shown == "none" else issue("client", signer).write(folder, "client")
+    signer = Authority() if shown == "stranger" else trusted
+    client = None if shown == "none" else signer.issue().write(folder, "client")
     more = "" if asked_for == "NoClientCert" else f"  client_ca_file: clients.crt\n  client_auth_type: {asked_for}\n"
     async with serving(settings=settings(folder, more)) as server:
         if works:
