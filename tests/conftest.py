@@ -51,6 +51,19 @@ def reference() -> Path:
     return REFERENCE
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their folder and by whether they start programs from outside."""
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        if folder == "deploy":
+            item.add_marker(pytest.mark.deploy)
+        if folder in ("benchmarks", "reliability"):
+            item.add_marker(pytest.mark.slow)
+        if "tool" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.tools)
+
+
 @pytest.fixture(autouse=True)
 def unconfigured_log() -> None:
     """A command run in this process sets what is logged from then on; no test inherits that."""

@@ -30,6 +30,8 @@ from tests.support.lookalike import Api, Fixture, backup, droplet, policy
 from tests.support.serving import eventually
 from tests.support.serving_process import started
 
+pytestmark = pytest.mark.slow  # a running exporter, waited for
+
 TOKEN = "a-token-of-the-tests"
 
 

@@ -34,10 +34,12 @@ from exporter.digitalocean.errors import ApiError
 from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
 from exporter.web.auth import Guard
-from tests.support.certificates import issue
+from tests.support.certificates import Authority
 from tests.support.lookalike import Api, Fixture, backup, droplet, policy
 from tests.support.processes import run
 from tests.support.serving_process import started
+
+pytestmark = pytest.mark.slow  # starts every command several times
 
 OURS = "sesame-Zq9x-open"
 """A token that looks like none, so that nothing but care keeps it out of sight."""
@@ -173,7 +175,7 @@ def _certificate() -> Iterator[ssl.SSLContext]:
 
     with tempfile.TemporaryDirectory() as folder:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*issue("nobody").write(Path(folder), "nobody"))
+        context.load_cert_chain(*Authority().issue().write(Path(folder), "nobody"))
         yield context
 
 

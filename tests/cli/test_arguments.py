@@ -157,6 +157,7 @@ class TestErrors:
         assert "event=" not in done.out
 
 
+@pytest.mark.slow  # a shell and the exporter each time
 class TestPipes:
     @pytest.mark.parametrize("unbuffered", ["", "1"])
     @pytest.mark.parametrize("words", [["once"], ["once", "--output=/dev/stdout"]])
@@ -289,6 +290,7 @@ def plain(shown: str) -> list[str]:
     return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "").split("\n")]
 
 
+@pytest.mark.slow  # a terminal and the exporter each time
 class TestTerminals:
     def test_check(self) -> None:
         """On a terminal: a bar while the poll goes on, gone afterwards; then a table in colour that fits."""

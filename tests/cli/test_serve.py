@@ -84,6 +84,7 @@ class TestDemo:
         assert any('"' in name and "\\" in name and "\n" in name for name in shown)
 
 
+@pytest.mark.slow
 def test_demo_at_speed() -> None:
     """At speed a Droplet of the demo goes overdue and recovers while one watches."""
     with exporter("--demo", "--demo.speed=20000") as started:

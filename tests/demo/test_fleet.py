@@ -371,6 +371,7 @@ def plans_of(policies: Mapping[str, Any]) -> Counter[str]:
     return Counter(record["backup_policy"]["plan"] for record in policies.values())
 
 
+@pytest.mark.slow
 def test_a_large_fleet_is_healthy_and_of_the_shares_asked_for() -> None:
     """`fleet_of` makes so many droplets, a third of them weekly, one with GPUs, none of which ever misses a window."""
     fleet = fleet_of(300, START)
@@ -389,6 +390,7 @@ def test_a_fleet_that_ids_cannot_number_is_refused() -> None:
         MadeUpFleet([Row("a")] * 65537, START)
 
 
+@pytest.mark.slow
 async def test_thousands_of_droplets_are_served_whole(clock: HandClock) -> None:
     """Three thousand droplets with twenty-one thousand backups come page by page, distinct and complete."""
     fleet = fleet_of(3_000, START, weekly_share=0)

@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import pytest
 from hypothesis import event, given, note
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -22,6 +23,8 @@ from exporter.polling.poller import Poller
 from tests.polling.thorough import Thorough
 from tests.support.cloud import DAY, EPOCH_WEEKDAYS, HOUR, WINDOW, Cloud, FakePlan, Fate, Machine, Made, in_memory
 from tests.support.world import MONDAY, HandClock
+
+pytestmark = pytest.mark.slow  # whole days, twice over
 
 DAILY = FakePlan()
 MINUTE = 60.0

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from exporter.config.model import Config, Poll, RateLimit
 from tests.support.lookalike import Fault, Fixture, backup, disabled, policy
 from tests.support.world import DAY, HOUR, MONDAY, World, add, healthy, take_backup
+
+pytestmark = pytest.mark.slow  # whole days of large fleets
 
 NOON = MONDAY + 12 * HOUR
 NO_TURNS = Config(accounts=(), poll=Poll(verify_every=1e9))

@@ -18,8 +18,10 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from tests.support.certificates import issue
+from tests.support.certificates import Authority
 from tests.support.serving_process import started
+
+pytestmark = pytest.mark.slow  # each test starts the exporter
 
 HASH = bcrypt.hashpw(b"wonderland", bcrypt.gensalt(4)).decode()
 BASIC = "Basic " + base64.b64encode(b"prometheus:wonderland").decode()
@@ -36,9 +38,9 @@ async def test_prometheus_scrapes_over_tls_with_a_user(
     tmp_path: Path, tool: Callable[[str], str], free_port: int
 ) -> None:
     """Real Prometheus reads the metrics over TLS, by a client certificate, a user and a password."""
-    authority = issue("authority", authority=True)
+    authority = Authority()
     for name in ("server", "client"):
-        issue(name, authority).write(tmp_path, name)
+        authority.issue().write(tmp_path, name)
     authority.write(tmp_path, "ca")
     web = tmp_path / "web.yml"
     web.write_text(
