@@ -8,7 +8,7 @@ CODE := -n auto --dist worksteal --ignore=tests/deploy --ignore=tests/reliabilit
 CHART := deploy/helm/digitalocean-backup-exporter
 NODE := .venv/node/node_modules/.bin
 
-.PHONY: run test quick lint audit bench soak lock lowest matrix readme clean
+.PHONY: run test quick lint audit bench soak lock lowest matrix readme schemas clean
 run: .venv/run
 	@if [ -n "$$DIGITALOCEAN_ACCESS_TOKEN$$DIGITALOCEAN_TOKEN$$DIGITALOCEAN_TOKEN_FILE" ]; then \
 		exec $(BIN)/python -m exporter serve; \
@@ -96,6 +96,10 @@ matrix: .venv/test
 # The parts of the README that are made: the metric reference, the benchmarks' table, the reliability figures.
 readme: .venv/test
 	$(BIN)/python -m tests.readme
+
+# The JSON schemas of check and show, made of their structs.
+schemas: .venv/run
+	$(BIN)/python -m exporter.reports.documents
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -1,12 +1,14 @@
-"""Stderr: where everything goes that is no result. It may be closed, full or a pipe that nobody reads any more.
+"""The process's streams: results go to stdout, everything else to stderr.
 
-What is said there is said for people: that it cannot be must end nothing and change no exit code.
+Either may be closed, full, or a pipe that nobody reads any more. A result that cannot be written is an error. A message
+to stderr that cannot be written is dropped: it must not end a command or change its exit code.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from typing import TextIO
 
@@ -56,6 +58,47 @@ def detach(stream: TextIO) -> None:
     os.close(nowhere)
 
 
+UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Characters that JSON allows and a terminal acts on: DEL, C1 controls, line separators and those that turn text round
+(https://trojansource.codes)."""
+
+
+def escaped(char: str) -> str:
+    return f"\\u{ord(char):04x}"
+
+
 def printable(text: str) -> str:
-    """Names come from outside: a control character in one must not write a line of its own, nor drive a terminal."""
+    """Names come from outside: a control character in one must not start a line of its own, or drive a terminal."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def is_terminal(stream: object) -> bool:
+    return stream is not None and getattr(stream, "isatty", lambda: False)() is True
+
+
+class OutputError(Exception):
+    """Stdout does not take the result; the text says why and what to do."""
+
+
+def print_result(result: str | bytes) -> None:
+    """Writes a whole result to stdout.
+
+    Text is written in the terminal's encoding, with ? for letters that it lacks. Bytes are written as they are. Raises
+    `OutputError`, and `BrokenPipeError` where the reader has closed the pipe.
+    """
+    if sys.stdout is None:  # closed by the process that started this one
+        raise OutputError("stdout is closed; leave it open, or use a file")
+    if isinstance(result, str):
+        result = result.encode(sys.stdout.encoding or "utf-8", errors="replace")
+    try:
+        sys.stdout.flush()
+        left = memoryview(result)
+        while left:
+            # With PYTHONUNBUFFERED, as in many images, a pipe takes what it has room for and no more.
+            left = left[sys.stdout.buffer.write(left) :]
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        detach(sys.stdout)
+        raise OutputError(f"the result cannot be written to stdout: {error.strerror}; free space there") from error

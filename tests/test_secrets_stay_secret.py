@@ -22,7 +22,7 @@ import pytest
 import structlog
 
 from exporter import log
-from exporter.cli import arguments
+from exporter.cli.main import main
 from exporter.clock import Clock
 from exporter.config.loading import load
 from exporter.config.model import Account, Config
@@ -329,8 +329,8 @@ def test_a_token_among_the_arguments_is_not_repeated(line: str) -> None:
 
 def test_a_bug_shows_no_token(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The traceback of a command that breaks has every token taken out."""
-    monkeypatch.setattr(arguments, "_prepared", lambda _: _break(f"sent {REAL}"))
-    assert arguments.main(["check"]) == 2
+    monkeypatch.setattr("exporter.cli.check.check", lambda _: _break(f"sent {REAL}"))
+    assert main(["check"]) == 2
     told = "".join(capfd.readouterr())
     assert "RuntimeError: sent [a token]" in told
     assert shown(told) == []

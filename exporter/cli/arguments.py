@@ -1,23 +1,31 @@
-"""Commands and flags. What a command needs is imported when it runs, so that `--help` costs nothing."""
+"""The commands and their flags: what is typed becomes one of the `Options`.
+
+Nothing slow is imported here, so that `--help` answers at once.
+"""
 
 from __future__ import annotations
 
 import argparse
 import re
-import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from exporter import NAME, __version__
-from exporter.console import detach, flush_stderr, print_error, print_text
-
-if TYPE_CHECKING:
-    from exporter.config.model import Config
-    from exporter.web.settings import Settings
-
-T = TypeVar("T")
+from exporter.cli.options import (
+    CheckConfigOptions,
+    CheckOptions,
+    Logging,
+    OnceOptions,
+    Options,
+    ServeOptions,
+    ShowOptions,
+    Source,
+)
+from exporter.console import print_error
+from exporter.fleet.state import State
 
 DESCRIPTION = "Prometheus exporter for the backups of DigitalOcean Droplets."
 ENVIRONMENT = """\
@@ -89,50 +97,33 @@ exit codes: 0 good; 2 something is wrong
 
 {ENVIRONMENT}"""
 
-STATES = (
-    "missing",
-    "overdue",
-    "never-taken",
-    "unjudged",
-    "unprotected",
-    "waiting",
-    "protected",
-    "not-expected",
-    "gone",
-)
-"""As in `reports.words`, which is too dear to import for a `--help`."""
+DEFAULT_COMMAND = "serve"
+DEFAULT_ADDRESS = ("", 9819)
+CANNOT_START = 2
+"""Exit code."""
 
-NOTHING = 2
-"""Exit code: could not start."""
+ONLY = {
+    # The metric `digitalocean_backup_overdue` is 1 for two missed windows too.
+    state.value: frozenset({State.MISSING, state}) if state is State.OVERDUE else frozenset({state})
+    for state in State
+}
+"""The words that `--only` takes, and the states that each means."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        options = _parser().parse_args(_with_command(arguments))
-        run: Callable[[argparse.Namespace], int] = options.run
-        return run(options)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # Whoever read the output has seen enough.
-        detach(sys.stdout)
-        return 141
-    except Exception:  # noqa: BLE001  # Python's own exit code for it is 1, which is a verdict here
-        import traceback
-
-        print_text(traceback.format_exc())
-        print_error("this is a bug, please report it with the lines above")
-        return NOTHING
-    finally:
-        flush_stderr()
+def parse(argv: Sequence[str]) -> Options:
+    """What the user asked for. Exits after `--help` and `--version`, and with 2 if a flag is wrong."""
+    arguments = list(argv)
+    parser, commands = _parsers()
+    given = parser.parse_args(_command_first(arguments, parser, commands))
+    make: Callable[[argparse.Namespace], Options] = given.options
+    return make(given)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    """The parser of the whole command line, and that of each command."""
     parser = _Parser(prog=NAME, usage=f"{NAME} [COMMAND] [FLAGS]", description=DESCRIPTION, epilog=GENERAL)
     parser.add_argument("--version", action="version", version=f"{NAME} {__version__}")
-    # The words in brackets make the column as wide as check-config needs it.
+    # The words in brackets make the column wide enough for check-config.
     commands = parser.add_subparsers(title="commands", metavar="COMMAND [FLAGS]", prog=NAME, parser_class=_Parser)
 
     serve = commands.add_parser(
@@ -146,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     _demo(serve)
     serve.add_argument(
         "--web.listen-address",
-        dest="listen",
+        dest="addresses",
         metavar="HOST:PORT",
         action="append",
         type=_address,
@@ -154,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument(
         "--web.telemetry-path",
-        dest="path",
+        dest="telemetry_path",
         metavar="PATH",
         default="/metrics",
         type=_path,
@@ -167,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let POST /-/reload read the configuration anew",
     )
-    serve.set_defaults(run=_serve)
+    serve.set_defaults(options=_serve_options)
 
     once = commands.add_parser(
         "once",
@@ -182,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
         type=lambda text: None if text == "-" else _file(text),
         help="for node_exporter's textfile collector: written whole or not at all; - is stdout",
     )
-    once.set_defaults(run=partial(_poll_once, "once"))
+    once.set_defaults(options=_once_options)
 
     check = commands.add_parser(
         "check",
@@ -206,10 +197,10 @@ def _parser() -> argparse.ArgumentParser:
         action="extend",
         type=_states,
         default=[],
-        help=f"show Droplets in these states alone: {', '.join(STATES)}; overdue includes missing",
+        help=f"show Droplets in these states alone: {', '.join(State)}; overdue includes missing",
     )
     _format(check)
-    check.set_defaults(run=partial(_poll_once, "check"))
+    check.set_defaults(options=_check_options)
 
     show = commands.add_parser(
         "show",
@@ -222,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     _one_poll(show)
     _accounts(show)
     _format(show)
-    show.set_defaults(run=partial(_poll_once, "show"))
+    show.set_defaults(options=_show_options)
 
     check_config = commands.add_parser(
         "check-config",
@@ -234,39 +225,74 @@ def _parser() -> argparse.ArgumentParser:
     _logging(check_config, level="warn", styles=("logfmt", "json"))
     _demo(check_config)
     _web_config(check_config)
-    check_config.set_defaults(run=_check_config)
-    return parser
+    check_config.set_defaults(options=_check_config_options)
+    return parser, dict(commands.choices)
 
 
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **given: Any) -> None:
         super().__init__(
-            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30),
-            allow_abbrev=False,
-            **given,
+            formatter_class=lambda prog: _Formatter(prog, max_help_position=30), allow_abbrev=False, **given
         )
 
+    @property
+    def flags(self) -> dict[str, argparse.Action]:
+        return self._option_string_actions
+
     def error(self, message: str) -> NoReturn:
-        """One line, as of any other mistake; the usage would push it out of sight."""
+        """One line. argparse would print the whole usage above it, and the message is easily overlooked there."""
         print_error(f"{message} (see {self.prog} --help)")
-        self.exit(NOTHING)
+        self.exit(CANNOT_START)
+
+    def refuse(self, unknown: Sequence[str], flags: Iterable[str]) -> NoReturn:
+        """Reports words that are no flags, with the flag that was meant, if one is near."""
+        near = get_close_matches(unknown[0].partition("=")[0], flags, 1, cutoff=0.8)
+        self.error(f"unrecognized {' '.join(unknown)}" + (f"; did you mean {near[0]}?" if near else ""))
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """What a command does not know, it tells itself, and so with its own name."""
+        """Reports unknown words here, so that the message names the command and not the whole program."""
         options, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unrecognized {' '.join(unknown)}")
+            self.refuse(unknown, self.flags)
         return options, unknown
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Wraps prose at the terminal's width, or at COLUMNS. Commands stay on their lines, so that they can be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = ["\n".join(self._paragraph(lines, width)) for lines in text.strip().split("\n\n")]
+        return textwrap.indent("\n\n".join(paragraphs), indent) + "\n"
+
+    def _paragraph(self, text: str, width: int) -> Iterator[str]:
+        first, *others = text.splitlines()
+        if not first.endswith(":"):
+            yield from textwrap.wrap(" ".join(text.split()), width, subsequent_indent="  " * ("codes: " in first))
+            return
+        yield first
+        for line in others:
+            yield from self._definition(line, width)
+
+    @staticmethod
+    def _definition(line: str, width: int) -> Iterator[str]:
+        """A word or a command, and after a gap what it means."""
+        match = re.fullmatch(r"(  \S.*?) {3,}(\S.*)", line)
+        if match is None or len(line) <= width:
+            yield line
+            return
+        yield match[1]
+        yield from textwrap.wrap(match[2], width, initial_indent="      ", subsequent_indent="      ")
 
 
 def _one_poll(parser: argparse.ArgumentParser) -> None:
     _configuration(parser)
-    # In sentences, for who stands at a terminal; and quiet unless something is wrong.
+    # Sentences, because a person at a terminal reads them; quiet unless something is wrong.
     _logging(parser, level="warn", styles=("sentences", "logfmt", "json"))
     _demo(parser)
 
 
 def _configuration(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(parser=parser)
     parser.add_argument("--config.file", dest="config", metavar="FILE", type=_file, help="configuration (YAML)")
 
 
@@ -321,25 +347,80 @@ def _web_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _with_command(arguments: list[str]) -> list[str]:
-    """The arguments with the command in front: `serve` where none is named, and flags may come before it."""
-    commands = ("serve", "once", "check", "show", "check-config")
+def _command_first(arguments: list[str], parser: _Parser, commands: dict[str, _Parser]) -> list[str]:
+    """The arguments with the command in front; flags may stand before it, and without a command it is `serve`."""
+    flags = {flag: action for command in commands.values() for flag, action in command.flags.items()}
     place = 0
     while place < len(arguments):
         word = arguments[place]
         if word in commands:
             return [word, *arguments[:place], *arguments[place + 1 :]]
-        if word in ("-h", "--help", "--version"):
+        if word in parser.flags:  # --help and --version, the flags of no command
             return [word]
         if not word.startswith("-"):
-            from difflib import get_close_matches
-
             near = get_close_matches(word, commands, 1)
             meant = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(commands)}"
-            _parser().error(f'unknown command "{word}"; {meant}')
-        flag_with_value = "=" not in word and word not in ("--demo", "--web.enable-lifecycle")
-        place += 2 if flag_with_value else 1
-    return ["serve", *arguments]
+            parser.error(f'unknown command "{word}"; {meant}')
+        flag, equals, _ = word.partition("=")
+        if flag not in flags:  # whether the next word is its value cannot be known
+            commands[DEFAULT_COMMAND].refuse([word], flags)
+        place += 1 if equals or flags[flag].nargs == 0 else 2
+    return [DEFAULT_COMMAND, *arguments]
+
+
+# What was parsed, as options
+
+
+def _logging_of(given: argparse.Namespace) -> Logging:
+    return Logging(given.log_level, given.log_format)
+
+
+def _source_of(given: argparse.Namespace) -> Source:
+    command: _Parser = given.parser
+    if given.demo and given.config:
+        command.error("--demo brings an account of its own; leave out --demo or --config.file")
+    if given.speed is not None and not given.demo:
+        command.error("--demo.speed is the demo's; add --demo, or leave it out")
+    return Source(given.config, given.demo, given.speed or 1.0)
+
+
+def _serve_options(given: argparse.Namespace) -> ServeOptions:
+    return ServeOptions(
+        _logging_of(given),
+        _source_of(given),
+        tuple(given.addresses or [DEFAULT_ADDRESS]),
+        given.telemetry_path,
+        given.web_config,
+        given.lifecycle,
+    )
+
+
+def _once_options(given: argparse.Namespace) -> OnceOptions:
+    return OnceOptions(_logging_of(given), _source_of(given), given.output)
+
+
+def _check_options(given: argparse.Namespace) -> CheckOptions:
+    return CheckOptions(
+        _logging_of(given),
+        _source_of(given),
+        tuple(given.accounts),
+        tuple(given.tags),
+        frozenset(given.only or State),
+        given.format == "json",
+    )
+
+
+def _show_options(given: argparse.Namespace) -> ShowOptions:
+    return ShowOptions(
+        _logging_of(given), _source_of(given), given.droplet_id, tuple(given.accounts), given.format == "json"
+    )
+
+
+def _check_config_options(given: argparse.Namespace) -> CheckConfigOptions:
+    return CheckConfigOptions(_logging_of(given), _source_of(given), given.web_config)
+
+
+# The types of values. Each raises `ArgumentTypeError` with what to write instead.
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -353,7 +434,7 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _path(text: str) -> str:
-    # What a client would normalise or cut off is never asked for.
+    # Clients normalise dots and cut off a query, so such a path would never be asked for.
     if text != "/" and not re.fullmatch(r"(?!/-/)(/(?!\.\.?(/|$))[\w.~-]+)+/?", text, re.ASCII):
         raise argparse.ArgumentTypeError(f'"{text}" is not a path of its own; write it like /metrics')
     return text
@@ -381,108 +462,9 @@ def _droplet_id(text: str) -> int:
     raise argparse.ArgumentTypeError(f'"{text}" is not the id of a Droplet; write its number, as check shows it')
 
 
-def _states(text: str) -> list[Any]:
-    from exporter.reports.check_report import ONLY
-
+def _states(text: str) -> Iterable[State]:
     words = [word.strip() for word in text.split(",") if word.strip()]
     unknown = next((word for word in words if word not in ONLY), None)
     if unknown is not None or not words:
-        raise argparse.ArgumentTypeError(f'"{unknown or text}" is not a state; write one of {", ".join(STATES)}')
+        raise argparse.ArgumentTypeError(f'"{unknown or text}" is not a state; write one of {", ".join(State)}')
     return [state for word in words for state in ONLY[word]]
-
-
-def _loader(options: argparse.Namespace) -> Callable[[], Config]:
-    def load() -> Config:
-        from exporter.config import loading
-
-        return loading.load(options.config) if options.config else loading.from_environment()
-
-    return load
-
-
-def _settings(options: argparse.Namespace) -> Callable[[], Settings]:
-    def load() -> Settings:
-        from exporter.web.settings import Settings
-
-        return Settings(options.web_config)
-
-    return load
-
-
-def _configured(load: Callable[[], T]) -> T | None:
-    """The configuration; if it has mistakes, they are told and there is none."""
-    from exporter.config.yaml_document import ConfigError
-
-    try:
-        return load()
-    except ConfigError as error:
-        for problem in error.problems:
-            print_error(problem)
-        return None
-
-
-def _serve(options: argparse.Namespace) -> int:
-    import asyncio
-
-    from exporter.cli import serve as command
-
-    if not _prepared(options):
-        return NOTHING
-    load = _loader(options)
-    config = None if options.demo else _configured(load)
-    settings = _configured(_settings(options))
-    if (config is None and not options.demo) or settings is None:
-        return NOTHING
-    return asyncio.run(command.serve(options, config, load, settings))
-
-
-def _poll_once(command: str, options: argparse.Namespace) -> int:
-    from exporter.cli import check as one_poll
-    from exporter.reports.output import CannotWrite
-
-    if not _prepared(options):
-        return NOTHING
-    load = _loader(options)
-    config = None if options.demo else _configured(load)
-    if config is None and not options.demo:
-        return NOTHING
-    run: Callable[..., int] = getattr(one_poll, command)
-    try:
-        return run(options, config, load)
-    except CannotWrite as error:
-        print_error(str(error))
-        return NOTHING
-
-
-def _prepared(options: argparse.Namespace) -> bool:
-    from exporter import log
-
-    log.configure(options.log_level, options.log_format)
-    if options.demo and options.config:
-        print_error("--demo brings an account of its own; leave out --demo or --config.file")
-        return False
-    if options.speed is not None and not options.demo:
-        print_error("--demo.speed is the demo's; add --demo, or leave it out")
-        return False
-    return True
-
-
-def _check_config(options: argparse.Namespace) -> int:
-    from exporter.reports.output import CannotWrite, emit
-
-    if not _prepared(options):
-        return NOTHING
-    config = None if options.demo else _configured(_loader(options))
-    settings = _configured(_settings(options))
-    if (config is None and not options.demo) or settings is None:
-        return NOTHING
-    for note in settings.notes:
-        print_error(f"{options.web_config}: {note}")
-    names = ", ".join(account.name for account in config.accounts) if config else "demo"
-    source = "the demo" if options.demo else options.config or "environment"
-    try:
-        emit(f"{source}: good; accounts: {names}\n")
-    except CannotWrite as error:
-        print_error(str(error))
-        return NOTHING
-    return 0

@@ -1,8 +1,7 @@
-"""`serve`: the parts wired together."""
+"""`serve`: polls and serves until it is stopped."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import errno
 import gc
@@ -11,7 +10,8 @@ import signal
 import structlog
 
 from exporter import __version__
-from exporter.cli.source import Load, followed
+from exporter.cli.options import ServeOptions
+from exporter.cli.source import configuration_source, load_all
 from exporter.config.model import Config
 from exporter.config.yaml_document import ConfigError
 from exporter.metrics.telemetry import Telemetry
@@ -22,8 +22,13 @@ from exporter.web.server import Server
 from exporter.web.settings import Settings
 
 
-async def serve(options: argparse.Namespace, config: Config | None, load: Load, settings: Settings) -> int:
-    """Polls and serves until SIGTERM or SIGINT; 0, or 2 if an address cannot be listened on."""
+def serve(options: ServeOptions) -> int:
+    """Polls and serves until SIGTERM or SIGINT. Returns 0, or 2 if it cannot listen. Raises `ConfigError`."""
+    config, settings = load_all(options.source, options.web_config)
+    return asyncio.run(_serve(options, config, settings))
+
+
+async def _serve(options: ServeOptions, config: Config | None, settings: Settings) -> int:
     stopping = asyncio.Event()
     reloading = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -33,11 +38,11 @@ async def serve(options: argparse.Namespace, config: Config | None, load: Load, 
     log = structlog.get_logger()
     for note in settings.notes:
         log.warning("web configuration", file=str(options.web_config), note=note)
-    async with followed(options, config, load) as (config, load, clock):
-        service = Service(config, load, clock, Telemetry(__version__))
-        routes = app.routes(service, options.path, lifecycle=options.lifecycle)
+    async with configuration_source(options.source, config) as source:
+        service = Service(source.config, source.reread, source.clock, Telemetry(__version__))
+        routes = app.routes(service, options.telemetry_path, lifecycle=options.lifecycle)
         server = Server(app.locked(routes, Guard(lambda: settings.users)), settings)
-        for host, port in options.listen or [("", 9819)]:
+        for host, port in options.addresses:
             try:
                 await server.listen(host, port)
             except OSError as error:
@@ -53,11 +58,11 @@ async def serve(options: argparse.Namespace, config: Config | None, load: Load, 
                 return 2
         scheme = "http" if settings.context is None else "https"
         for root in dict.fromkeys(f"{scheme}://{_to_open(host)}:{port}" for host, port in server.addresses):
-            log.info("listening", metrics=f"{root}{options.path}", page=f"{root}/")
-        # What is loaded by now stays for good: the garbage collector need not hold up scrapes to visit it.
+            log.info("listening", metrics=f"{root}{options.telemetry_path}", page=f"{root}/")
+        # What is loaded by now is never freed, so a collection that visits it would only delay scrapes.
         gc.freeze()
         service.start()
-        reloads = asyncio.create_task(_reload_whenever(reloading, service))
+        reloads = asyncio.create_task(_reload_on(reloading, service))
         await stopping.wait()
         log.info("stopping")
         reloads.cancel()
@@ -66,19 +71,19 @@ async def serve(options: argparse.Namespace, config: Config | None, load: Load, 
 
 
 def _to_open(host: str) -> str:
-    """The host of a listening socket as one opens it; every interface is this machine, too."""
+    """The host to open in a browser for a listening socket; for every interface that is localhost."""
     if host in ("0.0.0.0", "::"):  # noqa: S104  # what it listens on was the user's choice
         return "localhost"
     return f"[{host}]" if ":" in host else host
 
 
-async def _reload_whenever(asked: asyncio.Event, service: Service) -> None:
+async def _reload_on(asked: asyncio.Event, service: Service) -> None:
     while True:
         await asked.wait()
         asked.clear()
         try:
             await service.reload()
         except ConfigError:
-            pass  # It is logged, and shows in the metrics.
-        except Exception:  # noqa: BLE001  # a fault of ours must not be the last reload there is
+            pass  # It is logged and served as a metric.
+        except Exception:  # noqa: BLE001  # one that broke off must not be the last reload
             structlog.get_logger().exception("reload broke off")

@@ -1,32 +1,81 @@
-"""Whose configuration a command follows: the user's, or the demo's as long as its account is served."""
+"""Which configuration a command follows: that of a file, of the environment, or the demo's."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import structlog
 
+from exporter.cli.options import Source
 from exporter.clock import Clock
+from exporter.config import loading
 from exporter.config.model import Config
+from exporter.config.yaml_document import ConfigError
+from exporter.web.settings import Settings
 
-Load = Callable[[], Config]
+DEMO_NOTE = "a made-up account: nothing here is real"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationSource:
+    """A configuration, how to read it again, and the clock that goes with it."""
+
+    config: Config
+    reread: Callable[[], Config]
+    clock: Clock
 
 
 @contextlib.asynccontextmanager
-async def followed(
-    options: argparse.Namespace, config: Config | None, load: Load
-) -> AsyncIterator[tuple[Config, Load, Clock]]:
-    """The configuration to follow, how to read it anew, and the clock; without a configuration, the demo's."""
-    if config is not None:
-        yield config, load, Clock()
+async def configuration_source(source: Source, config: Config | None = None) -> AsyncIterator[ConfigurationSource]:
+    """Yields the configuration; while the context lasts, the demo's API is served if the source is the demo.
+
+    `config` is the configuration if it was read before. Raises `ConfigError`.
+    """
+    if not source.demo:
+        yield ConfigurationSource(config or load(source), lambda: load(source), Clock())
         return
     from exporter.demo.account import demo_account
 
-    clock = Clock(speed=options.speed or 1.0)
+    clock = Clock(speed=source.demo_speed)
     async with demo_account(clock) as demo:
-        structlog.get_logger().info(
-            "demo", note="a made-up account on loopback; nothing here is real", speed=clock.speed
-        )
-        yield demo, lambda: demo, clock
+        structlog.get_logger().info("demo", note=DEMO_NOTE, speed=clock.speed)
+        yield ConfigurationSource(demo, lambda: demo, clock)
+
+
+def load(source: Source) -> Config:
+    """The configuration of a file or of the environment. Raises `ConfigError`."""
+    return loading.load(source.config_file) if source.config_file else loading.from_environment()
+
+
+def load_all(source: Source, web_config: Path | None) -> tuple[Config | None, Settings]:
+    """The configuration, `None` for the demo, and the web configuration.
+
+    Raises one `ConfigError` with the mistakes of both.
+    """
+    problems: list[str] = []
+    config = settings = None
+    try:
+        config = None if source.demo else load(source)
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        settings = Settings(web_config)
+    except ConfigError as error:
+        problems += error.problems
+    if problems or settings is None:
+        raise ConfigError(*problems)
+    return config, settings
+
+
+def restricted(config: Config, names: Iterable[str]) -> Config:
+    """The configuration with the named accounts alone; with all if none is named. Raises `ConfigError`."""
+    chosen = frozenset(names)
+    known = [account.name for account in config.accounts]
+    for name in sorted(chosen.difference(known)):
+        raise ConfigError(f'--account: there is no account "{name}"; the accounts are {", ".join(known)}')
+    if not chosen:
+        return config
+    return replace(config, accounts=tuple(account for account in config.accounts if account.name in chosen))

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from msgspec.structs import replace
 
 from exporter.fleet.history import BackupHistory, judge
 from exporter.fleet.model import Droplet, Fleet, SupportedPolicy, Verdict
-from exporter.reports.phrases import State, headline, plural, span, state_of, tally, verdict_of, worst_first
-
-ONLY: Mapping[str, frozenset[State]] = {
-    # What users call overdue, as the metric of that name does, are two missed windows as much as one.
-    state.value: frozenset({State.MISSING, state}) if state is State.OVERDUE else frozenset({state})
-    for state in State
-}
-"""What `--only` takes, and the states that each word means."""
+from exporter.fleet.state import State
+from exporter.reports.phrases import headline, plural, span, state_of, tally, verdict_of, worst_first
 
 SINGLE_LOOK = (
     "nothing is remembered from before, so a backup turned into a snapshot, or a policy changed lately, can look like "
@@ -26,12 +21,11 @@ NO_DROPLETS = "no droplets; if there should be some, the token may be another te
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class AccountResult:
     """How the poll of one account went."""
 
     name: str
-    result: str
-    """`success`, `partial` or `failure`."""
+    result: Literal["success", "partial", "failure"]
     learned: bool
     """Whether it brought anything at all."""
     remembered: bool = False
@@ -42,7 +36,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JudgedDroplet:
     """One Droplet as it is reported."""
 
     account: str
@@ -57,8 +51,8 @@ class CheckReport:
     """The answer to "are my backups all right?"."""
 
     at: float
-    accounts: tuple[Account, ...]
-    entries: tuple[Entry, ...] = ()
+    accounts: tuple[AccountResult, ...]
+    droplets: tuple[JudgedDroplet, ...] = ()
     """Those asked for, the worst first."""
     counts: Mapping[State, int] = field(default_factory=lambda: tally(()))
     """Of all Droplets looked at, whichever of their states were asked for."""
@@ -83,16 +77,16 @@ class CheckReport:
         return headline(self.counts) + limit
 
     @property
-    def exit_code(self) -> int:
+    def exit_code(self) -> Literal[0, 1, 2]:
         """0: all that was asked for is well; 1: something is wrong; 2: something is not known."""
-        if any(entry.state.is_bad for entry in self.entries):
+        if any(entry.state.is_bad for entry in self.droplets):
             return 1
-        return 2 if not self.complete or any(entry.state is State.UNJUDGED for entry in self.entries) else 0
+        return 2 if not self.complete or any(entry.state is State.UNJUDGED for entry in self.droplets) else 0
 
 
-def survey(
+def check_report(
     at: float,
-    accounts: Iterable[Account],
+    accounts: Iterable[AccountResult],
     fleets: Iterable[Fleet],
     grace: float,
     *,
@@ -105,7 +99,7 @@ def survey(
     told = {account.name: account for account in accounts}
     fleets = list(fleets)
     entries = [
-        entry_of(fleet, droplet, at, grace, remembered=told[fleet.account].remembered)
+        judged(fleet, droplet, at, grace, remembered=told[fleet.account].remembered)
         for fleet in fleets
         for droplet in fleet.droplets
         if not tags or (droplet.description is not None and not set(tags).isdisjoint(droplet.description.tags))
@@ -133,7 +127,7 @@ def survey(
     )
 
 
-def entry_of(fleet: Fleet, droplet: Droplet, at: float, grace: float, *, remembered: bool) -> Entry:
+def judged(fleet: Fleet, droplet: Droplet, at: float, grace: float, *, remembered: bool) -> JudgedDroplet:
     """A Droplet of the fleet with its verdict.
 
     Where nothing is remembered, a look for the first time takes an old gap for none: the windows before it do not
@@ -146,13 +140,13 @@ def entry_of(fleet: Fleet, droplet: Droplet, at: float, grace: float, *, remembe
         if behind and droplet.newest is not None:
             age = span(at - droplet.newest.created_at)
             windows = "the window since was" if behind == 1 else f"the {behind:,} windows since were"
-            return Entry(
+            return JudgedDroplet(
                 fleet.account,
                 replace(droplet, verdict=Verdict(unjudged=True)),
                 State.UNJUDGED,
                 f"the newest backup is {age} old; a single look cannot tell whether {windows} missed",
             )
-    return Entry(fleet.account, droplet, state, verdict_of(droplet, state, at))
+    return JudgedDroplet(fleet.account, droplet, state, verdict_of(droplet, state, at))
 
 
 def windows_behind(droplet: Droplet, fleet: Fleet, at: float, grace: float) -> int:

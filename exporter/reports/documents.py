@@ -1,4 +1,7 @@
-"""The reports as JSON, by the schemas beside this module. What is not known is null; no key is ever left out."""
+"""The JSON of `check` and `show`: what is not known is null, and no key is ever left out.
+
+The structs are the description: `schemas` makes the published JSON schemas of them. `make schemas` writes the files.
+"""
 
 from __future__ import annotations
 
@@ -6,62 +9,171 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+import msgspec
+from msgspec import Meta, Struct
+
+from exporter import NAME
+from exporter.config.tokens import redact
+from exporter.console import UNSAFE, escaped
 from exporter.fleet.model import Backup, Droplet, Policy, Window
 from exporter.fleet.schedule import HOUR
-from exporter.reports.check_report import CheckReport, Entry
+from exporter.fleet.state import State
+from exporter.reports.check_report import CheckReport, JudgedDroplet
 from exporter.reports.phrases import next_window_of
 
+Instant = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+"""RFC 3339 in UTC, to the second."""
+Count = Annotated[int, Meta(ge=0)]
+ExitCode = Literal[0, 1, 2]
+Counts = Annotated[
+    dict[State, Count],
+    Meta(
+        description="Droplets in each state, of all looked at, whatever --only shows.",
+        extra_json_schema={
+            "required": [state.value for state in State],
+            "properties": {state.value: {"type": "integer", "minimum": 0} for state in State},
+        },
+    ),
+]
 
-def check_document(survey: CheckReport) -> dict[str, Any]:
-    """See `check.schema.json`."""
-    return {
-        "checked_at": instant(survey.at),
-        "exit_code": survey.exit_code,
-        "summary": survey.summary,
-        "complete": survey.complete,
-        "notes": list(survey.notes),
-        "accounts": [
-            {
-                "name": account.name,
-                "result": account.result,
-                "remembered": account.remembered,
-                "unread_droplets": account.unread,
-                "problems": list(account.problems),
-            }
-            for account in survey.accounts
+
+class WindowDocument(Struct, frozen=True):
+    start: Instant | None
+    end: Instant | None
+
+
+class BackupDocument(Struct, frozen=True):
+    id: int
+    created_at: Instant | None
+    age_seconds: Count | None
+    size_bytes: int | None
+
+
+class PolicyDocument(Struct, frozen=True):
+    plan: str | None
+    weekday: str | None
+    hour: Annotated[int | None, Meta(description="UTC.")]
+    window_hours: float | None
+    retention_days: float | None
+    interval_seconds: Annotated[float | None, Meta(description="Expected between two backups.")]
+    supported: Annotated[
+        bool | None, Meta(description="Whether hour and weekday are among those that DigitalOcean offers for the plan.")
+    ]
+
+
+class DropletDocument(Struct, frozen=True):
+    account: str
+    id: int
+    name: str | None
+    region: str | None
+    size: Annotated[str | None, Meta(description="The slug of the Droplet's size.")]
+    status: str | None
+    created_at: Instant | None
+    tags: list[str] | None
+    labels: Annotated[dict[str, str], Meta(description="The configuration's labels.tags; empty where no tag has one.")]
+    state: State
+    verdict: Annotated[str, Meta(description="The state in a sentence; its wording may change.")]
+    missed_windows: Annotated[Count | None, Meta(description="Windows missed since the newest backup.")]
+    expected: Annotated[bool | None, Meta(description="Whether it ought to have backups.")]
+    enabled: Annotated[bool | None, Meta(description="Whether its policy says that backups are on.")]
+    policy: PolicyDocument | None
+    next_window: Annotated[WindowDocument | None, Meta(description="The window that is open or comes next.")]
+    newest_backup: BackupDocument | None
+    oldest_backup: BackupDocument | None
+    backups_kept: Count | None
+    backups_size_bytes: Annotated[int | None, Meta(description="Of all that are kept; null if one is unknown.")]
+    refreshed_at: Annotated[Instant | None, Meta(description="When its list of backups was last read.")]
+
+
+class ShownDropletDocument(DropletDocument, frozen=True):
+    backups: Annotated[list[BackupDocument] | None, Meta(description="Those that are kept, the newest first.")]
+
+
+class AccountDocument(Struct, frozen=True):
+    name: str
+    result: Literal["success", "partial", "failure"]
+    remembered: Annotated[bool, Meta(description="Whether a state file told what was known before.")]
+    unread_droplets: Annotated[Count, Meta(description="Droplets whose list of backups had to be read and was not.")]
+    problems: list[str]
+
+
+class CheckDocument(Struct, frozen=True):
+    checked_at: Instant | None
+    exit_code: Annotated[
+        ExitCode,
+        Meta(description="0: all that was asked for is well; 1: something is wrong; 2: something is not known."),
+    ]
+    summary: Annotated[str, Meta(description="One sentence about all Droplets looked at; its wording may change.")]
+    complete: Annotated[
+        bool, Meta(description="Whether the listings of every account were complete, so that no Droplet is missing.")
+    ]
+    notes: Annotated[list[str], Meta(description="What a reader has to know to read it right.")]
+    accounts: list[AccountDocument]
+    counts: Counts
+    droplets: Annotated[list[DropletDocument], Meta(description="The worst first.")]
+
+
+class ShowDocument(Struct, frozen=True):
+    checked_at: Instant | None
+    exit_code: Annotated[
+        ExitCode, Meta(description="0: shown; 1: shown, but something could not be read; 2: not shown.")
+    ]
+    problems: Annotated[list[str], Meta(description="What could not be learned.")]
+    droplets: Annotated[
+        list[ShownDropletDocument], Meta(description="One for each account that has it; empty if none has.")
+    ]
+
+
+def check_document(report: CheckReport) -> CheckDocument:
+    return CheckDocument(
+        checked_at=instant(report.at),
+        exit_code=report.exit_code,
+        summary=report.summary,
+        complete=report.complete,
+        notes=list(report.notes),
+        accounts=[
+            AccountDocument(
+                name=account.name,
+                result=account.result,
+                remembered=account.remembered,
+                unread_droplets=account.unread,
+                problems=list(account.problems),
+            )
+            for account in report.accounts
         ],
-        "counts": {state.value: count for state, count in survey.counts.items()},
-        "droplets": [droplet_document(entry, survey.at, survey.tag_labels) for entry in survey.entries],
-    }
+        counts=dict(report.counts),
+        droplets=[DropletDocument(**_droplet(droplet, report.at, report.tag_labels)) for droplet in report.droplets],
+    )
 
 
 def show_document(
-    entries: Iterable[Entry], at: float, tag_labels: tuple[str, ...], exit_code: int, problems: Iterable[str]
-) -> dict[str, Any]:
-    """See `show.schema.json`: as a droplet of `check`, with each of its backups."""
-    return {
-        "checked_at": instant(at),
-        "exit_code": exit_code,
-        "problems": list(problems),
-        "droplets": [
-            {
-                **droplet_document(entry, at, tag_labels),
-                "backups": None
-                if entry.droplet.backups is None
-                else [backup_document(backup, at) for backup in reversed(entry.droplet.backups)],
-            }
-            for entry in entries
-        ],
-    }
+    droplets: Iterable[JudgedDroplet],
+    at: float,
+    tag_labels: tuple[str, ...],
+    exit_code: ExitCode,
+    problems: Iterable[str],
+) -> ShowDocument:
+    shown = [
+        ShownDropletDocument(
+            **_droplet(judged, at, tag_labels),
+            backups=None
+            if judged.droplet.backups is None
+            else [_backup(backup, at) for backup in reversed(judged.droplet.backups)],
+        )
+        for judged in droplets
+    ]
+    return ShowDocument(checked_at=instant(at), exit_code=exit_code, problems=list(problems), droplets=shown)
 
 
-def droplet_document(entry: Entry, at: float, tag_labels: tuple[str, ...]) -> dict[str, Any]:
-    droplet = entry.droplet
+def _droplet(judged: JudgedDroplet, at: float, tag_labels: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of a `DropletDocument`."""
+    droplet = judged.droplet
     described = droplet.description
     return {
-        "account": entry.account,
+        "account": judged.account,
         "id": droplet.id,
         "name": droplet.name or None,
         "region": (described and described.region) or None,
@@ -70,47 +182,43 @@ def droplet_document(entry: Entry, at: float, tag_labels: tuple[str, ...]) -> di
         "created_at": instant(described.created_at if described else None),
         "tags": list(described.tags) if described else None,
         "labels": dict(zip(tag_labels, droplet.tag_labels, strict=True)),
-        "state": entry.state.value,
-        "verdict": entry.verdict,
+        "state": judged.state,
+        "verdict": judged.verdict,
         "missed_windows": droplet.verdict.missed_windows,
         "expected": droplet.expected,
         "enabled": droplet.policy.enabled if droplet.policy else None,
         "policy": _policy(droplet, droplet.policy),
         "next_window": _window(next_window_of(droplet, at)),
-        "newest_backup": backup_document(droplet.newest, at) if droplet.newest else None,
-        "oldest_backup": backup_document(droplet.oldest, at) if droplet.oldest else None,
+        "newest_backup": _backup(droplet.newest, at) if droplet.newest else None,
+        "oldest_backup": _backup(droplet.oldest, at) if droplet.oldest else None,
         "backups_kept": None if droplet.backups is None else len(droplet.backups),
         "backups_size_bytes": whole(droplet.kept_size),
         "refreshed_at": instant(droplet.refreshed_at),
     }
 
 
-def backup_document(backup: Backup, at: float) -> dict[str, Any]:
-    return {
-        "id": backup.id,
-        "created_at": instant(backup.created_at),
-        "age_seconds": whole(max(0.0, at - backup.created_at)),
-        "size_bytes": whole(backup.size),
-    }
+def _backup(backup: Backup, at: float) -> BackupDocument:
+    age = whole(max(0.0, at - backup.created_at))
+    return BackupDocument(backup.id, instant(backup.created_at), age, whole(backup.size))
 
 
-def _policy(droplet: Droplet, policy: Policy | None) -> dict[str, Any] | None:
+def _policy(droplet: Droplet, policy: Policy | None) -> PolicyDocument | None:
     if policy is None:
         return None
     length = policy.window_length
-    return {
-        "plan": policy.plan,
-        "weekday": policy.weekday,
-        "hour": policy.hour,
-        "window_hours": _number(None if length is None else length / HOUR),
-        "retention_days": _number(droplet.retention_days),
-        "interval_seconds": _number(droplet.interval),
-        "supported": droplet.policy_supported,
-    }
+    return PolicyDocument(
+        plan=policy.plan,
+        weekday=policy.weekday,
+        hour=policy.hour,
+        window_hours=_number(None if length is None else length / HOUR),
+        retention_days=_number(droplet.retention_days),
+        interval_seconds=_number(droplet.interval),
+        supported=droplet.policy_supported,
+    )
 
 
-def _window(window: Window | None) -> dict[str, Any] | None:
-    return {"start": instant(window.start), "end": instant(window.end)} if window else None
+def _window(window: Window | None) -> WindowDocument | None:
+    return WindowDocument(instant(window.start), instant(window.end)) if window else None
 
 
 def instant(at: float | None) -> str | None:
@@ -122,7 +230,7 @@ def instant(at: float | None) -> str | None:
 
 
 def whole(value: float | None) -> int | None:
-    """JSON has no infinities."""
+    """Rounded; `None` for infinities, which JSON does not have."""
     return round(value) if value is not None and isfinite(value) else None
 
 
@@ -132,6 +240,39 @@ def _number(value: float | None) -> float | None:
     return int(value) if value == int(value) else value
 
 
-def encode(document: dict[str, Any]) -> bytes:
-    """UTF-8 whatever the terminal speaks; half a surrogate pair, which a name can hold, is written as ?."""
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode(errors="replace") + b"\n"
+def encode(document: CheckDocument | ShowDocument) -> bytes:
+    """UTF-8 whatever the terminal's encoding; half a surrogate pair, which a name can hold, is written as ?.
+
+    No token is in it, and no character that drives a terminal or changes the direction of text: these are escaped.
+    """
+    text = json.dumps(msgspec.to_builtins(document), indent=2, ensure_ascii=False, allow_nan=False)
+    return UNSAFE.sub(lambda match: escaped(match[0]), redact(text)).encode(errors="replace") + b"\n"
+
+
+# The published schemas
+
+
+def schemas() -> dict[str, str]:
+    """The text of each published schema by the name of its file."""
+    return {f"{command}.schema.json": _schema(command, document) for command, document in _DOCUMENTS.items()}
+
+
+_DOCUMENTS: dict[str, type[Struct]] = {"check": CheckDocument, "show": ShowDocument}
+
+
+def _schema(command: str, document: type[Struct]) -> str:
+    made = msgspec.json.schema(document)
+    definitions = made.pop("$defs")
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **definitions.pop(document.__name__),
+        "title": f"{NAME} {command} --format json",
+        "description": "What is not known is null; no key is left out. Keys may be added.",
+        "$defs": definitions,
+    }
+    return json.dumps(schema, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    for name, text in schemas().items():
+        Path(__file__).with_name(name).write_text(text)

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, tzinfo
 
 from exporter.console import printable
 from exporter.fleet.model import Droplet, SupportedPolicy, Window
-from exporter.reports.check_report import Entry
+from exporter.reports.check_report import JudgedDroplet
 from exporter.reports.phrases import brief, next_window_of, policy_words, size_words, span
-from exporter.reports.table import TONES, Column, Table, Tone
+from exporter.reports.table import TONES, TextColumn, TextTable, Tone
 from exporter.reports.timeline import LEGEND, timeline
 
 LINE_WIDTH = 60
@@ -25,11 +25,11 @@ class DropletReport:
     tone: Tone
     """Of the verdict, the last of the facts."""
     line: tuple[str, ...]
-    backups: Table | None
+    backups: TextTable | None
 
 
-def card(
-    entry: Entry,
+def droplet_report(
+    entry: JudgedDroplet,
     supported: SupportedPolicy | None,
     grace: float,
     at: float,
@@ -80,16 +80,16 @@ def _kept(droplet: Droplet) -> str:
     return f"{len(droplet.backups)} kept, {size_words(droplet.kept_size)} together"
 
 
-def _backups(droplet: Droplet, at: float) -> Table | None:
+def _backups(droplet: Droplet, at: float) -> TextTable | None:
     if not droplet.backups:
         return None
     newest_first = droplet.backups[::-1]
-    return Table(
+    return TextTable(
         (
-            Column("CREATED (UTC)", [_stamp(backup.created_at) for backup in newest_first]),
-            Column("AGE", [brief(at - backup.created_at) for backup in newest_first], right=True, spare=1),
-            Column("SIZE", [size_words(backup.size) for backup in newest_first], right=True),
-            Column("ID", [str(backup.id) for backup in newest_first], right=True, spare=2),
+            TextColumn("CREATED (UTC)", [_stamp(backup.created_at) for backup in newest_first]),
+            TextColumn("AGE", [brief(at - backup.created_at) for backup in newest_first], right=True, spare=1),
+            TextColumn("SIZE", [size_words(backup.size) for backup in newest_first], right=True),
+            TextColumn("ID", [str(backup.id) for backup in newest_first], right=True, spare=2),
         ),
         ["plain"] * len(newest_first),
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from enum import StrEnum
 from math import inf, isfinite
 
 from exporter.fleet.history import EARLY
 from exporter.fleet.model import GIB, Droplet, Policy, Window
 from exporter.fleet.schedule import DAY, HOUR, WEEK, clock_start, hours_until_next_window, interval_of, named_length
+from exporter.fleet.state import State
 
 MINUTE = 60.0
 FIRST_BACKUP_WITHIN = 2 * DAY
@@ -21,41 +21,6 @@ MOST_DRAWN = 60
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-
-class State(StrEnum):
-    """What is to be said of a Droplet's backups, the worst first; the value is what users filter by."""
-
-    MISSING = "missing"
-    """Two or more windows in a row were missed."""
-    OVERDUE = "overdue"
-    """One was."""
-    NEVER_TAKEN = "never-taken"
-    """Backups are on, none exists, and the Droplet is older than two days, nine where its plan is weekly."""
-    UNJUDGED = "unjudged"
-    """It cannot be told: a due window could not be looked at, or the API says too little."""
-    UNPROTECTED = "unprotected"
-    """Backups are off though expected."""
-    WAITING = "waiting"
-    """Backups are on, and the first is still to come."""
-    PROTECTED = "protected"
-    NOT_EXPECTED = "not-expected"
-    """Backups are not on, and not expected to be."""
-    GONE = "gone"
-    """Its list of backups is answered by 404: a Droplet that was destroyed, as far as the API has noticed."""
-
-    @property
-    def words(self) -> str:
-        """`never taken`."""
-        return self.value.replace("-", " ")
-
-    @property
-    def is_bad(self) -> bool:
-        """Whether somebody has to do something."""
-        return self in _BAD
-
-
-_BAD = frozenset({State.MISSING, State.OVERDUE, State.NEVER_TAKEN, State.UNPROTECTED})
-_RANK = {state: rank for rank, state in enumerate(State)}
 
 WorstFirst = tuple[int, float, str, int]
 
@@ -86,7 +51,7 @@ def state_of(droplet: Droplet, now: float) -> State:
 def worst_first(droplet: Droplet, state: State) -> WorstFirst:
     """The key that sorts Droplets by state, then the longest without a backup first, then by name."""
     newest = droplet.newest
-    return (_RANK[state], -inf if newest is None else newest.created_at, droplet.name, droplet.id)
+    return (state.rank, -inf if newest is None else newest.created_at, droplet.name, droplet.id)
 
 
 def tally(states: Iterable[State]) -> dict[State, int]:

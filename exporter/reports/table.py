@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from exporter.console import printable
-from exporter.reports.check_report import CheckReport, Entry
-from exporter.reports.phrases import State, brief, next_window_of, plan_words
+from exporter.fleet.state import State
+from exporter.reports.check_report import CheckReport, JudgedDroplet
+from exporter.reports.phrases import brief, next_window_of, plan_words
 
 Tone = Literal["plain", "bad", "warn", "good", "dim"]
 
@@ -28,7 +29,7 @@ GAP = "  "
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TextColumn:
     """What stands under one title; all columns of a table are of one length."""
 
     title: str
@@ -45,58 +46,58 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TextTable:
     """The last column holds sentences, which a terminal may wrap."""
 
-    columns: tuple[Column, ...]
+    columns: tuple[TextColumn, ...]
     tones: list[Tone]
     """Of each row."""
 
 
-def check_table(survey: CheckReport) -> Table:
+def check_table(report: CheckReport) -> TextTable:
     """Every Droplet of the survey, one a row."""
-    entries, at = survey.entries, survey.at
+    entries, at = report.droplets, report.at
     columns = [
-        Column("STATE", [entry.state.value for entry in entries]),
-        Column("ID", [str(entry.droplet.id) for entry in entries], right=True),
-        Column("DROPLET", [printable(entry.droplet.name) or "-" for entry in entries], shrinks=True),
-        Column("PLAN", [_plan(entry) for entry in entries], spare=4),
-        Column("NEWEST", [newest_words(entry, at) for entry in entries], spare=1),
-        Column("KEPT", [_kept(entry) for entry in entries], spare=3, right=True),
-        Column("NEXT", [_next(entry, at) for entry in entries], spare=2),
-        Column("VERDICT", [printable(entry.verdict) for entry in entries]),
+        TextColumn("STATE", [entry.state.value for entry in entries]),
+        TextColumn("ID", [str(entry.droplet.id) for entry in entries], right=True),
+        TextColumn("DROPLET", [printable(entry.droplet.name) or "-" for entry in entries], shrinks=True),
+        TextColumn("PLAN", [_plan(entry) for entry in entries], spare=4),
+        TextColumn("NEWEST", [newest_words(entry, at) for entry in entries], spare=1),
+        TextColumn("KEPT", [_kept(entry) for entry in entries], spare=3, right=True),
+        TextColumn("NEXT", [_next(entry, at) for entry in entries], spare=2),
+        TextColumn("VERDICT", [printable(entry.verdict) for entry in entries]),
     ]
-    if len(survey.accounts) > 1:
-        columns.insert(2, Column("ACCOUNT", [printable(entry.account) for entry in entries], shrinks=True))
-    return Table(tuple(columns), [TONES[entry.state] for entry in entries])
+    if len(report.accounts) > 1:
+        columns.insert(2, TextColumn("ACCOUNT", [printable(entry.account) for entry in entries], shrinks=True))
+    return TextTable(tuple(columns), [TONES[entry.state] for entry in entries])
 
 
-def _plan(entry: Entry) -> str:
+def _plan(entry: JudgedDroplet) -> str:
     policy = entry.droplet.policy
     if policy is None or (policy.enabled is None and policy.plan is None):
         return "?"
     return printable(plan_words(policy.plan)) if policy.enabled is not False else "off"
 
 
-def newest_words(entry: Entry, at: float) -> str:
+def newest_words(entry: JudgedDroplet, at: float) -> str:
     droplet = entry.droplet
     if droplet.newest is not None:
         return brief(at - droplet.newest.created_at)
     return "?" if droplet.backups is None else "none"
 
 
-def _kept(entry: Entry) -> str:
+def _kept(entry: JudgedDroplet) -> str:
     return "?" if entry.droplet.backups is None else str(len(entry.droplet.backups))
 
 
-def _next(entry: Entry, at: float) -> str:
+def _next(entry: JudgedDroplet, at: float) -> str:
     window = next_window_of(entry.droplet, at)
     if window is None:
         return "-"
     return "open" if window.start <= at else f"in {brief(window.start - at)}"
 
 
-def plain(table: Table) -> str:
+def plain(table: TextTable) -> str:
     """Every column at its full width, for pipes and files."""
     laid = []
     for column in table.columns:

@@ -1,25 +1,21 @@
-"""Reports on a terminal: in colour, fitted to its width, with a bar while a poll goes on. The only user of rich."""
+"""Reports on a terminal: in colour, fitted to its width. The only user of rich."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from rich.padding import Padding
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.style import Style
-from rich.table import Table as RichTable
+from rich.table import Table
 from rich.text import Text
 
-from exporter.polling.status import Status
 from exporter.reports.droplet_report import DropletReport
-from exporter.reports.table import GAP, Column, Table, Tone
+from exporter.reports.table import GAP, TextColumn, TextTable, Tone
 
 STYLES: dict[Tone, Style] = {
     "plain": Style(),
@@ -34,8 +30,6 @@ NAME_WIDTH, NAME_ENOUGH, NAME_LEAST = 32, 20, 12
 want of room; and what it keeps in any case."""
 SENTENCE_WIDTH, SENTENCE_LEAST = 36, 20
 """Columns that a sentence is to have, and without which there is no table."""
-REFRESH = 0.1
-"""Seconds between two looks at how the poll is getting on."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -44,7 +38,7 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, color_system=None if plain else "auto", highlight=False, markup=False, emoji=False)
 
 
-def show_table(target: Console, table: Table) -> None:
+def show_table(target: Console, table: TextTable) -> None:
     """As many of the columns as there is room for; the last one wraps. Without room for a table, a list."""
     *columns, last = table.columns
     widths = [min(column.width, NAME_WIDTH) if column.shrinks else column.width for column in columns]
@@ -67,7 +61,7 @@ def show_table(target: Console, table: Table) -> None:
     target.print(_Laid([*columns, last], [*widths, min(room(), last.width)], table.tones))
 
 
-def _leave_out(columns: list[Column], widths: list[int], fits: Callable[[], bool]) -> None:
+def _leave_out(columns: list[TextColumn], widths: list[int], fits: Callable[[], bool]) -> None:
     """Leaves out the columns that can be spared until the rest fits."""
     while not fits() and any(column.spare for column in columns):
         place = max(range(len(columns)), key=lambda place: columns[place].spare)
@@ -78,7 +72,7 @@ def _leave_out(columns: list[Column], widths: list[int], fits: Callable[[], bool
 class _Laid:
     """A table whose columns have their widths. rich's own tables take a second for every 2,000 rows."""
 
-    columns: Sequence[Column]
+    columns: Sequence[TextColumn]
     widths: Sequence[int]
     tones: Sequence[Tone]
 
@@ -118,7 +112,7 @@ def _wrapped(target: Console, sentence: str, width: int) -> list[str]:
     return [line.plain.rstrip() for line in Text(sentence).wrap(target, width, overflow="fold")]
 
 
-def _show_list(target: Console, table: Table) -> None:
+def _show_list(target: Console, table: TextTable) -> None:
     *columns, last = (column for column in table.columns if not column.spare)
     for number, tone in enumerate(table.tones):
         first, *others = (column.cells[number] for column in columns)
@@ -126,55 +120,21 @@ def _show_list(target: Console, table: Table) -> None:
         target.print(Padding(Text(last.cells[number]), (0, 0, 0, len(GAP))))
 
 
-def show_card(target: Console, card: DropletReport) -> None:
-    target.print(Text(card.title, HEADER))
-    grid = RichTable.grid(padding=(0, len(GAP), 0, 0))
+def show_droplet(target: Console, report: DropletReport) -> None:
+    target.print(Text(report.title, HEADER))
+    grid = Table.grid(padding=(0, len(GAP), 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
-    for name, text in card.facts:
-        grid.add_row(Text(f"  {name}"), Text(text, STYLES[card.tone] if name == "verdict" else Style()))
+    for name, text in report.facts:
+        grid.add_row(Text(f"  {name}"), Text(text, STYLES[report.tone] if name == "verdict" else Style()))
     target.print(grid)
-    if card.line:
+    if report.line:
         target.print()
-        for line in card.line:
+        for line in report.line:
             target.print(Text(f"  {line}", no_wrap=True, overflow="crop"))
-    if card.backups is not None:
+    if report.backups is not None:
         target.print()
-        columns = list(card.backups.columns)
+        columns = list(report.backups.columns)
         widths = [column.width for column in columns]
         _leave_out(columns, widths, lambda: sum(widths) + len(GAP) * len(widths) <= target.width)
-        target.print(Padding(_Laid(columns, widths, card.backups.tones), (0, 0, 0, len(GAP))))
-
-
-@contextlib.asynccontextmanager
-async def progress(doing: str, statuses: Callable[[], Sequence[Status]]) -> AsyncIterator[None]:
-    """A bar on stderr while the context lasts, which leaves nothing behind."""
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[count]}"),
-        TimeElapsedColumn(),
-        console=console(stderr=True),
-        transient=True,
-    ) as bar:
-        task = bar.add_task(doing, total=None, count="")
-
-        async def follow() -> None:
-            while True:
-                planned, done = _far(statuses())
-                if planned:
-                    count = f"{done:,}/{planned:,}"
-                    bar.update(task, description="reading backups", total=planned, completed=done, count=count)
-                await asyncio.sleep(REFRESH)
-
-        following = asyncio.create_task(follow())
-        try:
-            yield
-        finally:
-            following.cancel()
-
-
-def _far(statuses: Sequence[Status]) -> tuple[int, int]:
-    """Readings planned and done, of all accounts."""
-    planned = sum(status.readings_planned for status in statuses)
-    return planned, min(planned, sum(status.readings_done for status in statuses))
+        target.print(Padding(_Laid(columns, widths, report.backups.tones), (0, 0, 0, len(GAP))))

@@ -14,7 +14,8 @@ from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 from exporter.fleet.model import Droplet, Fleet
-from exporter.reports.phrases import State, next_window_of, state_of, tally, weekday_number, worst_first
+from exporter.fleet.state import State
+from exporter.reports.phrases import next_window_of, state_of, tally, weekday_number, worst_first
 
 _T = TypeVar("_T")
 

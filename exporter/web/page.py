@@ -16,9 +16,10 @@ from urllib.parse import urlencode
 from aiohttp import hdrs, web
 
 from exporter import __version__
+from exporter.fleet.state import State
 from exporter.metrics.exposition import encodable
 from exporter.metrics.negotiation import accepts_gzip
-from exporter.reports.phrases import State, instant_words, size_words
+from exporter.reports.phrases import instant_words, size_words
 from exporter.service import Service
 from exporter.web.answer import HTML, Answer
 from exporter.web.droplet_table import Boards, Column

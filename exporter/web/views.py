@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from exporter.fleet.model import Fleet
+from exporter.fleet.state import State
 from exporter.metrics.telemetry import Allowance
 from exporter.polling.status import Status
 from exporter.reports.phrases import (
-    State,
     brief,
     headline,
     instant_words,

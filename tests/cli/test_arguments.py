@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import os
 import pty
@@ -21,8 +22,8 @@ import pytest
 
 from exporter import NAME
 from exporter.cli import arguments
-from exporter.reports import check_report
-from exporter.reports.phrases import State
+from exporter.cli.options import ServeOptions
+from exporter.fleet.state import State
 from tests.support.commands import command
 from tests.support.processes import COMMAND
 from tests.support.world import MONDAY
@@ -46,10 +47,10 @@ class TestHelp:
         for line in lines:
             words = line.split(" | ")[0].split()[1:]
             assert words[0] == name or name == "serve"
-            assert arguments._parser().parse_args(arguments._with_command(words))
+            assert arguments.parse(words)
         assert "exit codes: 0" in after
-        parser = arguments._parser()._subparsers._group_actions[0].choices[name]  # type: ignore[union-attr, index]
-        assert [action.option_strings for action in parser._actions if not action.help] == []
+        parser = arguments._parsers()[1][name]
+        assert [flag for flag, action in parser.flags.items() if not action.help] == []
 
     def test_of_the_whole(self) -> None:
         """The help of the command names every command."""
@@ -59,12 +60,32 @@ class TestHelp:
             assert re.search(rf"^    {name}\s+\w", done.out, re.MULTILINE)
 
     def test_states(self) -> None:
-        """The states that the help lists are those there are."""
-        assert arguments.STATES == tuple(state.value for state in State) == tuple(check_report.ONLY)
+        """The help of check lists every state, the worst first."""
+        listed = " ".join(command("check", "--help", at=MONDAY).out.split())
+        assert f"states alone: {', '.join(State)};" in listed
+
+    @pytest.mark.parametrize("columns", [60, 100])
+    def test_columns(self, columns: int) -> None:
+        """Prose fits COLUMNS; an example stays on its line, so that it can be copied."""
+        for words in ([], *([name] for name in COMMANDS)):
+            lines = command(*words, "--help", at=MONDAY, COLUMNS=str(columns)).out.splitlines()
+            long = [line.strip() for line in lines if len(line) > columns]
+            assert [line for line in long if not line.startswith(NAME)] == []
+
+    def test_cheap(self) -> None:
+        """--help imports nothing slow: no HTTP, no YAML, no tables."""
+        program = (
+            "import sys; from exporter.cli.arguments import parse\n"
+            "try: parse(['check', '--help'])\n"
+            "finally: print([*sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        modules = set(ast.literal_eval(done.stdout.splitlines()[-1]))
+        assert modules.isdisjoint({"asyncio", "httpx", "aiohttp", "yaml", "rich", "structlog", "prometheus_client"})
 
     def test_every_state_has_its_own_word(self) -> None:
         """Each word of `--only` means its state, and overdue the missing too."""
-        for state, meant in check_report.ONLY.items():
+        for state, meant in arguments.ONLY.items():
             assert meant == ({State.OVERDUE, State.MISSING} if state == "overdue" else {State(state)})
 
 
@@ -108,7 +129,12 @@ class TestErrors:
             (["chekc"], 'unknown command "chekc"; did you mean check? (see digitalocean-backup-exporter --help)'),
             (["--demo", "xyz"], 'unknown command "xyz"; the commands are serve, once, check, show, check-config'),
             (["check", "--foo"], "unrecognized --foo (see digitalocean-backup-exporter check --help)"),
-            (["--foo", "check"], "unrecognized --foo check (see digitalocean-backup-exporter serve --help)"),
+            (["--foo", "check"], "unrecognized --foo (see digitalocean-backup-exporter serve --help)"),
+            (["check", "--acount=a"], "unrecognized --acount=a; did you mean --account? (see"),
+            (
+                ["--web.listen-adress", ":1"],
+                "unrecognized --web.listen-adress; did you mean --web.listen-address? (see",
+            ),
             (["check", "--format"], "--format: expected one argument (see digitalocean-backup-exporter check --help)"),
             (["check", "--only=\x1b[31mred"], r'"\x1b[31mred" is not a state; write one of missing, overdue'),
             (["show"], "required: DROPLET_ID (see digitalocean-backup-exporter show --help)"),
@@ -131,7 +157,9 @@ class TestErrors:
     @pytest.mark.parametrize("path", ["/", "/metrics", "/a-b/c_d.e", "/metrics/"])
     def test_a_path(self, path: str) -> None:
         """Any other path will do."""
-        assert arguments._parser().parse_args(["serve", "--web.telemetry-path", path]).path == path
+        options = arguments.parse(["serve", "--web.telemetry-path", path])
+        assert isinstance(options, ServeOptions)
+        assert options.telemetry_path == path
 
     def test_the_version_beside_other_flags(self) -> None:
         """--version and --help are answered wherever they stand."""

@@ -10,9 +10,9 @@ from typing import Any
 import jsonschema
 import pytest
 
+from exporter.fleet.state import State
 from exporter.polling.state_file import AccountState, StateFile
 from exporter.reports import check_report
-from exporter.reports.phrases import State
 from tests.support.commands import Done, command, served
 from tests.support.lookalike import Fault, Fixture, backup, disabled, policy
 from tests.support.world import DAY, HOUR, MONDAY, add, healthy
@@ -198,7 +198,7 @@ class TestAccounts:
             assert not first.api.requests
             done = command("check", f"--config.file={file}", "--account", "three", at=AT, TOKEN="t")
             assert (done.code, done.out) == (2, "")
-            assert 'there is no account "three"; there is one, two' in done.err
+            assert 'there is no account "three"; the accounts are one, two' in done.err
 
 
 class TestMemory:
@@ -298,7 +298,7 @@ class TestJson:
             document
         )
         assert done.code == document["exit_code"] == 1
-        assert set(SCHEMA["$defs"]["droplet"]["properties"]) == set(document["droplets"][0])
+        assert set(SCHEMA["$defs"]["DropletDocument"]["properties"]) == set(document["droplets"][0])
         assert set(SCHEMA["properties"]) == set(document)
         assert set(document["counts"]) == {state.value for state in State}
         assert sum(document["counts"].values()) == len(document["droplets"]) == 39

@@ -236,7 +236,7 @@ class TestJson:
         )
         (droplet,) = done.json["droplets"]
         assert droplet["id"] == droplet_id
-        assert set(droplet) == set(SCHEMA["$defs"]["droplet"]["properties"])
+        assert set(droplet) == set(SCHEMA["$defs"]["ShownDropletDocument"]["properties"])
 
     def test_backups(self) -> None:
         """Every backup is there, the newest first."""

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from exporter.fleet.model import GIB, Backup, Description, Droplet, Policy, Verdict, Window
 from exporter.fleet.schedule import DAY, HOUR, WEEK
+from exporter.fleet.state import State
 from exporter.reports.phrases import (
-    State,
     brief,
     headline,
     instant_words,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 from unittest import mock
 
-from exporter.cli.arguments import main
+from exporter.cli.main import main
 from tests.support.lookalike import Api, Fault, Fixture
 from tests.support.world import HandClock
 

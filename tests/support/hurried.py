@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from exporter.cli import arguments
+from exporter.cli.main import main
 from exporter.polling.poller import Poller
 
 
@@ -20,4 +20,4 @@ async def _run(self: Poller) -> None:
 
 if __name__ == "__main__":
     Poller.run = _run  # type: ignore[method-assign]
-    sys.exit(arguments.main())
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""`once`: one poll, the metrics to stdout or to a file."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from exporter import __version__
+from exporter.cli.options import OnceOptions
+from exporter.cli.progress import progress
+from exporter.cli.source import configuration_source
+from exporter.console import print_error, print_result
+from exporter.metrics.exposition import render
+from exporter.metrics.telemetry import Telemetry
+from exporter.reports import textfile
+from exporter.service import Service
+
+
+def once(options: OnceOptions) -> int:
+    """Polls and writes the metrics. Returns 1 if only part was learned, 2 if nothing, or if FILE is not written."""
+    text, results = asyncio.run(_metrics(options))
+    if text is None:
+        print_error("nothing was learned" + (f"; {options.output} is as it was" if options.output else ""))
+        return 2
+    if options.output is None:
+        print_result(text)
+    else:
+        try:
+            textfile.write(options.output, text)
+        except BrokenPipeError:  # FILE is /dev/stdout, and its reader has closed the pipe
+            raise
+        except OSError as error:
+            structlog.get_logger().error(
+                "cannot write",
+                file=str(options.output),
+                problem=error.strerror or str(error),
+                effect="the file is as it was",
+                remedy="name a file in a directory that exists, may be written and has room",
+            )
+            return 2
+    return 0 if set(results) == {"success"} else 1
+
+
+async def _metrics(options: OnceOptions) -> tuple[bytes | None, list[str]]:
+    """The text, `None` if nothing was learned, and each account's result."""
+    async with configuration_source(options.source) as source:
+        telemetry = Telemetry(__version__, process=False)
+        service = Service(source.config, source.reread, source.clock, telemetry, guest=True)
+        async with progress("listing droplets and policies", lambda: service.statuses):
+            results: list[str] = list(await service.poll_once())
+        if not any(status.learned for status in service.statuses):
+            return None, results
+        own = textfile.own_figures(telemetry.registry)
+        return render(service.fleets, source.clock.now(), service.tag_labels) + own, results
