@@ -59,8 +59,8 @@ examples:
   {NAME} once --demo
   {NAME} once --output /var/lib/prometheus/node-exporter/digitalocean_backup.prom
 
-exit codes: 0 written; 1 written, but the poll learned only part; 2 the poll learned nothing, or FILE cannot be written:
-  then it is as it was
+exit codes: 0 written; 1 written, but the poll learned only part; 2 the poll learned nothing, or FILE cannot be
+  written, and FILE is as it was
 
 {ENVIRONMENT}"""
 CHECK = f"""\
@@ -128,6 +128,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
     serve = commands.add_parser(
         "serve",
+        usage=f"{NAME} serve [FLAGS]",
         help="poll and serve /metrics until stopped (the default)",
         description="Polls and serves /metrics until stopped.",
         epilog=SERVE,
@@ -162,6 +163,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
     once = commands.add_parser(
         "once",
+        usage=f"{NAME} once [FLAGS]",
         help="one poll, the metrics to stdout or a file",
         description="One poll, the metrics to stdout or a file.",
         epilog=ONCE,
@@ -177,6 +179,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
     check = commands.add_parser(
         "check",
+        usage=f"{NAME} check [FLAGS]",
         help="one poll, then every Droplet with its verdict, the worst first",
         description="One poll, then every Droplet with its verdict, the worst first. The exit code is the verdict.",
         epilog=CHECK,
@@ -204,6 +207,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
     show = commands.add_parser(
         "show",
+        usage=f"{NAME} show DROPLET_ID [FLAGS]",
         help="one Droplet: its policy, next window, backups and verdict",
         description="One Droplet: its policy, its next window, its backups on a line through the retention period, "
         "the verdict.",
@@ -217,6 +221,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
     check_config = commands.add_parser(
         "check-config",
+        usage=f"{NAME} check-config [FLAGS]",
         help="read configuration and secrets, say what is wrong",
         description="Reads configuration and secrets as serve would and says what is wrong with them. Contacts nobody.",
         epilog=CHECK_CONFIG,

@@ -90,6 +90,7 @@ async def _ask(droplet_id: int, account: Account, config: Config, store: StateFi
         Budget(limits.per_minute, limits.per_hour, limits.reserve, clock),
         clock,
         timeout=config.poll.timeout,
+        proxy=config.proxies.proxy_for(account.api_url),
         log=structlog.get_logger().bind(account=account.name),
     )
     client.deadline = clock.now() + config.poll.interval

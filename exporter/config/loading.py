@@ -11,8 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from exporter.config import proxies
 from exporter.config.durations import duration
 from exporter.config.model import API_URL, Account, Config, Poll, RateLimit, TagLabel
+from exporter.config.proxies import Proxies
 from exporter.config.tokens import TokenError, TokenSource, looks_like_token
 from exporter.config.yaml_document import ConfigError, Value, plain, quoted, read
 from exporter.fleet.selection import Criteria, Selection
@@ -55,12 +57,22 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Config:
             token.read(given)
         except (TokenError, ValueError) as wrong:
             problems.append(f'{variable}: account "default" has no token: {wrong}')
+    proxy = _proxies([api_url], environ, problems)
     if problems:
         raise ConfigError(*problems)
-    return Config(accounts=(Account("default", token, api_url),))
+    return Config(accounts=(Account("default", token, api_url),), proxies=proxy)
 
 
-def load(path: Path) -> Config:
+def _proxies(api_urls: Iterable[str], environ: Mapping[str, str], problems: list[str]) -> Proxies:
+    """The proxies of the environment, if any address could use one; mistakes are added to the problems."""
+    try:
+        return proxies.from_environment(environ) if any(url.startswith("https:") for url in api_urls) else Proxies()
+    except ConfigError as error:
+        problems += error.problems
+        return Proxies()
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     """The configuration that a file holds. Every token is read once, so that a missing one shows now.
 
     Raises `ConfigError` with everything that is wrong, in the order of the file.
@@ -73,8 +85,12 @@ def load(path: Path) -> Config:
     except ValueError:  # what stands there instead is not shown: it could be a file that holds a token
         root.note("the file holds no keys; write a configuration like that of config.example.yaml")
     root.document.check()
+    problems: list[str] = []
+    proxy = _proxies([account.api_url for account in given["accounts"]], environ, problems)
+    if problems:
+        raise ConfigError(*problems)
     overdue, labels = given.pop("overdue", {}), given.pop("labels", {})
-    return Config(**given, **overdue, tag_labels=labels.get("tags", ()))
+    return Config(**given, **overdue, tag_labels=labels.get("tags", ()), proxies=proxy)
 
 
 # The schema: for each key, what makes a value of what is written

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from exporter.config.proxies import Proxies
 from exporter.config.tokens import TokenSource
 from exporter.fleet.selection import Criteria, Selection
 
 API_URL = "https://api.digitalocean.com"
 EVERY_DROPLET = Selection()
+NO_PROXIES = Proxies()
 ALL_BUT_KUBERNETES = Selection(exclude=Criteria(tags=frozenset({"k8s"})))
 """DigitalOcean does not allow backups on the nodes of its Kubernetes clusters."""
 
@@ -62,3 +64,5 @@ class Config:
     grace: float = 14400.0
     tag_labels: tuple[TagLabel, ...] = ()
     state_file: Path | None = None
+    proxies: Proxies = NO_PROXIES
+    """Of the environment, not of the file."""

@@ -130,12 +130,13 @@ class Client:
         observer: Observer | None = None,
         timeout: float = 10.0,
         concurrency: int = 8,
-        trust_env: bool = True,
+        proxy: str | None = None,
         log: Any = None,
     ) -> None:
         """`token` reads the token, `timeout` bounds a request with its whole answer, in seconds of the machine.
 
-        `trust_env` is whether the proxy and CA variables of the environment count. `log` is a structlog logger,
+        `proxy` is the address of the proxy to send requests through; the variables of the environment are not looked
+        at, but for SSL_CERT_FILE and SSL_CERT_DIR. `log` is a structlog logger,
         bound to the account.
         """
         self.deadline = math.inf
@@ -152,7 +153,7 @@ class Client:
         self._timeout = timeout
         self._concurrency = concurrency
         self._in_flight = asyncio.Semaphore(concurrency)
-        self._trust_env = trust_env
+        self._proxy = proxy
         self._log = log if log is not None else structlog.get_logger()
         self._http: httpx.AsyncClient | None = None
         self._known_rejects: dict[str, tuple[frozenset[int], int]] = {}
@@ -468,15 +469,18 @@ class Client:
                         max_keepalive_connections=self._concurrency,
                         keepalive_expiry=30.0,
                     ),
-                    trust_env=self._trust_env,
+                    trust_env=False,
+                    proxy=self._proxy,
                     # Loading the certificate authorities takes longer than most requests.
-                    verify=self._base_url.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+                    verify=httpx.create_ssl_context()
+                    if self._base_url.startswith("https:")
+                    else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 )
             except Exception as error:
                 raise Unreachable(
                     endpoint,
                     f"no connection to {self._base_url} can be set up: {self._quote(_describe(error))};"
-                    " check the proxy and certificate variables of the environment",
+                    " check the certificate variables of the environment",
                 ) from error
         return self._http
 

@@ -96,8 +96,7 @@ class Poller:
             observer=telemetry,
             timeout=config.poll.timeout,
             concurrency=config.poll.concurrency,
-            # Plain http is for loopback alone: no proxy can reach it, nor should one see the token.
-            trust_env=not account.api_url.startswith("http:"),
+            proxy=config.proxies.proxy_for(account.api_url),
             log=self._log,
         )
         self._listings_sent: deque[tuple[float, int]] = deque()

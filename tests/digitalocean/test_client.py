@@ -92,7 +92,6 @@ class Bench:
         self.token = TOKEN
         self.budget = Budget(options.pop("per_minute", 100_000), 10_000_000, 0.2, self.clock)
         options.setdefault("timeout", 5.0)
-        options.setdefault("trust_env", False)
         self.client = Client(
             url, lambda: self.token, self.budget, self.clock, observer=self.ear, log=self.log, **options
         )
@@ -887,13 +886,13 @@ async def test_the_ca_variable_of_the_environment_is_honoured(
     """With SSL_CERT_FILE the same server is trusted; where the file is missing, that is said."""
     monkeypatch.setenv("SSL_CERT_FILE", str(AUTHORITY.write(tmp_path, "authority")))
     async with Server(ONE, tls=tls) as server:
-        async with bench(server.url, trust_env=True) as at:
+        async with bench(server.url) as at:
             assert (await at.client.droplets()).complete
         monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file")
-        async with bench(server.url, trust_env=True) as at:
+        async with bench(server.url) as at:
             listing = await at.client.droplets()
             assert isinstance(listing.error, Unreachable)
-            assert "check the proxy and certificate variables" in str(listing.error)
+            assert "check the certificate variables" in str(listing.error)
 
 
 async def test_tls_where_none_is_spoken_is_unreachable(tls: ssl.SSLContext) -> None:
@@ -907,28 +906,15 @@ async def test_tls_where_none_is_spoken_is_unreachable(tls: ssl.SSLContext) -> N
         assert isinstance((await at.client.droplets()).error, Unreachable)
 
 
-async def test_the_proxy_variable_of_the_environment_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests go through it, and past it where it is not to be used."""
+async def test_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests go through the proxy that is given, and through none of the environment's."""
     async with Server(ONE) as proxy:
-        for name in ("NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        async with bench("http://api.invalid", trust_env=True) as at:
+        async with bench("http://api.invalid", proxy=proxy.url) as at:
             assert (await at.client.droplets()).complete
             assert proxy.requests[0].target.startswith("http://api.invalid/v2/droplets?")
-        async with bench("http://api.invalid", trust_env=False) as at:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        async with bench("http://api.invalid") as at:
             assert isinstance((await at.client.droplets()).error, Unreachable)
-
-
-async def test_a_proxy_variable_that_is_none_is_told() -> None:
-    """A mistake in the environment is an error of the listing, and shows no password."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HTTP_PROXY", "gopher://me:secret@proxy.invalid")
-        async with bench("http://api.invalid", trust_env=True) as at:
-            listing = await at.client.droplets()
-            assert isinstance(listing.error, Unreachable)
-            assert "check the proxy and certificate variables" in str(listing.error)
-            assert "secret" not in str(listing.error)
 
 
 # The limits -----------------------------------------------------------------------------------------------------------
