@@ -7,12 +7,20 @@ to stderr that cannot be written is dropped: it must not end a command or change
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
+import select
 import sys
-from typing import TextIO
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TextIO, cast
 
 from exporter import NAME
+
+LAST_LINES_WITHIN = 1.0
+"""Seconds that the process waits at its end for stderr to take the last lines."""
 
 
 class Stderr:
@@ -30,6 +38,81 @@ class Stderr:
                 sys.stderr.flush()
 
 
+class BackgroundStderr(io.TextIOBase):
+    """Writes lines to stderr from a thread of its own, so that a pipe that nobody reads blocks nothing else.
+
+    Lines that wait for the pipe are kept up to `ROOM` bytes. Further lines are dropped and counted.
+    """
+
+    ROOM = 256 * 1024
+
+    def __init__(self, descriptor: int) -> None:
+        self.dropped = 0
+        """Lines that were not written: there was no room, or stderr refused them."""
+        self._descriptor = descriptor
+        self._waiting: deque[bytes] = deque()
+        self._bytes = 0
+        """Of the lines that wait, the one that is being written included."""
+        self._unfinished = ""
+        self._changed = threading.Condition()
+        threading.Thread(target=self._write_lines, name="stderr", daemon=True).start()
+
+    def write(self, text: str) -> int:
+        with self._changed:
+            *lines, self._unfinished = (self._unfinished + text).split("\n")
+            for line in lines:
+                encoded = f"{line}\n".encode(errors="backslashreplace")
+                if self._bytes + len(encoded) > self.ROOM:
+                    self.dropped += 1
+                    continue
+                self._waiting.append(encoded)
+                self._bytes += len(encoded)
+            self._changed.notify_all()
+        return len(text)
+
+    def drain(self, timeout: float) -> None:
+        """Waits until every line is written, but no longer than so many seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._bytes, timeout)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def _write_lines(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                line = self._waiting.popleft()
+            written = self._write_line(line)
+            with self._changed:
+                self._bytes -= len(line)
+                self.dropped += not written
+                self._changed.notify_all()
+
+    def _write_line(self, line: bytes) -> bool:
+        left = memoryview(line)
+        while left:
+            try:
+                left = left[os.write(self._descriptor, left) :]
+            except BlockingIOError:  # the process that made the pipe asked for this
+                select.select([], [self._descriptor], [])
+            except OSError:
+                return False
+        return True
+
+
+def write_in_background() -> Callable[[], int]:
+    """From here on nothing waits for stderr. Returns the function that tells how many lines were dropped."""
+    if sys.stderr is None:
+        return lambda: 0
+    stderr = BackgroundStderr(sys.stderr.fileno())
+    sys.stderr = cast(TextIO, stderr)
+    return lambda: stderr.dropped
+
+
 def print_text(text: str) -> None:
     """Writes lines as they are, but for tokens."""
     from exporter.config.tokens import redact  # not above: `--help` does without it
@@ -43,9 +126,11 @@ def print_error(problem: str) -> None:
 
 
 def flush_stderr() -> None:
-    """At the end: lines that stderr did not take are dropped, or the interpreter would end with a code of its own."""
+    """At the end: lines that stderr does not take are dropped, or the interpreter would end with a code of its own."""
     try:
-        if sys.stderr is not None:
+        if isinstance(sys.stderr, BackgroundStderr):
+            sys.stderr.drain(LAST_LINES_WITHIN)
+        elif sys.stderr is not None:
             sys.stderr.flush()
     except OSError:
         detach(sys.stderr)

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import gc
 import signal
+from collections.abc import Callable
 
 import structlog
 
@@ -14,6 +15,7 @@ from exporter.cli.options import ServeOptions
 from exporter.cli.source import configuration_source, load_all
 from exporter.config.model import Config
 from exporter.config.yaml_document import ConfigError
+from exporter.console import write_in_background
 from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
 from exporter.web import app
@@ -24,11 +26,14 @@ from exporter.web.settings import Settings
 
 def serve(options: ServeOptions) -> int:
     """Polls and serves until SIGTERM or SIGINT. Returns 0, or 2 if it cannot listen. Raises `ConfigError`."""
+    log_lines_dropped = write_in_background()
     config, settings = load_all(options.source, options.web_config)
-    return asyncio.run(_serve(options, config, settings))
+    return asyncio.run(_serve(options, config, settings, log_lines_dropped))
 
 
-async def _serve(options: ServeOptions, config: Config | None, settings: Settings) -> int:
+async def _serve(
+    options: ServeOptions, config: Config | None, settings: Settings, log_lines_dropped: Callable[[], int]
+) -> int:
     stopping = asyncio.Event()
     reloading = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -39,7 +44,9 @@ async def _serve(options: ServeOptions, config: Config | None, settings: Setting
     for note in settings.notes:
         log.warning("web configuration", file=str(options.web_config), note=note)
     async with configuration_source(options.source, config) as source:
-        service = Service(source.config, source.reread, source.clock, Telemetry(__version__))
+        service = Service(
+            source.config, source.reread, source.clock, Telemetry(__version__, log_lines_dropped=log_lines_dropped)
+        )
         routes = app.routes(service, options.telemetry_path, lifecycle=options.lifecycle)
         server = Server(app.locked(routes, Guard(lambda: settings.users)), settings)
         for host, port in options.addresses:

@@ -333,6 +333,11 @@ CONFIG_LAST_RELOAD_SUCCESS = Family(
     name="digitalocean_backup_exporter_config_last_reload_success_timestamp_seconds",
     help="When the configuration in force was read, as Unix time.",
 )
+LOG_LINES_DROPPED = Family(
+    name="digitalocean_backup_exporter_log_lines_dropped_total",
+    type="counter",
+    help="Log lines that were dropped because nobody read stderr, or because it refused them.",
+)
 
 EXPORTER_FAMILIES: tuple[Family, ...] = (
     BUILD_INFO,
@@ -353,6 +358,7 @@ EXPORTER_FAMILIES: tuple[Family, ...] = (
     REJECTED_RECORDS,
     CONFIG_LAST_RELOAD_SUCCESSFUL,
     CONFIG_LAST_RELOAD_SUCCESS,
+    LOG_LINES_DROPPED,
 )
 """What the exporter says of itself; `telemetry` keeps their values."""
 

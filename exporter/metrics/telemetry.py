@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Literal, TypeVar, get_args
@@ -17,7 +18,9 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
 
 from exporter.metrics import families
 from exporter.metrics.exposition import encodable
@@ -49,14 +52,25 @@ _Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no other switch than this one for all
 
 
+class _DroppedLines(Collector):
+    """The client library's own counters cannot ask for their value at the scrape."""
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterable[Metric]:
+        family = families.LOG_LINES_DROPPED
+        yield CounterMetricFamily(family.name, family.help, value=self._count())
+
+
 class Telemetry:
     """The exporter's own figures: of each account by `account()`, of the configuration by `reloaded()`.
 
     `process` adds the client library's `process_*` and `python_*` families, which a file for node_exporter's textfile
-    collector must not hold: they would collide with node_exporter's own.
+    collector must not hold: they would collide with node_exporter's own. `log_lines_dropped` is asked at each scrape.
     """
 
-    def __init__(self, version: str, *, process: bool = True) -> None:
+    def __init__(self, version: str, *, process: bool = True, log_lines_dropped: Callable[[], int] = lambda: 0) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
         """To be rendered by the client library in the format that the scraper asks for."""
         self._accounts: dict[str, AccountTelemetry] = {}
@@ -80,6 +94,7 @@ class Telemetry:
         self.clock_skew = self._metric(Gauge, families.API_CLOCK_SKEW)
         self.rejected = self._metric(Counter, families.REJECTED_RECORDS)
         self._config: dict[Family, Gauge] = {}
+        self.registry.register(_DroppedLines(log_lines_dropped))
         if process:
             ProcessCollector(registry=self.registry)
             PlatformCollector(registry=self.registry)
