@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
@@ -15,6 +16,7 @@ import structlog
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT.parent / "shared" / "reference" / "digitalocean-droplet-backups.openapi.yaml"
 TOOLS = "apt-get install prometheus prometheus-alertmanager prometheus-node-exporter chromium systemd strace iproute2"
+_RUNS = itertools.count()
 IN_CI = os.environ.get("CI") == "true"
 
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=100)
@@ -68,6 +70,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def unconfigured_log() -> None:
     """A command run in this process sets what is logged from then on; no test inherits that."""
     structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def own_state(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Commands keep their state by default; no test finds what another kept."""
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / f"state-{next(_RUNS)}"))
 
 
 @pytest.fixture

@@ -347,7 +347,7 @@ def _web_config(parser: argparse.ArgumentParser) -> None:
         "--web.config.file",
         dest="web_config",
         metavar="FILE",
-        type=lambda text: Path(text) if text else None,
+        type=lambda text: _file(text) if text else None,
         help="TLS, users and headers, in the format of Prometheus's exporters",
     )
 
@@ -448,6 +448,10 @@ def _path(text: str) -> str:
 def _file(text: str) -> Path:
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError(f'"{text}" is not the name of a file')
+    if text.startswith("~"):
+        raise argparse.ArgumentTypeError(
+            f'"{text}" begins with ~, which the shell expands only at the beginning of a word; write the whole path'
+        )
     return Path(text)
 
 

@@ -19,12 +19,12 @@ from exporter.service import Service
 def check(options: CheckOptions) -> int:
     """Polls once and prints the report. Returns the exit code of `--help`."""
     report = asyncio.run(_report(options))
-    if options.tags and not sum(report.counts.values()) and report.complete:
-        print_error(f"no droplet has the tag {' or '.join(options.tags)}; see check without --tag for what there is")
-        return 2
+    nothing = not sum(report.counts.values())
     if options.as_json:
         print_result(documents.encode(documents.check_document(report)))
-    elif report.learned:
+    elif options.tags and nothing and report.complete:
+        print_error(f"no droplet has the tag {' or '.join(options.tags)}; see check without --tag for what there is")
+    elif report.learned or not nothing:
         _print_report(report)
     return report.exit_code
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from exporter.cli.options import CheckConfigOptions
 from exporter.cli.source import load_all
+from exporter.config.state_files import unwritable
+from exporter.config.tokens import writable_by_others
+from exporter.config.yaml_document import ConfigError
 from exporter.console import print_error, print_result
 
 
@@ -12,6 +15,21 @@ def check_config(options: CheckConfigOptions) -> int:
     config, settings = load_all(options.source, options.web_config)
     for note in settings.notes:
         print_error(f"{options.web_config}: {note}")
+    for account in config.accounts if config else ():
+        if account.token.warning:
+            print_error(f"warning: {account.token.warning}")
+    for file in filter(None, (options.source.config_file, options.web_config)):
+        warning = writable_by_others(file)
+        if warning:
+            print_error(f"warning: {warning}")
+    if config is not None and config.state_file is not None:
+        directory = config.state_file.parent
+        problem = unwritable(directory)
+        if problem is not None:
+            raise ConfigError(
+                f"state_file: no file can be kept in the directory {directory}: {problem}; make it and let the "
+                "exporter's user write there, or name another file; null keeps nothing"
+            )
     names = ", ".join(account.name for account in config.accounts) if config else "demo"
     print_result(f"{options.source}: good; accounts: {names}\n")
     return 0

@@ -5,18 +5,18 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from exporter.config import proxies
+from exporter.config import proxies, state_files
 from exporter.config.durations import duration
-from exporter.config.model import API_URL, Account, Config, Poll, RateLimit, TagLabel
+from exporter.config.model import API_URL, Account, Config, MaxAge, Poll, RateLimit, TagLabel
+from exporter.config.patterns import pattern
 from exporter.config.proxies import Proxies
 from exporter.config.tokens import TokenError, TokenSource, looks_like_token
-from exporter.config.yaml_document import ConfigError, Value, plain, quoted, read
+from exporter.config.yaml_document import ConfigError, Value, absolute_enough, plain, quoted, read
 from exporter.fleet.selection import Criteria, Selection
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Config:
     else:
         try:
             if variable == "DIGITALOCEAN_TOKEN_FILE":
-                token = TokenSource(file=Path(plain(given[variable])))
+                token = TokenSource(file=absolute_enough(plain(given[variable])))
             else:
                 token = TokenSource(env=variable)
             token.read(given)
@@ -60,7 +60,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Config:
     proxy = _proxies([api_url], environ, problems)
     if problems:
         raise ConfigError(*problems)
-    return Config(accounts=(Account("default", token, api_url),), proxies=proxy)
+    state_file = state_files.automatic(environ)
+    return Config(accounts=(Account("default", token, api_url),), state_file=state_file, proxies=proxy)
 
 
 def _proxies(api_urls: Iterable[str], environ: Mapping[str, str], problems: list[str]) -> Proxies:
@@ -90,6 +91,8 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     if problems:
         raise ConfigError(*problems)
     overdue, labels = given.pop("overdue", {}), given.pop("labels", {})
+    if "state_file" not in root.entries():
+        given["state_file"] = state_files.automatic(environ)
     return Config(**given, **overdue, tag_labels=labels.get("tags", ()), proxies=proxy)
 
 
@@ -130,19 +133,6 @@ def _duration(value: Value) -> float:
     if value.written or value.is_text:
         return duration(value.written or value.text())
     raise ValueError(f"{value.found} is not a duration; write it like 90s, 5m or 1h30m")
-
-
-def _pattern(value: Value) -> re.Pattern[str]:
-    text = value.text()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return re.compile(text)
-    except (re.error, OverflowError) as error:
-        complaint = str(error)
-    except RecursionError:
-        complaint = "nested too deeply"
-    raise ValueError(f"{quoted(text)} is not a regular expression: {complaint}; correct it")
 
 
 _URL = re.compile(
@@ -238,11 +228,26 @@ def _variable(value: Value) -> TokenSource:
     return TokenSource(env=name)
 
 
-def _state_file(value: Value) -> Path:
-    path = Path(value.text())
+def _path(value: Value) -> Path:
+    return absolute_enough(value.text())
+
+
+def _state_file(value: Value) -> Path | None:
+    if value.is_text and value.text() == "auto":
+        return state_files.automatic()
+    path = _path(value)
     if path.is_dir():
         raise ValueError(f"{quoted(str(path))} is a directory; name a file in it, like {path / 'state.json'}")
     return path
+
+
+def _max_age(value: Value) -> MaxAge:
+    given = value.mapping({"select": _section(Criteria, _CRITERIA), "age": _duration})
+    if "select" not in given:
+        value.note("missing; write which droplets it is for, or {} for all", "select")
+    if "age" not in given:
+        value.note("missing; write how old their newest backup may be, like 26h", "age")
+    return MaxAge(Selection(given.get("select") or Criteria()), given.get("age") or 0.0)
 
 
 def _placed(decode: Decoder[T]) -> Decoder[tuple[Value, T]]:
@@ -252,13 +257,13 @@ def _placed(decode: Decoder[T]) -> Decoder[tuple[Value, T]]:
 _CRITERIA: Mapping[str, Decoder[Any]] = {
     "droplet_ids": _all(_whole(2**63 - 1, 123456789, "a droplet's id"), frozenset),
     "tags": _all(Value.text, frozenset),
-    "names": _all(_pattern, tuple),
+    "names": _all(lambda value: pattern(value.text()), tuple),
     "regions": _all(Value.text, frozenset),
 }
 _SELECTION = dict.fromkeys(("select", "exclude"), _section(Criteria, _CRITERIA))
 _ACCOUNT: Mapping[str, Decoder[Any]] = {
     "name": _placed(Value.text),
-    "token_file": _placed(lambda value: TokenSource(file=Path(value.text()))),
+    "token_file": _placed(lambda value: TokenSource(file=_path(value))),
     "token_env": _placed(_variable),
     "api_url": lambda value: _url(value.text()),
     **_SELECTION,
@@ -275,5 +280,6 @@ _TOP: Mapping[str, Decoder[Any]] = {
     "expect_backups": _section(Selection, _SELECTION),
     "overdue": _section(dict, {"grace": _duration}),
     "labels": _section(dict, {"tags": _tag_labels}),
+    "max_age": _all(_max_age, tuple),
     "state_file": _state_file,
 }

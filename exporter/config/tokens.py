@@ -21,6 +21,11 @@ _TOKEN = re.compile(r"do[opr]_v1_\w*|(?<![\w/])[0-9a-f]{64}(?![\w/])", re.ASCII)
 """DigitalOcean's tokens: personal, OAuth and refresh; and the 64 hexadecimal digits that they were before."""
 
 
+_IN_ANY_CASE = re.compile(r"do[opr]_v1_[0-9a-f]{8}\w*|(?<![\w/])[0-9a-f]{64}(?![\w/])", re.ASCII | re.IGNORECASE)
+"""The same as a server may send it back. Eight digits tell a token from a variable called DOP_V1_TOKEN."""
+
+REDACTED = "[a token]"
+
 _TELLING = 12
 """Characters; what is shorter could be part of any word, and is no token of DigitalOcean's."""
 
@@ -54,6 +59,8 @@ class TokenSource:
             raise TokenError(f"{self} is empty; put the token there")
         if len(token) > _LONGEST:
             raise TokenError(f"{self} is longer than any token; it must hold the token alone")
+        if token[0] in "\"'" and token[-1] == token[0]:
+            raise TokenError(f"{self} has quotes around the token; take them out, they would be sent with it")
         if not _SENDABLE.fullmatch(token):
             raise TokenError(
                 f"{self} holds a space, a line break or a character no token has; it must hold the token alone"
@@ -80,11 +87,41 @@ class TokenSource:
             with file.open("rb") as stream:
                 content = stream.read(_LONGEST + 64)
         except FileNotFoundError:
-            raise TokenError(f"{self} does not exist; put the token there") from None
+            raise TokenError(f"{self} does not exist; {_remedy(file)}") from None
         except OSError as error:
             raise TokenError(f"{self} cannot be read: {error.strerror}; let the exporter's user read it") from None
         # A decoding error would carry the content along; a character put in for a bad byte is refused like any other.
         return content.decode("utf-8-sig", errors="replace")
+
+    @property
+    def warning(self) -> str | None:
+        """What is allowed and perhaps not meant: that other users of the host may change the token."""
+        return writable_by_others(self.file) if self.file is not None else None
+
+
+def writable_by_others(file: Path) -> str | None:
+    """A sentence about a file with secrets or settings that users other than its owner may write; `None` if none may.
+
+    A group that may write is somebody's choice; only what everybody may write is a mistake for certain.
+    """
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    if not status.st_mode & stat.S_IWOTH:
+        return None
+    return f"every user of this host may write the file {file}; take that away: chmod o-w {file}"
+
+
+def _remedy(file: Path) -> str:
+    if file.parts[:1] == ("~",):
+        return "~ is not expanded here; write the whole path"
+    if file.parts[:3] == ("/", "run", "credentials"):
+        return (
+            "systemd makes it for the unit alone, while that runs: check the unit's LoadCredential, or, outside the "
+            "unit, name another file"
+        )
+    return "put the token there"
 
 
 def looks_like_token(text: str) -> bool:
@@ -94,8 +131,12 @@ def looks_like_token(text: str) -> bool:
 
 def redact(text: str) -> str:
     """The text with everything taken out that looks like a token, and every token that was read, whatever its look."""
-    text = _TOKEN.sub("[a token]", text)
+    text = _IN_ANY_CASE.sub(REDACTED, _TOKEN.sub(REDACTED, text))
+    lowered = text.lower()
     # The longest first: one that begins like another would leave the other's end behind.
     for token in sorted(_seen, key=len, reverse=True):
-        text = text.replace(token, "[a token]")
+        # Servers send headers back in small letters, so case does not count.
+        if token.lower() in lowered:
+            text = re.sub(re.escape(token), lambda _: REDACTED, text, flags=re.IGNORECASE)
+            lowered = text.lower()
     return text

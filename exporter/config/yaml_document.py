@@ -190,6 +190,13 @@ def plain(text: str) -> str:
     return text
 
 
+def absolute_enough(text: str) -> Path:
+    """A path; raises `ValueError` for one that only a shell would understand."""
+    if text.startswith("~"):
+        raise ValueError(f"{quoted(text)} begins with ~, which is not expanded here; write the whole path")
+    return Path(text)
+
+
 def _unknown(key: str, known: Iterable[str]) -> str:
     import difflib
 

@@ -156,11 +156,11 @@ class Poller:
         try:
             self._client.refresh_token()
         except (TokenError, ApiError) as error:
-            problems += self._report([error])
+            problems += self._report([error], learned=False)
         else:
             try:
                 listings, errors = await self._list()
-                problems += self._report(errors)
+                problems += self._report(errors, learned=listings.told)
                 await self._learn(listings)
                 unread, errors = await self._refresh(listings.told)
                 problems += self._report(errors)
@@ -384,13 +384,14 @@ class Poller:
         report("poll finished", result=result, droplets=len(self.fleet.droplets), unread=unread)
         return result
 
-    def _report(self, errors: Iterable[ApiError | TokenError]) -> list[str]:
+    def _report(self, errors: Iterable[ApiError | TokenError], *, learned: bool = True) -> list[str]:
         """Logs what went wrong and what comes next; gives it in words."""
         problems = []
         for error in errors:
             problem = in_words(error, self.account.token)
-            self._log.warning(
-                "poll incomplete",
+            report = self._log.warning if learned else self._log.error
+            report(
+                "poll incomplete" if learned else "poll failed",
                 endpoint=error.endpoint if isinstance(error, ApiError) else "none",
                 problem=problem,
                 kept="last good data",

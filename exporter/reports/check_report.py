@@ -78,10 +78,12 @@ class CheckReport:
 
     @property
     def exit_code(self) -> Literal[0, 1, 2]:
-        """0: all that was asked for is well; 1: something is wrong; 2: something is not known."""
+        """0: all that was asked for is well; 1: something is wrong; 2: something is not known, or nothing was there."""
         if any(entry.state.is_bad for entry in self.droplets):
             return 1
-        return 2 if not self.complete or any(entry.state is State.UNJUDGED for entry in self.droplets) else 0
+        if not self.complete or not sum(self.counts.values()):
+            return 2
+        return 2 if any(entry.state is State.UNJUDGED for entry in self.droplets) else 0
 
 
 def check_report(

@@ -64,7 +64,7 @@ def headline(counts: Mapping[State, int]) -> str:
     """The answer to "are my backups all right?": `3 of 34 droplets need attention: 1 missing, 2 overdue`."""
     total = sum(counts.values())
     if not total:
-        return "There are no droplets"
+        return "No droplet was looked at"
     wrong = {state: count for state, count in counts.items() if count and state.is_bad}
     needy, unjudged = sum(wrong.values()), counts[State.UNJUDGED]
     if needy:

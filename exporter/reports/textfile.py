@@ -17,7 +17,6 @@ READABLE = 0o644
 """node_exporter runs as another user."""
 
 OWN_FAMILIES = (
-    families.BUILD_INFO,
     families.UP,
     families.UNREAD_DROPLETS,
     families.LAST_POLL,
@@ -26,8 +25,11 @@ OWN_FAMILIES = (
     families.API_RATE_LIMIT_REMAINING,
     families.API_RATE_LIMIT_RESET,
 )
-"""What the exporter says of itself in a file: how the one poll went. Counters and histograms would begin anew with each
-run and so never rise; the poll interval is that of whoever runs the command; nothing is ever reloaded."""
+"""What the exporter says of itself in a file: how the one poll went.
+
+Counters and histograms would begin anew with each run and so never rise. The poll interval is that of whoever runs the
+command, and nothing is ever reloaded. `build_info` has no label `account`, so two files would collide.
+"""
 
 
 def own_figures(registry: CollectorRegistry) -> bytes:

@@ -110,12 +110,12 @@ class TestExitCode:
         assert done.out.endswith("\nAll 2 droplets are protected, as far as the droplets could be listed.\n")
 
     def test_no_droplets(self) -> None:
-        """An account without a Droplet is well, and what else that may mean is said."""
+        """No Droplet at all is no good news: often the token is another team's, or a name is mistyped."""
         done = check(Fixture())
-        assert done.code == 0
+        assert done.code == 2
         assert done.out == (
             "Note: default: no droplets; if there should be some, the token may be another team's, "
-            "or select leave them out.\nThere are no droplets.\n"
+            "or select leave them out.\nNo droplet was looked at.\n"
         )
 
     def test_nothing_learned(self) -> None:
@@ -170,6 +170,9 @@ class TestChoosing:
         done = check(account, "--tag", "env:prd")
         assert (done.code, done.out) == (2, "")
         assert "no droplet has the tag env:prd" in done.err
+        done = check(account, "--tag", "env:prd", "--format=json")
+        assert done.code == done.json["exit_code"] == 2
+        assert done.json["droplets"] == []
 
 
 class TestAccounts:

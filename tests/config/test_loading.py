@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config.loading import from_environment, load
-from exporter.config.model import Account, Config, Poll, RateLimit, TagLabel
+from exporter.config.model import Account, Config, MaxAge, Poll, RateLimit, TagLabel
+from exporter.config.state_files import automatic
 from exporter.config.tokens import TokenSource
 from exporter.config.yaml_document import ConfigError
 from exporter.fleet.model import Description
@@ -30,7 +31,7 @@ KEYS = (
     *("select", "exclude", "droplet_ids", "tags", "names", "regions"),
     *("poll", "interval", "timeout", "concurrency", "verify_every"),
     *("rate_limit", "per_minute", "per_hour", "reserve"),
-    *("expect_backups", "overdue", "grace", "labels", "state_file"),
+    *("expect_backups", "overdue", "grace", "labels", "max_age", "age", "state_file"),
 )
 
 
@@ -245,7 +246,8 @@ def test_the_example_is_the_defaults(file: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(TOKEN)
     source = TokenSource(file=tmp_path / "token")
     found = written(file, EXAMPLE.read_text().replace("/run/secrets/digitalocean", str(source.file)))
-    assert found == Config(accounts=(Account("production", source),))
+    assert found == Config(accounts=(Account("production", source),), state_file=automatic())
+    assert found.state_file is not None
     assert found == written(file, f"accounts: [{{name: production, token_file: {source.file}}}]")
 
 
@@ -259,13 +261,14 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         expect_backups=Selection(exclude=Criteria(tags=frozenset({"k8s"}))),
         grace=14400,
         tag_labels=(),
+        max_age=(),
         state_file=None,
     )
 
 
 def test_the_example_shows_every_key() -> None:
     """No key of the schema is missing in the example, and none is there that the schema does not know."""
-    shown = set(re.findall(r"^[ -]*(?:# )?([a-z_]+):(?: |$)", EXAMPLE.read_text(), re.MULTILINE))
+    shown = set(re.findall(r"^[# -]*([a-z_]+):(?: |$)", EXAMPLE.read_text(), re.MULTILINE))
     assert shown == set(KEYS)
     for path in BAD.glob("key-*.yaml"):  # where the loader itself lists the keys it knows
         for listed in re.findall("those here are (.*) \\(", path.read_text()):
@@ -287,7 +290,8 @@ rate_limit: {{per_minute: 1_000, per_hour: 100000, reserve: 0}}
 expect_backups: {{select: {{tags: [prod]}}}}
 overdue: {{grace: 250ms}}
 labels: {{tags: {{team: "team:", exported_job: job-, no: "no:"}}}}
-state_file: ~/state.json
+max_age: [{{select: {{tags: ["env:prod"]}}, age: 26h}}, {{select: {{}}, age: 10m}}]
+state_file: /var/lib/state.json
 """
 
 
@@ -317,19 +321,26 @@ def test_every_key_is_taken(file: Path, tmp_path: Path) -> None:
         expect_backups=Selection(Criteria(tags=frozenset({"prod"}))),
         grace=0.25,
         tag_labels=(TagLabel("team", "team:"), TagLabel("exported_job", "job-"), TagLabel("no", "no:")),
-        state_file=Path("~/state.json"),
+        max_age=(MaxAge(Selection(Criteria(tags=frozenset({"env:prod"}))), 93600), MaxAge(Selection(), 600)),
+        state_file=Path("/var/lib/state.json"),
     )
 
 
 def test_a_section_that_is_null_has_its_defaults(file: Path) -> None:
     """A key without a value is as if it were not there."""
-    empty = LEAST + "poll:\nrate_limit:\nexpect_backups:\noverdue:\nlabels:\nstate_file:\n"
+    empty = LEAST + "poll:\nrate_limit:\nexpect_backups:\noverdue:\nlabels:\nmax_age:\n"
     nested = LEAST + "poll: {interval: ~}\noverdue: {grace: null}\nlabels: {tags: }\nrate_limit: {reserve: }\n"
     account = (
         "accounts: [{name: production, token_env: DIGITALOCEAN_ACCESS_TOKEN, token_file: , select: , api_url: ~}]\n"
     )
     expected = written(file, LEAST)
     assert [written(file, text) for text in (empty, nested, account)] == [expected] * 3
+
+
+def test_null_keeps_the_state_nowhere(file: Path) -> None:
+    """`state_file: null` is a choice of its own: left out, the state is kept."""
+    assert written(file, LEAST + "state_file: null\n").state_file is None
+    assert written(file, LEAST).state_file == written(file, LEAST + "state_file: auto\n").state_file == automatic()
 
 
 def test_expectations_given_replace_the_default_wholly(file: Path) -> None:

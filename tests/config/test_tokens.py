@@ -126,3 +126,35 @@ def test_a_token_that_begins_like_another() -> None:
     for token in ("a-token-of-mine", "a-token-of-mine-and-more"):
         TokenSource(env="A_TOKEN").read({"A_TOKEN": token})
     assert redact("sent a-token-of-mine-and-more, refused") == "sent [a token], refused"
+
+
+def test_quotes_around_a_token_are_pointed_out(tmp_path: Path) -> None:
+    """Quotes that a shell would take away stand in an environment file as they are."""
+    (tmp_path / "token").write_text('"not-shown"\n')
+    with pytest.raises(TokenError, match="has quotes around the token; take them out") as caught:
+        TokenSource(file=tmp_path / "token").read()
+    assert "not-shown" not in str(caught.value)
+
+
+def test_a_credential_of_systemd_is_explained() -> None:
+    """A file under /run/credentials is there for the unit alone."""
+    with pytest.raises(TokenError, match="systemd makes it for the unit alone"):
+        TokenSource(file=Path("/run/credentials/digitalocean-backup-exporter.service/token")).read()
+
+
+def test_a_file_that_everybody_may_write_is_warned_of(tmp_path: Path) -> None:
+    """Whoever may write the token's file decides whose account is looked at."""
+    file = tmp_path / "token"
+    file.write_text("t")
+    file.chmod(0o660)
+    assert TokenSource(file=file).warning is None
+    file.chmod(0o666)
+    assert f"chmod o-w {file}" in str(TokenSource(file=file).warning)
+
+
+def test_case_hides_no_token() -> None:
+    """Servers and proxies repeat headers in small letters, or in capitals."""
+    environ = {"TOKEN": "Some-Token-Of-No-Known-Look"}
+    TokenSource(env="TOKEN").read(environ)
+    for text in (TOKEN, TOKEN.upper(), environ["TOKEN"].lower(), environ["TOKEN"].upper()):
+        assert redact(f"<{text}>") == "<[a token]>"

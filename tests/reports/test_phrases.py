@@ -207,7 +207,7 @@ def test_verdict(subject: Droplet, words: str) -> None:
 @pytest.mark.parametrize(
     ("states", "words"),
     [
-        ([], "There are no droplets"),
+        ([], "No droplet was looked at"),
         ([State.PROTECTED], "The one droplet is protected"),
         ([State.PROTECTED] * 2, "All 2 droplets are protected"),
         ([State.PROTECTED] * 1200, "All 1,200 droplets are protected"),

@@ -1,0 +1,43 @@
+"""Regular expressions of names: those that could hold up the exporter are refused."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from exporter.config.patterns import pattern
+
+
+@pytest.mark.parametrize(
+    "text", ["(a+)+b", "(a|a)*b", "(a|ab)*c", "(.*)*x", "(a*){2,}", ".*.*.*.*x", "(a)(?=b)", r"(a+)\1", "((ab)?c*)+"]
+)
+def test_refused(text: str) -> None:
+    """What can explode is refused with a reason."""
+    with pytest.raises(ValueError, match="could take minutes to match a name: "):
+        pattern(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("web-.*", "web-1"),
+        (r"db\d+", "db12"),
+        ("(web|db)-(prod|stage)-.+", "db-prod-1"),
+        ("(?i)WEB.*", "web"),
+        ("web(-[0-9])*", "web-1-2"),
+        ("a?b?c?d?.*", "bd"),
+        ("[a-z]{1,8}-.*-x", "abc-y-x"),
+    ],
+)
+def test_usual_ones(text: str, name: str) -> None:
+    """What people write for names is allowed."""
+    assert pattern(text).fullmatch(name)
+
+
+@pytest.mark.parametrize("text", [".*.*.*x", "a*a*a*b", r"\w*\d*\S*!", "(aa)*(a)*a*b"])
+def test_the_worst_that_is_allowed(text: str) -> None:
+    """For a name of 255 letters the worst that is allowed ends in seconds."""
+    begun = time.perf_counter()
+    assert not pattern(text).fullmatch("a" * 255)
+    assert time.perf_counter() - begun < 5
