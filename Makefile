@@ -42,11 +42,13 @@ audit: .venv/test
 	$(BIN)/python -m tests.audit
 
 .venv/run: pyproject.toml
+	@echo "Setting up .venv; this takes half a minute, once."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
 .venv/test: pyproject.toml
+	@echo "Setting up .venv with what the tests need; this takes some minutes, once."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@ .venv/run

@@ -78,14 +78,17 @@ exit codes: 0 all protected; 1 something overdue, never taken or unprotected; el
 
 {ENVIRONMENT}"""
 SHOW = f"""\
-Asks for this one Droplet alone: four requests to an account that has it, whatever the size of the fleet. Local time is
-that of TZ; NO_COLOR is respected.
+Asks for this one Droplet alone: four requests to an account that has it, whatever the size of the fleet. By its name,
+the Droplets are listed first. While the API cannot be asked, what the state file knows is shown. Local time is that of
+TZ; NO_COLOR is respected.
 
 examples:
   {NAME} show 441000000 --demo
+  {NAME} show warehouse --demo
   {NAME} show 441000000 --format json | jq '.droplets[].backups[].created_at'
 
-exit codes: 0 shown; 1 shown, but something of it could not be read; 2 no account has it, or none could be asked
+exit codes: 0 shown; 1 shown, but something of it could not be read; 2 no account has it,
+  several have the name, or none could be asked
 
 {ENVIRONMENT}"""
 CHECK_CONFIG = f"""\
@@ -207,13 +210,15 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
     show = commands.add_parser(
         "show",
-        usage=f"{NAME} show DROPLET_ID [FLAGS]",
+        usage=f"{NAME} show DROPLET [FLAGS]",
         help="one Droplet: its policy, next window, backups and verdict",
         description="One Droplet: its policy, its next window, its backups on a line through the retention period, "
         "the verdict.",
         epilog=SHOW,
     )
-    show.add_argument("droplet_id", metavar="DROPLET_ID", type=_droplet_id, help="the Droplet's number, as check shows")
+    show.add_argument(
+        "droplet", metavar="DROPLET", type=_droplet, help="the Droplet's id, as check shows it, or its exact name"
+    )
     _one_poll(show)
     _accounts(show)
     _format(show)
@@ -417,7 +422,7 @@ def _check_options(given: argparse.Namespace) -> CheckOptions:
 
 def _show_options(given: argparse.Namespace) -> ShowOptions:
     return ShowOptions(
-        _logging_of(given), _source_of(given), given.droplet_id, tuple(given.accounts), given.format == "json"
+        _logging_of(given), _source_of(given), given.droplet, tuple(given.accounts), given.format == "json"
     )
 
 
@@ -465,8 +470,12 @@ def _speed(text: str) -> float:
     return speed
 
 
-def _droplet_id(text: str) -> int:
-    if text.isascii() and text.isdecimal() and 0 < int(text[:20]) < 2**63:
+def _droplet(text: str) -> int | str:
+    if not (text.isascii() and text.isdecimal()):
+        if text.strip():
+            return text
+        raise argparse.ArgumentTypeError(f'"{text}" is not a Droplet; write its id, as check shows it, or its name')
+    if 0 < int(text[:20]) < 2**63:
         return int(text)
     raise argparse.ArgumentTypeError(f'"{text}" is not the id of a Droplet; write its number, as check shows it')
 

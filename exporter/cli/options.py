@@ -70,7 +70,8 @@ class CheckOptions:
 class ShowOptions:
     logging: Logging
     source: Source
-    droplet_id: int
+    droplet: int | str
+    """Its id, or its exact name."""
     accounts: tuple[str, ...]
     """Empty: all."""
     as_json: bool

@@ -43,6 +43,9 @@ async def _serve(
     log = structlog.get_logger()
     for note in settings.notes:
         log.warning("web configuration", file=str(options.web_config), note=note)
+    for account in config.accounts if config else ():
+        if account.token.warning:
+            log.warning("file open to everybody", account=account.name, problem=account.token.warning)
     async with configuration_source(options.source, config) as source:
         service = Service(
             source.config, source.reread, source.clock, Telemetry(__version__, log_lines_dropped=log_lines_dropped)

@@ -6,7 +6,8 @@ import asyncio
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Literal
 
 import structlog
@@ -17,16 +18,22 @@ from exporter.cli.progress import progress
 from exporter.cli.source import DEMO_NOTE, configuration_source, restricted
 from exporter.clock import Clock
 from exporter.config.model import Account, Config
+from exporter.config.tokens import TokenError
 from exporter.console import is_terminal, print_error, print_result
 from exporter.digitalocean.budget import Budget
 from exporter.digitalocean.client import Client
+from exporter.digitalocean.errors import ApiError
 from exporter.fleet.assemble import Rules, droplet_of, supported_of
+from exporter.fleet.listings import AccountListings
 from exporter.fleet.model import Fleet
+from exporter.polling.lister import Lister
 from exporter.polling.single_droplet import SingleDroplet, ask_for_droplet
 from exporter.polling.state_file import StateFile
+from exporter.polling.status import in_words
 from exporter.reports import documents, table
 from exporter.reports.check_report import JudgedDroplet, judged
 from exporter.reports.droplet_report import LINE_WIDTH, DropletReport, droplet_report
+from exporter.reports.phrases import span
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +41,22 @@ class _AccountAnswer:
     """What one account said of the Droplet."""
 
     account: Account
+    droplet_id: int
     told: SingleDroplet
     judged: JudgedDroplet | None = None
     """`None` where the account does not have it, or could not be asked."""
     watched: bool = True
+    remembered: bool = False
+    """Whether the API could not be asked, and the state file told this."""
 
 
 def show(options: ShowOptions) -> int:
     """Prints the Droplet. 0; 1 if something of it could not be read; 2 if no account has it or none could be asked."""
     answers, at, config = asyncio.run(_answers(options))
+    if not answers:
+        return 2
     found = [(answer, answer.judged) for answer in answers if answer.judged is not None]
-    code = _exit_code(options.droplet_id, answers)
+    code = _exit_code(answers, at)
     if options.as_json:
         labels = tuple(label.label for label in config.tag_labels)
         problems = [f"{answer.account.name}: {problem}" for answer in answers for problem in answer.told.errors]
@@ -74,15 +86,52 @@ async def _answers(options: ShowOptions) -> tuple[list[_AccountAnswer], float, C
         config = restricted(source.config, options.accounts)
         store = StateFile(config.state_file, guest=True)
         async with progress("asking for the droplet"):
+            if isinstance(options.droplet, int):
+                places = [(account, options.droplet) for account in config.accounts]
+            else:
+                places = await _places(options.droplet, config, store, source.clock)
             answers = await asyncio.gather(
-                *(_ask(options.droplet_id, account, config, store, source.clock) for account in config.accounts)
+                *(_ask(droplet_id, account, config, store, source.clock) for account, droplet_id in places)
             )
         return answers, source.clock.now(), config
 
 
-async def _ask(droplet_id: int, account: Account, config: Config, store: StateFile, clock: Clock) -> _AccountAnswer:
+async def _places(name: str, config: Config, store: StateFile, clock: Clock) -> list[tuple[Account, int]]:
+    """The account and the id of the Droplet with this name; nothing, and an error is printed, if there is not one."""
+    listed = await asyncio.gather(*(_listed(account, config, store, clock) for account in config.accounts))
+    everything = [(account, droplet_id, names[droplet_id]) for account, names in listed for droplet_id in names]
+    found = [(account, droplet_id) for account, droplet_id, called in everything if called == name]
+    if len(found) > 1:
+        ids = ", ".join(f"{droplet_id} (account {account.name})" for account, droplet_id in found)
+        print_error(f'{len(found)} droplets have the name "{name}": {ids}; show one by its id')
+        return []
+    if not found:
+        near = get_close_matches(name, {called for _, _, called in everything}, 1)
+        hint = f'did you mean "{near[0]}"?' if near else "check lists the droplets there are"
+        print_error(f'no droplet has the name "{name}"; {hint}')
+    return found
+
+
+async def _listed(account: Account, config: Config, store: StateFile, clock: Clock) -> tuple[Account, dict[int, str]]:
+    """The names of the account's Droplets by their ids; as the state file knows them, if the API cannot be asked."""
+    async with _client(account, config, clock) as client:
+        try:
+            client.refresh_token()
+        except (TokenError, ApiError) as error:
+            print_error(f"{account.name}: {in_words(error, account.token)}")
+            listings = AccountListings()
+        else:
+            listings, errors = await Lister(client, frozenset()).listings()
+            for problem in dict.fromkeys(in_words(error, account.token) for error in errors):
+                print_error(f"{account.name}: {problem}")
+    if listings.descriptions:
+        return account, {droplet_id: described.name for droplet_id, described in listings.descriptions.items()}
     kept = store.state(account.name, account.api_url)
-    before = kept.known().get(droplet_id) if kept is not None else None
+    known = kept.known().values() if kept is not None else ()
+    return account, {one.id: one.description.name for one in known if one.description is not None}
+
+
+def _client(account: Account, config: Config, clock: Clock) -> Client:
     limits = config.rate_limit
     client = Client(
         account.api_url,
@@ -94,34 +143,50 @@ async def _ask(droplet_id: int, account: Account, config: Config, store: StateFi
         log=structlog.get_logger().bind(account=account.name),
     )
     client.deadline = clock.now() + config.poll.interval
-    async with client:
+    return client
+
+
+async def _ask(droplet_id: int, account: Account, config: Config, store: StateFile, clock: Clock) -> _AccountAnswer:
+    kept = store.state(account.name, account.api_url)
+    before = kept.known().get(droplet_id) if kept is not None else None
+    async with _client(account, config, clock) as client:
         told = await ask_for_droplet(client, account.token, droplet_id, before, clock)
-    known = told.known
+    known, remembered = told.known, False
+    if known is None and kept is not None and before is not None and not told.absent:
+        known, remembered = before, True
+        told = replace(told, supported={policy.plan: policy for policy in kept.supported})
     if known is None:
-        return _AccountAnswer(account, told)
+        return _AccountAnswer(account, droplet_id, told)
     now = clock.now()
     prefixes = tuple(label.prefix for label in config.tag_labels)
     rules = Rules(account.selection, config.expect_backups, prefixes, config.grace)
     droplet = droplet_of(known, told.supported, rules, now)
     fleet = Fleet(account.name, (droplet,), tuple(told.supported.values()))
     verdict = judged(fleet, droplet, now, config.grace, remembered=before is not None)
-    return _AccountAnswer(account, told, verdict, account.selection.watches(droplet_id, known.description))
+    return _AccountAnswer(
+        account, droplet_id, told, verdict, account.selection.watches(droplet_id, known.description), remembered
+    )
 
 
-def _exit_code(droplet_id: int, answers: Sequence[_AccountAnswer]) -> Literal[0, 1, 2]:
+def _exit_code(answers: Sequence[_AccountAnswer], at: float) -> Literal[0, 1, 2]:
     """Prints what went wrong to stderr, and gives the exit code."""
     for answer in answers:
         for problem in {log.without_request(problem): problem for problem in answer.told.errors}.values():
             print_error(f"{answer.account.name}: {problem}")
     found = [answer for answer in answers if answer.judged is not None]
-    if found:
+    for answer in found:
+        if answer.remembered and answer.judged is not None:
+            read_at = answer.judged.droplet.refreshed_at
+            age = f", {span(at - read_at)} old" if read_at is not None else ""
+            print_error(f"{answer.account.name}: the API could not be asked; this is what the state file knows{age}")
+    if found and not all(answer.remembered for answer in found):
         return 1 if any(answer.told.errors for answer in found) else 0
     absent = [answer.account.name for answer in answers if answer.told.absent]
     if absent:
         where = (
             f"the account {absent[0]} has no" if len(absent) == 1 else f"none of the accounts {', '.join(absent)} has a"
         )
-        print_error(f"{where} droplet {droplet_id}; check lists the droplets there are, with their ids")
+        print_error(f"{where} droplet {answers[0].droplet_id}; check lists the droplets there are, with their ids")
     return 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import tempfile
@@ -13,6 +14,8 @@ from prometheus_client import CollectorRegistry
 from exporter.metrics import families
 from exporter.metrics.negotiation import TEXT
 
+LONGEST_CHAIN = 40
+"""Links one behind the other; as many as Linux follows."""
 READABLE = 0o644
 """node_exporter runs as another user."""
 
@@ -38,14 +41,17 @@ def own_figures(registry: CollectorRegistry) -> bytes:
 
 
 def write(path: Path, text: bytes) -> None:
-    """Replaces the file in one step, keeping its mode and owner; raises `OSError` and leaves what was there.
+    """Replaces the file in one step, keeping its owner and permissions; raises `OSError` and leaves what was there.
 
-    A link is followed. What is no regular file, like /dev/stdout, cannot be replaced and is written to. The collector
-    reads `*.prom` only, so it never sees the half-written neighbour.
+    A link is followed if it is this user's or root's. What is no regular file, like /dev/stdout, cannot be replaced and
+    is written to. The collector reads `*.prom` only, so it never sees the half-written neighbour.
     """
+    _refuse_foreign_links(path)
     before = path.stat() if path.exists() else None
     if before is not None and not stat.S_ISREG(before.st_mode):
-        with path.open("wb") as stream:
+        # Without O_NONBLOCK, opening a named pipe that nobody reads would never return.
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_NONBLOCK), "wb") as stream:
+            os.set_blocking(stream.fileno(), True)
             stream.write(text)
         return
     path = Path(os.path.realpath(path))
@@ -57,9 +63,21 @@ def write(path: Path, text: bytes) -> None:
             if before is not None:
                 with contextlib.suppress(PermissionError):  # only root gives files away
                     os.fchown(file.fileno(), before.st_uid, before.st_gid)
-            os.fchmod(file.fileno(), READABLE if before is None else stat.S_IMODE(before.st_mode))
+            # Set-uid and the like are not passed on.
+            os.fchmod(file.fileno(), READABLE if before is None else before.st_mode & 0o777)
             os.fsync(file.fileno())
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _refuse_foreign_links(path: Path) -> None:
+    """Raises `OSError` for a link that another user made: it could lead root to any file of the host."""
+    for _ in range(LONGEST_CHAIN):
+        if not path.is_symlink():
+            return
+        if path.lstat().st_uid not in (0, os.geteuid()):
+            raise OSError(errno.EPERM, f"{path} is a link that another user made")
+        path = path.parent / path.readlink()
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))

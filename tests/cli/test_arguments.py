@@ -137,7 +137,7 @@ class TestErrors:
             ),
             (["check", "--format"], "--format: expected one argument (see digitalocean-backup-exporter check --help)"),
             (["check", "--only=\x1b[31mred"], r'"\x1b[31mred" is not a state; write one of missing, overdue'),
-            (["show"], "required: DROPLET_ID (see digitalocean-backup-exporter show --help)"),
+            (["show"], "required: DROPLET (see digitalocean-backup-exporter show --help)"),
         ],
     )
     def test_mistyped(self, words: list[str], told: str) -> None:

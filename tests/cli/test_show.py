@@ -130,10 +130,10 @@ class TestAsking:
         )
 
     def test_no_id(self) -> None:
-        """What is no id is told before anybody is asked."""
+        """What is no number is a name."""
         done = command("show", "web-1", "--demo", at=AT)
         assert done.code == 2
-        assert '"web-1" is not the id of a Droplet; write its number, as check shows it' in done.err
+        assert 'no droplet has the name "web-1"; did you mean "web-syd-01"?' in done.err
 
     def test_only_its_policy_is_there(self) -> None:
         """A Droplet that only a policy names is shown by it."""
@@ -251,3 +251,41 @@ class TestJson:
         jsonschema.validate(done.json, SCHEMA)
         assert done.code == done.json["exit_code"] == 2
         assert done.json["droplets"] == []
+
+
+class TestByName:
+    """A Droplet by the name that alerts lead with."""
+
+    def test_its_exact_name(self) -> None:
+        """The Droplet of this name is shown as by its id."""
+        with served(weekly(), at=AT) as running:
+            done = command("show", "db", at=AT, **running.environment)
+        assert (done.code, done.err) == (0, "")
+        assert done.out.startswith("db (7)\n")
+
+    def test_none(self) -> None:
+        """A name that no Droplet has is an error with the nearest there is."""
+        with served(weekly(), at=AT) as running:
+            done = command("show", "dbb", at=AT, **running.environment)
+        assert (done.code, done.out) == (2, "")
+        assert 'no droplet has the name "dbb"; did you mean "db"?' in done.err
+
+    def test_several(self) -> None:
+        """If several have it, their ids are listed, and none is shown."""
+        account = weekly()
+        add(account, 8, [], disabled(8), name="db")
+        with served(account, at=AT) as running:
+            done = command("show", "db", at=AT, **running.environment)
+        assert (done.code, done.out) == (2, "")
+        assert '2 droplets have the name "db": 7 (account default), 8 (account default); show one by its id' in done.err
+
+
+def test_an_outage() -> None:
+    """While the API cannot be asked, what the state file knows is shown, and the exit code is 2."""
+    with served(weekly(), at=AT) as running:
+        assert command("check", at=AT, **running.environment).code == 0
+        running.api.faults.append(Fault(status=503))
+        done = command("show", "7", at=AT + 2 * HOUR, **running.environment)
+    assert done.code == 2
+    assert "the API could not be asked; this is what the state file knows" in done.err
+    assert "3 kept, 16.6 GiB together\n" in done.out

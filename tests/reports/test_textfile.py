@@ -74,6 +74,33 @@ class TestWriting:
         reader.join()
         assert seen <= set(texts)
 
+    def test_no_special_bits(self, tmp_path: Path) -> None:
+        """A set-uid or set-gid bit is not passed on to what is written."""
+        file = tmp_path / "backups.prom"
+        file.write_text("before")
+        file.chmod(0o6755)
+        write(file, TEXT)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o755
+
+    def test_a_pipe_that_nobody_reads(self, tmp_path: Path) -> None:
+        """A named pipe without a reader is an error at once, and not a wait for ever."""
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(OSError, match="No such device or address"):
+            write(tmp_path / "pipe", TEXT)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives links away")
+    def test_a_link_of_another_user(self, tmp_path: Path) -> None:
+        """A link that another user planted is refused, wherever in a chain it stands; root's file stays as it was."""
+        target, link, first = tmp_path / "shadow", tmp_path / "planted.prom", tmp_path / "first.prom"
+        target.write_text("before")
+        link.symlink_to(target)
+        first.symlink_to(link)
+        os.chown(link, 65534, 65534, follow_symlinks=False)
+        for path in (link, first):
+            with pytest.raises(OSError, match="is a link that another user made"):
+                write(path, TEXT)
+        assert target.read_text() == "before"
+
     def test_a_link(self, tmp_path: Path) -> None:
         """A link stays one: what it leads to is replaced."""
         (tmp_path / "there").mkdir()

@@ -263,7 +263,7 @@ class TestUnwell:
             page = (await running.get()).text
         text = text_of(page)
         assert 'class="answer warn"' in page
-        assert "There are no droplets" in text
+        assert "No droplet was looked at" in text
         assert "A token of the wrong team looks the same." in text
 
     async def test_many_problems(self) -> None:
