@@ -472,7 +472,9 @@ def _speed(text: str) -> float:
 
 def _droplet(text: str) -> int | str:
     if not (text.isascii() and text.isdecimal()):
-        if text.strip():
+        from exporter.config.tokens import looks_like_token
+
+        if text.strip() and not looks_like_token(text):
             return text
         raise argparse.ArgumentTypeError(f'"{text}" is not a Droplet; write its id, as check shows it, or its name')
     if 0 < int(text[:20]) < 2**63:

@@ -71,9 +71,11 @@ class CheckReport:
 
     @property
     def summary(self) -> str:
-        if not self.learned:
+        if not self.learned and not sum(self.counts.values()):
             return "Nothing could be learned"
         limit = "" if self.complete else ", as far as the droplets could be listed"
+        if not self.learned:
+            limit = ", as far as the state file knows"
         return headline(self.counts) + limit
 
     @property
@@ -109,8 +111,17 @@ def check_report(
     entries.sort(key=lambda entry: (worst_first(entry.droplet, entry.state), entry.account))
     said = list(notes)
     empty = {fleet.account for fleet in fleets if not fleet.droplets}
+    remembered = {
+        fleet.account: max((droplet.refreshed_at or 0.0 for droplet in fleet.droplets), default=0.0)
+        for fleet in fleets
+        if fleet.droplets
+    }
+    """When anything of what the accounts' state files know was last read, in Unix seconds; 0: not known."""
     for account in told.values():
-        if account.result == "failure":
+        if account.result == "failure" and not account.learned and account.name in remembered:
+            age = f", {span(at - remembered[account.name])} old" if remembered[account.name] else ""
+            said.append(f"{account.name}: the API could not be asked; this is what the state file knows{age}")
+        elif account.result == "failure":
             missing = "droplets may be missing here" if account.learned else "none of its droplets are here"
             said.append(f"{account.name}: the listings are incomplete, so {missing}")
         elif account.unread:
