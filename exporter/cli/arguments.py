@@ -73,8 +73,8 @@ examples:
   {NAME} check --tag env:prod --tag env:stage
   {NAME} check --format json | jq '.droplets[] | select(.state == "overdue") | .name'
 
-exit codes: 0 all protected; 1 something overdue, never taken or unprotected; else 2 if something could not be judged,
-  or not asked
+exit codes: 0 all protected; 1 something overdue, never taken or unprotected; else 2 if something could not be judged
+  or not asked, or there was no Droplet to look at
 
 {ENVIRONMENT}"""
 SHOW = f"""\

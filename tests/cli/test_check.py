@@ -353,6 +353,15 @@ def test_odd_names_stay_in_their_line() -> None:
     assert len(done.rows) == 1
 
 
+def test_json_drives_no_terminal() -> None:
+    """DEL, C1 controls and characters that turn text round are escaped in JSON; the name stays the same."""
+    account, name = Fixture(), "a\x7fb\x9b31mc\u202ed\u2066e"
+    daily(account, 1, 0, 1, name=name)
+    done = check(account, "--format=json")
+    assert done.json["droplets"][0]["name"] == name
+    assert r"a\u007fb\u009b31mc\u202ed\u2066e" in done.out
+
+
 def test_secrets_are_not_told() -> None:
     """A token that the API refuses is in no output of whatever level."""
     done = check(healthy(1), "--log.level=debug", DIGITALOCEAN_TOKEN="dop_v1_0123456789abcdef")
