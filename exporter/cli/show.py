@@ -93,7 +93,7 @@ async def _ask(droplet_id: int, account: Account, config: Config, store: StateFi
         proxy=config.proxies.proxy_for(account.api_url),
         log=structlog.get_logger().bind(account=account.name),
     )
-    client.deadline = clock.now() + config.poll.interval
+    client.http.deadline = clock.now() + config.poll.interval
     async with client:
         told = await ask_for_droplet(client, account.token, droplet_id, before, clock)
     known = told.known

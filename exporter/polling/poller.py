@@ -17,16 +17,17 @@ from exporter.config.durations import duration_text
 from exporter.config.model import Account, Config
 from exporter.config.tokens import TokenError
 from exporter.cooperative import unhurried
-from exporter.digitalocean.budget import HOUR, Budget
+from exporter.digitalocean.budget import Budget
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError, NotFound
 from exporter.fleet.assemble import Rules, droplet_of
 from exporter.fleet.listings import AccountListings, learn
 from exporter.fleet.model import Droplet, Fleet, SupportedPolicy
+from exporter.fleet.schedule import HOUR
 from exporter.fleet.tracked import TrackedDroplet
 from exporter.metrics.telemetry import AccountTelemetry
 from exporter.polling.backup_reader import BackupReader, Outcome
-from exporter.polling.conversion import supported_policy_of
+from exporter.polling.conversion import supported_policies_of
 from exporter.polling.lister import Lister
 from exporter.polling.read_plan import (
     Habits,
@@ -151,7 +152,7 @@ class Poller:
         """One poll, from asking to the new Fleet. It ends with its interval and never raises, whatever the API does."""
         started = self._clock.now()
         self.status = replace(self.status, polling_since=started, readings_done=0, readings_planned=0)
-        self._client.deadline = started + self._config.poll.interval
+        self._client.http.deadline = started + self._config.poll.interval
         listings, unread, problems = AccountListings(), frozenset[int](), list[str]()
         try:
             self._client.refresh_token()
@@ -206,9 +207,7 @@ class Poller:
         if listing.error is not None:
             return (listing.error,)
         self._supported_at = now
-        self._supported = {}
-        for record in listing.records.values():
-            self._supported.setdefault(record.name, supported_policy_of(record))
+        self._supported = supported_policies_of(listing.records.values())
         return ()
 
     # Learning

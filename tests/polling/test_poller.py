@@ -275,7 +275,7 @@ class TestFaults:
         """An API that never answers costs the poll's time limit, not the exporter."""
         await world.poll()
         world.api.faults.append(Fault(hang=True))
-        world.poller._client._timeout = 0.1
+        world.poller._client.http.timeout = 0.1
         assert await world.poll(after=300) == "failure"
         assert world.ids == [1, 2, 3]
 
