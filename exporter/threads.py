@@ -10,9 +10,10 @@ limit: the event loop goes on, and only the caller learns that its work was not 
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, TypeVarTuple
@@ -126,3 +127,38 @@ class _Work:
             wrapped.__cause__ = error
             error = wrapped
         self._result.set_exception(error)
+
+
+FILES = ThreadPool("files", 4)
+"""Small files: token files and configurations."""
+_NAMES = ThreadPool("names", 16)
+RESOLVE_WITHIN = 60.0
+"""Seconds for a lookup; a request has a shorter limit of its own."""
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """An event loop that resolves names in threads of its own.
+
+    asyncio would use the one pool that other work waits for too, and would wait at the end for each lookup that hangs.
+    """
+
+    async def getaddrinfo(
+        self,
+        host: Any,
+        port: Any,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002  # the name is asyncio's
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        try:
+            return await _NAMES.run(socket.getaddrinfo, host, port, family, type, proto, flags, within=RESOLVE_WITHIN)
+        except ThreadPoolError as error:
+            raise socket.gaierror(socket.EAI_AGAIN, f"the name server does not answer ({error})") from error
+
+
+def run(main: Coroutine[Any, Any, _T]) -> _T:
+    """`asyncio.run`, with a `Loop`."""
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        return runner.run(main)

@@ -124,3 +124,28 @@ asyncio.run(main())
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "hanging: not done within 0.1 s\n", "")
     assert time.perf_counter() - begun < 30
+
+
+def test_names_that_are_never_resolved_hold_up_no_other_thread_and_not_the_end() -> None:
+    """asyncio's own pool stays free, a lookup can be given up, and the process ends while lookups hang."""
+    program = """
+import asyncio, socket, time
+from exporter import threads
+
+socket.getaddrinfo = lambda *_: time.sleep(600)
+
+async def look_up():
+    try:
+        async with asyncio.timeout(0.2):
+            await asyncio.get_running_loop().getaddrinfo("api.example", 443)
+    except TimeoutError:
+        return "given up"
+
+async def main():
+    print(await asyncio.gather(*(look_up() for _ in range(40))) == ["given up"] * 40)
+    print(await asyncio.wait_for(asyncio.to_thread(sum, [1, 2]), 5))
+
+threads.run(main())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "True\n3\n", "")

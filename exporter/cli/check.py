@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
-from exporter import __version__
+from exporter import __version__, threads
 from exporter.cli.options import CheckOptions
 from exporter.cli.progress import progress
 from exporter.cli.source import DEMO_NOTE, configuration_source, restricted
@@ -18,7 +17,7 @@ from exporter.service import Service
 
 def check(options: CheckOptions) -> int:
     """Polls once and prints the report. Returns the exit code of `--help`."""
-    report = asyncio.run(_report(options))
+    report = threads.run(_report(options))
     if options.tags and not sum(report.counts.values()) and report.complete:
         print_error(f"no droplet has the tag {' or '.join(options.tags)}; see check without --tag for what there is")
         return 2

@@ -11,7 +11,7 @@ from typing import Literal
 
 import structlog
 
-from exporter import log
+from exporter import log, threads
 from exporter.cli.options import ShowOptions
 from exporter.cli.progress import progress
 from exporter.cli.source import DEMO_NOTE, configuration_source, restricted
@@ -42,7 +42,7 @@ class _AccountAnswer:
 
 def show(options: ShowOptions) -> int:
     """Prints the Droplet. 0; 1 if something of it could not be read; 2 if no account has it or none could be asked."""
-    answers, at, config = asyncio.run(_answers(options))
+    answers, at, config = threads.run(_answers(options))
     found = [(answer, answer.judged) for answer in answers if answer.judged is not None]
     code = _exit_code(options.droplet_id, answers)
     if options.as_json:
