@@ -19,7 +19,7 @@ from exporter.config.tokens import TokenError
 from exporter.cooperative import unhurried
 from exporter.digitalocean.budget import Budget
 from exporter.digitalocean.client import Client
-from exporter.digitalocean.errors import ApiError, NotFound
+from exporter.digitalocean.errors import ApiError, NotFound, OutOfBudget, Throttled
 from exporter.fleet.assemble import Rules, droplet_of
 from exporter.fleet.listings import AccountListings, learn
 from exporter.fleet.model import Droplet, Fleet, SupportedPolicy
@@ -108,13 +108,16 @@ class Poller:
         self._supported: dict[str, SupportedPolicy] = {}
         self._supported_at: float | None = None
         self._short_of_budget = False
+        self._held_back = False
+        """Whether the rate limit kept this poll from a request."""
         self._told_skew: float | None = None
         """By how much the clocks differed when that was last logged."""
         self._droplets_listed = False
         self._listed = False
         """Whether any Droplets were ever listed, by whatever listing tells which of them are watched."""
         self._store = store
-        kept = store.state(account.name, account.api_url) if store is not None else None
+        # A large state takes a second to decode, so only where it is used.
+        kept = store.state(account.name, account.api_url) if store is not None and heir_of is None else None
         if heir_of is not None:
             self._inherit(heir_of)
         elif kept is not None:
@@ -132,13 +135,18 @@ class Poller:
     async def run(self) -> None:
         """Polls at once, but for a little jitter, and then on the interval, until cancelled."""
         interval = self._config.poll.interval
+        self.status = replace(self.status, running_since=self._clock.now())
         await self._clock.sleep(random.uniform(0, min(JITTER, interval / 10)))  # noqa: S311  # no secret hangs on it
         try:
             while True:
                 # A poll that the minute's limit would starve is better a little late than a failure.
                 await self._clock.sleep(self._budget.minute_wait(self._lister.cost))
                 started = self._clock.now()
-                await self.poll()
+                try:
+                    await self.poll()
+                except Exception as error:  # noqa: BLE001  # a fault of ours must cost this poll, not all to come
+                    self._log.exception("poll broke off")
+                    self._finish(started, AccountListings(), self.status.unread, [_bug(error)])
                 wait = min(interval, max(0.0, started + interval - self._clock.now()))
                 self.status = replace(self.status, next_poll_at=self._clock.now() + wait)
                 await self._clock.sleep(wait)
@@ -152,6 +160,7 @@ class Poller:
         """One poll, from asking to the new Fleet. It ends with its interval and never raises, whatever the API does."""
         started = self._clock.now()
         self.status = replace(self.status, polling_since=started, readings_done=0, readings_planned=0)
+        self._held_back = False
         self._client.http.deadline = started + self._config.poll.interval
         listings, unread, problems = AccountListings(), frozenset[int](), list[str]()
         try:
@@ -166,12 +175,17 @@ class Poller:
                 unread, errors = await self._refresh(listings.told)
                 problems += self._report(errors)
             except Exception as error:  # noqa: BLE001  # a fault of ours must cost this poll, not every one to come
-                self._log.exception("poll broke off", kept="last good data")
-                problems.append(f"the poll broke off: {error!r}; this is a bug, please report it")
-        self._check_clock()
-        await self._note_unread(unread)
-        await self.judge()
-        await self._keep()
+                self._log.exception("poll broke off")
+                listings = AccountListings()
+                problems.append(_bug(error))
+        try:
+            self._check_clock()
+            await self._note_unread(unread)
+            await self.judge()
+            await self._keep()
+        except Exception as error:  # noqa: BLE001  # as above
+            self._log.exception("poll broke off")
+            listings, problems = AccountListings(), [*problems, _bug(error)]
         return self._finish(started, listings, len(unread), problems)
 
     # Asking
@@ -359,6 +373,7 @@ class Poller:
         if self._store is not None and self._listed:
             state = state_of(self.account.api_url, list(self._known.values()), self._supported, self._supported_at)
             await self._store.keep(self.account.name, state)
+            self._telemetry.state_kept(self._store.kept)
 
     def _watched(self, known: TrackedDroplet) -> bool:
         return known.named and self._rules.watched.watches(known.id, known.description)
@@ -378,6 +393,7 @@ class Poller:
             last_listing_at=now if listings.complete else self.status.last_listing_at,
             unread=unread,
             problems=tuple(problems),
+            held_back=self._held_back,
         )
         report = self._log.warning if result != "success" else self._log.info if previous != result else self._log.debug
         report("poll finished", result=result, droplets=len(self.fleet.droplets), unread=unread)
@@ -387,13 +403,18 @@ class Poller:
         """Logs what went wrong and what comes next; gives it in words."""
         problems = []
         for error in errors:
+            self._held_back |= isinstance(error, OutOfBudget | Throttled)
             problem = in_words(error, self.account.token)
             self._log.warning(
                 "poll incomplete",
                 endpoint=error.endpoint if isinstance(error, ApiError) else "none",
                 problem=problem,
-                kept="last good data",
+                kept="last good data" if self.fleet.known else "nothing: no listing was complete yet",
                 retry_in=duration_text(self._config.poll.interval),
             )
             problems.append(problem)
         return problems
+
+
+def _bug(error: Exception) -> str:
+    return f"the poll broke off: {error!r}; this is a bug, please report it"
