@@ -12,6 +12,7 @@ import structlog
 from exporter.clock import Clock
 from exporter.config.model import Config
 from exporter.config.yaml_document import ConfigError
+from exporter.digitalocean.budget import Budget, Budgets
 from exporter.fleet.model import Fleet
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.telemetry import Telemetry
@@ -38,6 +39,7 @@ class Service:
         self.telemetry = telemetry
         self.exposition = Exposition([label.label for label in config.tag_labels])
         self._load = load
+        self._budgets = Budgets(lambda: Budget(1, 1, 0.0, clock))
         self._config = config
         self._log = structlog.get_logger()
         self._reloading = asyncio.Lock()
@@ -158,6 +160,7 @@ class Service:
             self.telemetry.account(name, config.poll.interval),
             self.clock,
             store=self._store,
+            budgets=self._budgets,
             on_fleet=partial(self._show, text),
             heir_of=heir_of,
         )

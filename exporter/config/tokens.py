@@ -97,5 +97,5 @@ def redact(text: str) -> str:
     text = _TOKEN.sub("[a token]", text)
     # The longest first: one that begins like another would leave the other's end behind.
     for token in sorted(_seen, key=len, reverse=True):
-        text = text.replace(token, "[a token]")
+        text = re.sub(re.escape(token), "[a token]", text, flags=re.IGNORECASE)
     return text

@@ -54,12 +54,14 @@ class Client:
         timeout: float = 10.0,
         concurrency: int = 8,
         proxy: str | None = None,
+        budget_of: Callable[[str], Budget] | None = None,
         log: Any = None,
     ) -> None:
         """`token` reads the token, `timeout` bounds a request with its whole answer, in seconds of the machine.
 
         `proxy` is the address of the proxy to send requests through; the variables of the environment are not looked
-        at, but for SSL_CERT_FILE and SSL_CERT_DIR. `log` is a structlog logger, bound to the account.
+        at, but for SSL_CERT_FILE and SSL_CERT_DIR. `budget_of` gives the budget of a token that is new. `log` is a
+        structlog logger, bound to the account.
         """
         self._clock = clock
         self._observer: Observer = observer or NullObserver()
@@ -75,6 +77,7 @@ class Client:
             timeout=timeout,
             concurrency=concurrency,
             proxy=proxy,
+            budget_of=budget_of,
         )
 
     async def __aenter__(self) -> Self:
@@ -89,12 +92,12 @@ class Client:
         """Close the connections."""
         await self.http.close()
 
-    def refresh_token(self) -> None:
+    async def refresh_token(self) -> None:
         """Read the token anew, as at the beginning of a poll. Where that fails the one known stays in use.
 
         Raises Unauthorized where it cannot be read or can be no token; whatever else reading it raises goes through.
         """
-        self.http.refresh_token()
+        await self.http.refresh_token()
 
     @property
     def clock_skew(self) -> float | None:

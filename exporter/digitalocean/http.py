@@ -42,7 +42,10 @@ from exporter.digitalocean.errors import (
     Unreadable,
 )
 from exporter.digitalocean.records import MAX_BODY, UnreadableBody
+from exporter.threads import ThreadPool, ThreadPoolError
 
+FILES_WITHIN = 10.0
+"""Seconds for reading the token or the certificate authorities."""
 RETRIES = 2
 """How often a request that met a broken connection, a time limit or a 5xx is sent again."""
 
@@ -110,7 +113,9 @@ class Http:
         timeout: float,
         concurrency: int,
         proxy: str | None,
+        budget_of: Callable[[str], Budget] | None = None,
     ) -> None:
+        """`budget_of` gives the budget of a token that is new; without it a new token goes on with the same one."""
         self.deadline = math.inf
         """Until when requests may be sent and answers awaited, in Unix seconds of the clock."""
         self.clock_skew: float | None = None
@@ -120,7 +125,9 @@ class Http:
         self.timeout = timeout
         self._read_token = token
         self._token: str | None = None
-        self._budget = budget
+        self.budget = budget
+        self._budget_of = budget_of
+        self._files = ThreadPool("token and certificates", 1)
         self._clock = clock
         self._observer = observer
         self._concurrency = concurrency
@@ -134,21 +141,23 @@ class Http:
         if http is not None:
             await http.aclose()
 
-    def refresh_token(self) -> None:
+    async def refresh_token(self) -> None:
         """Read the token anew, as at the beginning of a poll. Where that fails the one known stays in use.
 
         Raises Unauthorized where it cannot be read or can be no token; whatever else reading it raises goes through.
         """
         try:
-            token = self._read_token()
-        except (OSError, ValueError) as error:
+            token = await self._files.run(self._read_token, within=FILES_WITHIN)
+        except (OSError, ValueError, ThreadPoolError) as error:
             raise Unauthorized("token", f"the token cannot be read: {self._quote(str(error))}") from error
         if not re.fullmatch(r"[\x21-\x7e]+", token):
             what = "is empty" if not token else "holds a space, a line break or another character that no token has"
             raise Unauthorized("token", f"the token {what}: put the token alone in its source")
         if token != self._token:
-            if self._token is not None:
-                self._budget.forget()
+            if self._budget_of is not None:
+                self.budget = self._budget_of(token)
+            elif self._token is not None:
+                self.budget.forget()
             self._token = token
 
     async def get(self, endpoint: str, path: str, params: Mapping[str, str], keep: int) -> ApiAnswer:
@@ -175,7 +184,7 @@ class Http:
             # An API that goes on saying "in a second" is not asked every second.
             wait = max(wait, min(MINUTE, wait * 2.0 ** min(10, max(0, refusals - 3))))
             until = now + wait
-            self._budget.hold_until(until)
+            self.budget.hold_until(until)
             if until > self.deadline:
                 raise Throttled(
                     endpoint,
@@ -187,27 +196,27 @@ class Http:
     async def _attempt(self, endpoint: str, path: str, params: Mapping[str, str], keep: int) -> ApiAnswer:
         """Send a request once; the answer is a good one or a 429."""
         if self._token is None:
-            self.refresh_token()
-        http = self._connect(endpoint)
+            await self.refresh_token()
+        http = await self._connect(endpoint)
         async with self._in_flight:
             try:
-                ticket = await self._budget.acquire(self.deadline, keep)
+                ticket = await self.budget.acquire(self.deadline, keep)
             except BudgetSpent as error:
                 raise OutOfBudget(endpoint, f"{self.where(path)} was not asked: {error}", error.until) from error
             try:
                 answer = await self._send(http, endpoint, path, params, ticket)
             finally:
-                self._budget.close(ticket)
+                self.budget.close(ticket)
         if answer.status == 429:
             return answer
-        self._budget.welcome()
+        self.budget.welcome()
         if not 200 <= answer.status < 300:
             raise self._refusal(endpoint, path, answer)
         kind = answer.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if kind and not re.fullmatch(r"(application|text)/([\w.-]+\+)?json", kind):
             raise Unreadable(
                 endpoint,
-                f"{self.where(path)} answered {answer.status} with {_clean(kind)} instead of JSON:"
+                f"{self.where(path)} answered {answer.status} with {self._quote(kind)} instead of JSON:"
                 " is api_url the API's own address, or does a proxy answer for it?",
             )
         return answer
@@ -246,7 +255,9 @@ class Http:
             why = "poll.timeout" if limit == self.timeout else "the poll's end"
             raise Unreachable(endpoint, f"{where}: no whole answer within {limit:.3g} s ({why})") from error
         except UnreadableBody as error:
-            raise Unreadable(endpoint, f"{where} answered {code} with a body that cannot be read: {error}") from error
+            raise Unreadable(
+                endpoint, f"{where} answered {code} with a body that cannot be read: {self._quote(str(error))}"
+            ) from error
         except httpx.ConnectTimeout as error:
             raise Unreachable(endpoint, f"{where}: no connection within {0.45 * limit:.3g} s") from error
         except httpx.HTTPError as error:
@@ -261,9 +272,15 @@ class Http:
         finally:
             self._observer.sent(endpoint, code, time.perf_counter() - begun)
 
-    def _connect(self, endpoint: str) -> httpx.AsyncClient:
+    async def _connect(self, endpoint: str) -> httpx.AsyncClient:
         if self._http is None:
             try:
+                # Loading the certificate authorities takes longer than most requests, and their disk may hang.
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                if self.base_url.startswith("https:"):
+                    context = await self._files.run(httpx.create_ssl_context, within=FILES_WITHIN)
+                if self._http is not None:
+                    return self._http
                 self._http = httpx.AsyncClient(
                     headers={
                         "Accept": "application/json",
@@ -281,10 +298,7 @@ class Http:
                     ),
                     trust_env=False,
                     proxy=self._proxy,
-                    # Loading the certificate authorities takes longer than most requests.
-                    verify=httpx.create_ssl_context()
-                    if self.base_url.startswith("https:")
-                    else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+                    verify=context,
                 )
             except Exception as error:
                 raise Unreachable(
@@ -298,7 +312,7 @@ class Http:
         limit, remaining, reset = (
             _number(headers.get(f"ratelimit-{name}")) for name in ("limit", "remaining", "reset")
         )
-        self._budget.learn(ticket, limit, remaining, reset)
+        self.budget.learn(ticket, limit, remaining, reset)
         if limit is not None or remaining is not None or reset is not None:
             self._observer.rate_limit(limit, remaining, reset)
         told = _http_date(headers.get("date"))
@@ -338,8 +352,10 @@ class Http:
         return f"GET {self.base_url}{path}"
 
     def _quote(self, text: str) -> str:
-        """Text from elsewhere, made fit for a message."""
-        return _clean(text.replace(self._token, "[token]") if self._token else text)
+        """Text from elsewhere, made fit for a message. A server may echo the token, and in another case."""
+        if self._token:
+            text = re.sub(re.escape(self._token), "[token]", text, flags=re.IGNORECASE)
+        return _clean(text)
 
 
 def _clean(text: str, length: int = 200) -> str:
@@ -361,7 +377,7 @@ async def _read_body(response: httpx.Response, limit: int) -> bytes:
     """The body, unpacked by steps; raises UnreadableBody where it is too large or packed in a way not asked for."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
-        raise UnreadableBody(f"it is packed as {_clean(encoding, 40)}, and only gzip was asked for")
+        raise UnreadableBody(f"it is packed as {encoding}, and only gzip was asked for")
     packed = encoding in ("gzip", "x-gzip")
     body = bytearray()
     gzip = _Gunzip()

@@ -17,7 +17,7 @@ from exporter.config.durations import duration_text
 from exporter.config.model import Account, Config
 from exporter.config.tokens import TokenError
 from exporter.cooperative import unhurried
-from exporter.digitalocean.budget import Budget
+from exporter.digitalocean.budget import Budget, Budgets
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError, NotFound, OutOfBudget, Throttled
 from exporter.fleet.assemble import Rules, droplet_of
@@ -63,6 +63,7 @@ class Poller:
         clock: Clock,
         *,
         store: StateFile | None = None,
+        budgets: Budgets | None = None,
         on_fleet: Callable[[Fleet], Awaitable[None]] | None = None,
         heir_of: Poller | None = None,
     ) -> None:
@@ -71,6 +72,7 @@ class Poller:
         self.fleet = Fleet(account.name)
         self.status = Status(account.name, config.poll.interval)
         self._config = config
+        self._budgets = budgets
         self._telemetry = telemetry
         self._clock = clock
         self._on_fleet = on_fleet
@@ -97,6 +99,7 @@ class Poller:
             observer=telemetry,
             timeout=config.poll.timeout,
             concurrency=config.poll.concurrency,
+            budget_of=None if budgets is None else self._budget_of,
             proxy=config.proxies.proxy_for(account.api_url),
             log=self._log,
         )
@@ -124,6 +127,14 @@ class Poller:
             self._known = kept.known()
             self._supported = {policy.plan: policy for policy in kept.supported}
             self._supported_at = kept.supported_at
+
+    def _budget_of(self, token: str) -> Budget:
+        assert self._budgets is not None
+        limits = self._config.rate_limit
+        budget = self._budgets.of(self.account.api_url, token, self._budget)
+        budget.limit(limits.per_minute, limits.per_hour, limits.reserve)
+        budget.report_to(self._telemetry.throttled)
+        return budget
 
     def _inherit(self, other: Poller) -> None:
         self._known = other._known
@@ -164,7 +175,8 @@ class Poller:
         self._client.http.deadline = started + self._config.poll.interval
         listings, unread, problems = AccountListings(), frozenset[int](), list[str]()
         try:
-            self._client.refresh_token()
+            await self._client.refresh_token()
+            self._budget = self._client.http.budget if self._budgets is not None else self._budget
         except (TokenError, ApiError) as error:
             problems += self._report([error])
         else:

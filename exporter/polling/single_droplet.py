@@ -43,7 +43,7 @@ async def ask_for_droplet(
     a `TokenError`.
     """
     try:
-        client.refresh_token()
+        await client.refresh_token()
     except (TokenError, ApiError) as error:
         return SingleDroplet(errors=(in_words(error, token),))
     listings, failed = await Lister(client, frozenset({droplet_id})).listings()

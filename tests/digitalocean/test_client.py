@@ -11,7 +11,9 @@ import logging
 import math
 import re
 import ssl
+import time
 import traceback
+import tracemalloc
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -409,12 +411,12 @@ async def test_the_token_is_read_anew_when_told_to_and_kept_where_that_fails() -
         await at.client.droplets()
         at.budget.hold_until(NOON + 10_000)
         at.token = "dop_v1_new"
-        at.client.refresh_token()
+        await at.client.refresh_token()
         await at.client.droplets()
         for bad in ("", "two words", "line\n", "schlüssel", "tab\t"):
             at.token = bad
             with pytest.raises(Unauthorized, match=r"the token (is empty|holds a space)") as error:
-                at.client.refresh_token()
+                await at.client.refresh_token()
             assert not bad or bad not in str(error.value)
         await at.client.droplets()
         sent = [heard.headers["authorization"] for heard in server.requests]
@@ -1086,3 +1088,53 @@ def test_the_types_of_the_records_are_public() -> None:
         assert kind.__hash__ is not None
     assert math.isinf(Client("http://x", lambda: "", Budget(1, 1, 0, JumpClock()), JumpClock()).http.deadline)
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", __version__)
+
+
+# A hostile server -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cased", [TOKEN, TOKEN.lower(), TOKEN.upper()])
+@pytest.mark.parametrize("header", ["content_type", "content_encoding", "location"])
+async def test_a_token_echoed_in_a_header_is_in_no_error_in_any_case(header: str, cased: str) -> None:
+    """Servers and proxies echo what they were sent, and some change its case."""
+    status = 302 if header == "location" else 200
+    echoed = f"https://{cased}/" if header == "location" else f"x/{cased}"
+    error = await first_error(http(b"{}", status, **{header: echoed}))
+    assert TOKEN.lower() not in str(error).lower()
+    assert "[token]" in str(error)
+
+
+MANY = b'{"droplets": [' + b",".join([b"{}"] * 20_000_000) + b"]}"
+BOMBS = {
+    "20 million records": lambda: MANY,
+    "a page of 1,001 records": lambda: b'{"droplets": [' + b",".join([b"{}"] * 1001) + b"]}",
+    "a million tags": lambda: b'{"droplets": [{"id": 1, "tags": [' + b",".join([b'"a"'] * 1_000_000) + b"]}]}",
+    "a name of 9 MiB": lambda: b'{"droplets": [{"id": 1, "name": "' + b"a" * (9 << 20) + b'"}]}',
+    "half a million values, and no JSON": lambda: b'{"droplets": [NaN' + b",NaN" * 500_000 + b"]}",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+async def test_an_answer_far_larger_than_a_page_is_refused_before_it_is_read(bomb: str) -> None:
+    """It costs little memory and no long turn of the loop: under what decoding it would take."""
+    packed = gzip.compress(BOMBS[bomb](), 1)
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            begun = time.perf_counter()
+            await asyncio.sleep(0)
+            longest = max(longest, time.perf_counter() - begun)
+
+    async with Server(http(packed, content_encoding="gzip")) as server, bench(server.url) as at:
+        watcher = asyncio.create_task(watch())
+        tracemalloc.start()
+        listing = await at.client.droplets()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        watcher.cancel()
+    assert isinstance(listing.error, Unreadable)
+    assert not listing.records
+    assert peak < 40 << 20
+    assert longest < 1.0, "generous: tracing makes it ten times slower"

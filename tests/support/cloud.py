@@ -229,7 +229,7 @@ class MemoryClient(Client):
         self.our_clock = clock
         self.asked: list[str] = []
 
-    def refresh_token(self) -> None:
+    async def refresh_token(self) -> None:
         if self.cloud.fails("token"):
             raise Unauthorized("token", "the token is empty")
 

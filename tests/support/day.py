@@ -162,7 +162,7 @@ class CountingClient(Client):
         self.images_list_backups = True
         self.shared: SharedToken | None = None
 
-    def refresh_token(self) -> None: ...
+    async def refresh_token(self) -> None: ...
 
     async def _ask(self, endpoint: str, keep: int, pages: int = 1) -> None:
         for _ in range(pages):
