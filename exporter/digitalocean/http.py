@@ -24,6 +24,8 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+# httpx would import it at the first request, and hold up the loop for as long as that takes.
+import anyio._backends._asyncio  # noqa: F401
 import httpx
 import msgspec
 
@@ -50,6 +52,8 @@ RETRIES = 2
 """How often a request that met a broken connection, a time limit or a 5xx is sent again."""
 
 _PAUSES = (0.5, 1.0)
+_CERTIFICATES = ThreadPool("certificates", 1)
+"""Loading them takes a tenth of a second of one core. One at a time leaves the others to scrapes."""
 _CHUNK = 64 * 1024
 _ERROR_BODY = 16 * 1024
 _ERROR_PATIENCE = 1.0
@@ -127,7 +131,7 @@ class Http:
         self._token: str | None = None
         self.budget = budget
         self._budget_of = budget_of
-        self._files = ThreadPool("token and certificates", 1)
+        self._files = ThreadPool("token", 1)
         self._clock = clock
         self._observer = observer
         self._concurrency = concurrency
@@ -278,7 +282,7 @@ class Http:
                 # Loading the certificate authorities takes longer than most requests, and their disk may hang.
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 if self.base_url.startswith("https:"):
-                    context = await self._files.run(httpx.create_ssl_context, within=FILES_WITHIN)
+                    context = await _CERTIFICATES.run(httpx.create_ssl_context, within=FILES_WITHIN)
                 if self._http is not None:
                     return self._http
                 self._http = httpx.AsyncClient(
