@@ -5,18 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TypeVar
 
 import structlog
 
 from exporter.clock import Clock
 from exporter.config.model import Config
 from exporter.config.yaml_document import ConfigError
+from exporter.digitalocean.budget import Budget, Budgets
 from exporter.fleet.model import Fleet
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller, Result
 from exporter.polling.state_file import StateFile
 from exporter.polling.status import Status
+from exporter.supervision import keep_running
+from exporter.threads import FILES, ThreadPoolError
+
+_T = TypeVar("_T")
+
+READ_WITHIN = 30.0
+"""Seconds for reading the configuration; a file of a megabyte takes three."""
 
 
 class Service:
@@ -30,10 +39,12 @@ class Service:
         self.telemetry = telemetry
         self.exposition = Exposition([label.label for label in config.tag_labels])
         self._load = load
+        self._budgets = Budgets(lambda: Budget(1, 1, 0.0, clock))
         self._config = config
         self._log = structlog.get_logger()
         self._reloading = asyncio.Lock()
         self._store = StateFile(config.state_file, guest=guest)
+        telemetry.state_kept(self._store.kept)
         self.remembered = frozenset(
             account.name for account in config.accounts if self._store.state(account.name, account.api_url) is not None
         )
@@ -61,7 +72,11 @@ class Service:
     def start(self) -> None:
         """Begins to poll; needs a running loop."""
         for name, poller in self._pollers.items():
-            self._loops[name] = asyncio.create_task(poller.run(), name=f"poll {name}")
+            self._begin(name, poller)
+
+    def _begin(self, name: str, poller: Poller) -> None:
+        work = keep_running(f"poll {name}", poller.run, lambda: self.clock.sleep(self._config.poll.interval))
+        self._loops[name] = asyncio.create_task(work, name=f"poll {name}")
 
     async def poll_once(self) -> list[Result]:
         """One poll of every account, side by side."""
@@ -79,13 +94,16 @@ class Service:
         async with self._reloading:
             try:
                 # In a thread, for a large file takes seconds, and scrapes go on.
-                config = await asyncio.to_thread(self._load)
+                config = await self._read(self._load)
+                store = None
+                if config.state_file != self._config.state_file:
+                    store = await self._read(lambda: StateFile(config.state_file))
             except ConfigError as error:
                 self.telemetry.reloaded(False, self.clock.now())
                 for problem in error.problems:
                     self._log.error("reload failed", problem=problem, kept="the configuration from before")
                 raise
-            await self._follow(config)
+            await self._follow(config, store or self._store)
             self.telemetry.reloaded(True, self.clock.now())
             self._log.info("reloaded", accounts=len(config.accounts))
 
@@ -94,7 +112,14 @@ class Service:
         self._loops.clear()
         self._store.close()
 
-    async def _follow(self, config: Config) -> None:
+    async def _read(self, read: Callable[[], _T]) -> _T:
+        """What is read from files, which may lie on a disk that does not answer."""
+        try:
+            return await FILES.run(read, within=READ_WITHIN)
+        except ThreadPoolError as error:
+            raise ConfigError(f"the configuration or state file cannot be read: {error}; look at its disk") from error
+
+    async def _follow(self, config: Config, store: StateFile) -> None:
         before, self._config = self._config, config
         accounts = {account.name: account for account in config.accounts}
         same = {
@@ -104,9 +129,10 @@ class Service:
         }
         changed = [name for name in self._pollers if name not in same]
         await _end(self._loops.pop(name) for name in changed)
-        if before.state_file != config.state_file:
+        if store is not self._store:
             self._store.close()
-            self._store = StateFile(config.state_file)
+            self._store = store
+            self.telemetry.state_kept(store.kept)
         text = self.exposition if before.tag_labels == config.tag_labels else Exposition(self.tag_labels)
         pollers = {}
         for name in accounts:
@@ -124,7 +150,7 @@ class Service:
         self._pollers, self.exposition = pollers, text
         for name in pollers:
             if name not in self._loops:
-                self._loops[name] = asyncio.create_task(pollers[name].run(), name=f"poll {name}")
+                self._begin(name, pollers[name])
 
     def _poller(self, name: str, config: Config, text: Exposition, heir_of: Poller | None) -> Poller:
         account = next(account for account in config.accounts if account.name == name)
@@ -134,6 +160,7 @@ class Service:
             self.telemetry.account(name, config.poll.interval),
             self.clock,
             store=self._store,
+            budgets=self._budgets,
             on_fleet=partial(self._show, text),
             heir_of=heir_of,
         )
@@ -141,7 +168,10 @@ class Service:
     async def _show(self, text: Exposition, fleet: Fleet) -> None:
         await text.update(fleet)
         for watcher in self.watchers:
-            watcher()
+            try:
+                watcher()
+            except Exception:  # noqa: BLE001  # what is made of a fleet elsewhere must not cost the poll
+                self._log.exception("a watcher of the fleet broke off")
 
 
 def _but_accounts(config: Config) -> tuple[object, ...]:

@@ -353,7 +353,7 @@ async def test_no_error_of_the_client_holds_the_token() -> None:
 
     async def errors_of(url: str) -> list[BaseException | None]:
         client = Client(url, lambda: OURS, Budget(250, 5000, 0.2, Clock()), Clock(), timeout=2.0)
-        client.deadline = time.time() + 3.0
+        client.http.deadline = time.time() + 3.0
         async with client:
             errors: list[BaseException | None] = [(await client.droplets()).error, (await client.policies()).error]
             try:

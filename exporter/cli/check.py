@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
-from exporter import __version__
+from exporter import __version__, threads
 from exporter.cli.options import CheckOptions
 from exporter.cli.progress import progress
 from exporter.cli.source import DEMO_NOTE, configuration_source, restricted
@@ -18,7 +17,7 @@ from exporter.service import Service
 
 def check(options: CheckOptions) -> int:
     """Polls once and prints the report. Returns the exit code of `--help`."""
-    report = asyncio.run(_report(options))
+    report = threads.run(_report(options))
     nothing = not sum(report.counts.values())
     if options.as_json:
         print_result(documents.encode(documents.check_document(report)))

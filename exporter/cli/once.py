@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import structlog
 
-from exporter import __version__
+from exporter import __version__, threads
 from exporter.cli.options import OnceOptions
 from exporter.cli.progress import progress
 from exporter.cli.source import configuration_source
@@ -19,7 +17,7 @@ from exporter.service import Service
 
 def once(options: OnceOptions) -> int:
     """Polls and writes the metrics. Returns 1 if only part was learned, 2 if nothing, or if FILE is not written."""
-    text, results = asyncio.run(_metrics(options))
+    text, results = threads.run(_metrics(options))
     if text is None:
         print_error("nothing was learned" + (f"; {options.output} is as it was" if options.output else ""))
         return 2

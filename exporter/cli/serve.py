@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import structlog
 
-from exporter import __version__
+from exporter import __version__, threads
 from exporter.cli.options import ServeOptions
 from exporter.cli.source import configuration_source, load_all
 from exporter.config.model import Config
@@ -28,7 +28,7 @@ def serve(options: ServeOptions) -> int:
     """Polls and serves until SIGTERM or SIGINT. Returns 0, or 2 if it cannot listen. Raises `ConfigError`."""
     log_lines_dropped = write_in_background()
     config, settings = load_all(options.source, options.web_config)
-    return asyncio.run(_serve(options, config, settings, log_lines_dropped))
+    return threads.run(_serve(options, config, settings, log_lines_dropped))
 
 
 async def _serve(

@@ -12,7 +12,7 @@ from typing import Literal
 
 import structlog
 
-from exporter import log
+from exporter import log, threads
 from exporter.cli.options import ShowOptions
 from exporter.cli.progress import progress
 from exporter.cli.source import DEMO_NOTE, configuration_source, restricted
@@ -52,7 +52,7 @@ class _AccountAnswer:
 
 def show(options: ShowOptions) -> int:
     """Prints the Droplet. 0; 1 if something of it could not be read; 2 if no account has it or none could be asked."""
-    answers, at, config = asyncio.run(_answers(options))
+    answers, at, config = threads.run(_answers(options))
     if not answers:
         return 2
     found = [(answer, answer.judged) for answer in answers if answer.judged is not None]
@@ -142,7 +142,7 @@ def _client(account: Account, config: Config, clock: Clock) -> Client:
         proxy=config.proxies.proxy_for(account.api_url),
         log=structlog.get_logger().bind(account=account.name),
     )
-    client.deadline = clock.now() + config.poll.interval
+    client.http.deadline = clock.now() + config.poll.interval
     return client
 
 

@@ -8,12 +8,14 @@ between its sending and its answer, so here it counts from its sending until a m
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from exporter.clock import Clock
 
@@ -89,7 +91,7 @@ class Budget:
         self._per_hour = per_hour
         self._reserve = reserve
         self._clock = clock
-        self._throttled = throttled
+        self._listeners = [throttled]
         self._turn = asyncio.Lock()
         self._latest = clock.now()
         self._tickets = 0
@@ -108,6 +110,15 @@ class Budget:
         self._per_minute = per_minute
         self._per_hour = per_hour
         self._reserve = reserve
+
+    def report_to(self, throttled: Callable[[float], None]) -> None:
+        """Another account uses the same token: what is held back is held back from both."""
+        if throttled not in self._listeners:
+            self._listeners.append(throttled)
+
+    def _throttled(self, seconds: float) -> None:
+        for listener in self._listeners:
+            listener(seconds)
 
     # Before a request ----------------------------------------------------------------------------------------------
 
@@ -323,3 +334,20 @@ class Budget:
         if at <= told.at or told.remaining < self._floor(told) or self._tickets > told.ticket:
             at = max(at, told.at + MINUTE, self._last_sent + MINUTE)
         return max(at, now + 1.0) if self._in_flight else at
+
+
+class Budgets:
+    """One budget for each token, however many accounts and pollers use it. Tokens are held as digests."""
+
+    def __init__(self, new: Callable[[], Budget]) -> None:
+        self._new = new
+        self._of: WeakValueDictionary[tuple[str, str], Budget] = WeakValueDictionary()
+
+    def of(self, api_url: str, token: str, present: Budget) -> Budget:
+        """The token's budget. `present` becomes it where the token is not known yet and it is no other token's."""
+        key = api_url, hashlib.sha256(token.encode()).hexdigest()
+        found = self._of.get(key)
+        if found is None:
+            taken = any(present is budget for budget in self._of.values())
+            found = self._of[key] = self._new() if taken else present
+        return found

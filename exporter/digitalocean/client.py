@@ -1,117 +1,40 @@
-"""DigitalOcean's API over HTTP: a method for each endpoint, pages read to their end, faults told apart.
+"""DigitalOcean's API: a method for each endpoint, and pages read to their end.
 
-The token goes to the configured host and to no other: redirects are not followed, and of the links in an answer only
-the page numbers are used.
+Of the links in an answer only the page numbers are used: the token must not go where a link leads.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
-import os
-import random
-import re
-import socket
-import ssl
-import time
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Self, TypeVar
 
-import httpx
-import msgspec
 import structlog
 
-from exporter import __version__
 from exporter.clock import Clock
 from exporter.digitalocean import records
-from exporter.digitalocean.budget import HOUR, MINUTE, Budget, BudgetSpent, moment
-from exporter.digitalocean.errors import (
-    ApiError,
-    NotFound,
-    OutOfBudget,
-    Refused,
-    Rejected,
-    ServerError,
-    Throttled,
-    Unauthorized,
-    Unreachable,
-    Unreadable,
-)
-from exporter.digitalocean.pagination import MAX_PAGES, PER_PAGE, PageCollector, Pages
-from exporter.digitalocean.records import Page, UnreadableBody
+from exporter.digitalocean.budget import Budget
+from exporter.digitalocean.errors import ApiError, Rejected, Unreadable
+from exporter.digitalocean.http import ApiAnswer, Http, NullObserver, Observer
+from exporter.digitalocean.pagination import MAX_PAGES, PageCollector, Pages
+from exporter.digitalocean.records import PER_PAGE, Page, UnreadableBody
 
 T = TypeVar("T")
-
-MAX_BODY = 64 * 1024 * 1024
-"""Bytes, unpacked; a page of 200 of the largest records is under 2 MiB."""
-RETRIES = 2
-"""How often a request that met a broken connection, a time limit or a 5xx is sent again."""
-
-_PAUSES = (0.5, 1.0)
-_CHUNK = 64 * 1024
-_ERROR_BODY = 16 * 1024
-_ERROR_PATIENCE = 1.0
-
-# They would log each request at the level info, and its details at debug.
-for _noisy in ("httpx", "httpcore"):
-    logging.getLogger(_noisy).setLevel(logging.WARNING)
-
-
-class Observer(Protocol):
-    """Hears what goes over the wire; the exporter's own metrics listen here."""
-
-    def sent(self, endpoint: str, code: str, seconds: float) -> None:
-        """A request was sent, a retry included; `code` is the HTTP status, or `error` where none came."""
-
-    def throttled(self, seconds: float) -> None:
-        """Requests were held back so long, by our pacing or because the API asked for it. The budget reports this."""
-
-    def rejected(self, endpoint: str, count: int) -> None:
-        """So many records of an answer could not be understood."""
-
-    def rate_limit(self, limit: float | None, remaining: float | None, reset: float | None) -> None:
-        """An answer's `ratelimit-` headers, as they came; `None` for one that is missing or no number."""
-
-    def clock_skew(self, seconds: float) -> None:
-        """By how much an answer's `Date` was ahead of our clock; negative where it was behind."""
-
-
-class NullObserver:
-    """An observer that does nothing."""
-
-    def sent(self, endpoint: str, code: str, seconds: float) -> None: ...
-    def throttled(self, seconds: float) -> None: ...
-    def rejected(self, endpoint: str, count: int) -> None: ...
-    def rate_limit(self, limit: float | None, remaining: float | None, reset: float | None) -> None: ...
-    def clock_skew(self, seconds: float) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePage:
     """One page of `/v2/images?private=true`."""
 
-    records: dict[int, records.Image]
+    records: dict[int, records.ImageRecord]
     pages: int
     """How many pages there seem to be."""
     rejected: frozenset[int] = frozenset()
     unidentified: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    headers: httpx.Headers
-    body: bytes
-    sent_at: float
 
 
 class Client:
@@ -131,32 +54,31 @@ class Client:
         timeout: float = 10.0,
         concurrency: int = 8,
         proxy: str | None = None,
+        budget_of: Callable[[str], Budget] | None = None,
         log: Any = None,
     ) -> None:
         """`token` reads the token, `timeout` bounds a request with its whole answer, in seconds of the machine.
 
         `proxy` is the address of the proxy to send requests through; the variables of the environment are not looked
-        at, but for SSL_CERT_FILE and SSL_CERT_DIR. `log` is a structlog logger,
-        bound to the account.
+        at, but for SSL_CERT_FILE and SSL_CERT_DIR. `budget_of` gives the budget of a token that is new. `log` is a
+        structlog logger, bound to the account.
         """
-        self.deadline = math.inf
-        """Until when requests may be sent and answers awaited, in Unix seconds of the clock; set for each poll."""
-        self.clock_skew: float | None = None
-        """By how many seconds at least the API's `Date` was ahead of our clock, in the last answer that had one."""
-        # A name or password in the address would take the token's place in the request, and show in messages.
-        self._base_url = re.sub(r"//[^/@]*@", "//", base_url.rstrip("/"))
-        self._read_token = token
-        self._token: str | None = None
-        self._budget = budget
         self._clock = clock
         self._observer: Observer = observer or NullObserver()
-        self._timeout = timeout
         self._concurrency = concurrency
-        self._in_flight = asyncio.Semaphore(concurrency)
-        self._proxy = proxy
         self._log = log if log is not None else structlog.get_logger()
-        self._http: httpx.AsyncClient | None = None
         self._known_rejects: dict[str, tuple[frozenset[int], int]] = {}
+        self.http = Http(
+            base_url,
+            token,
+            budget,
+            clock,
+            self._observer,
+            timeout=timeout,
+            concurrency=concurrency,
+            proxy=proxy,
+            budget_of=budget_of,
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -168,30 +90,23 @@ class Client:
 
     async def close(self) -> None:
         """Close the connections."""
-        http, self._http = self._http, None
-        if http is not None:
-            await http.aclose()
+        await self.http.close()
 
-    def refresh_token(self) -> None:
+    async def refresh_token(self) -> None:
         """Read the token anew, as at the beginning of a poll. Where that fails the one known stays in use.
 
         Raises Unauthorized where it cannot be read or can be no token; whatever else reading it raises goes through.
         """
-        try:
-            token = self._read_token()
-        except (OSError, ValueError) as error:
-            raise Unauthorized("token", f"the token cannot be read: {self._quote(str(error))}") from error
-        if not re.fullmatch(r"[\x21-\x7e]+", token):
-            what = "is empty" if not token else "holds a space, a line break or another character that no token has"
-            raise Unauthorized("token", f"the token {what}: put the token alone in its source")
-        if token != self._token:
-            if self._token is not None:
-                self._budget.forget()
-            self._token = token
+        await self.http.refresh_token()
+
+    @property
+    def clock_skew(self) -> float | None:
+        """By how many seconds at least the API's `Date` was ahead of our clock, in the last answer that had one."""
+        return self.http.clock_skew
 
     # Endpoints ------------------------------------------------------------------------------------------------------
 
-    async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Pages[records.Droplet]:
+    async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Pages[records.DropletRecord]:
         """`/v2/droplets`: those without a GPU, or with `gpus` those with one."""
         path = "/v2/droplets?type=gpus" if gpus else "/v2/droplets"
         return await self._listing("droplets", path, records.droplets, keep)
@@ -199,23 +114,23 @@ class Client:
     async def droplet_count(self) -> int | None:
         """How many Droplets without a GPU `/v2/droplets` counts; `None` where it does not tell."""
         endpoint, path = "droplets", "/v2/droplets"
-        answer = await self._get(endpoint, path, {"page": "1", "per_page": "1"}, 0)
+        answer = await self.http.get(endpoint, path, {"page": "1", "per_page": "1"}, 0)
         return self._page(endpoint, path, answer, records.droplets).total
 
-    async def policies(self, *, keep: int = 0) -> Pages[records.Policy]:
+    async def policies(self, *, keep: int = 0) -> Pages[records.PolicyRecord]:
         """`/v2/droplets/backups/policies`: the policies of all Droplets, by Droplet id."""
         return await self._listing("policies", "/v2/droplets/backups/policies", records.policies, keep)
 
-    async def backups(self, droplet_id: int, *, keep: int = 0) -> Pages[records.Backup]:
+    async def backups(self, droplet_id: int, *, keep: int = 0) -> Pages[records.BackupRecord]:
         """`/v2/droplets/{id}/backups`; its error is NotFound where the Droplet is gone."""
         return await self._listing("backups", f"/v2/droplets/{droplet_id}/backups", records.backups, keep)
 
-    async def supported_policies(self, *, keep: int = 0) -> Pages[records.SupportedPolicy]:
+    async def supported_policies(self, *, keep: int = 0) -> Pages[records.SupportedPolicyRecord]:
         """`/v2/droplets/backups/supported_policies`: one page, numbered from 1 in the API's order."""
         endpoint, path = "supported_policies", "/v2/droplets/backups/supported_policies"
         begun = self._clock.now()
         try:
-            answer = await self._get(endpoint, path, {}, keep)
+            answer = await self.http.get(endpoint, path, {}, keep)
             page = self._page(endpoint, path, answer, records.supported_policies)
         except ApiError as error:
             return Pages(begun, error=error)
@@ -226,7 +141,7 @@ class Client:
     async def images(self, number: int, *, keep: int = 0) -> ImagePage:
         """One page of `/v2/images?private=true`, from 1: backups (reported), snapshots, custom images."""
         path = "/v2/images"
-        answer = await self._get(
+        answer = await self.http.get(
             "images", path, {"private": "true", "page": str(number), "per_page": str(PER_PAGE)}, keep
         )
         page = self._page("images", path, answer, records.images)
@@ -237,27 +152,27 @@ class Client:
             pages = max(pages, math.ceil(page.total / (page.length if number == 1 else max(page.length, PER_PAGE))))
         return ImagePage(page.records, min(pages, MAX_PAGES), page.rejected, page.unidentified)
 
-    async def policy(self, droplet_id: int, *, keep: int = 0) -> records.Policy:
+    async def policy(self, droplet_id: int, *, keep: int = 0) -> records.PolicyRecord:
         """`/v2/droplets/{id}/backups/policy`."""
         endpoint, path = "policy", f"/v2/droplets/{droplet_id}/backups/policy"
-        answer = await self._get(endpoint, path, {}, keep)
+        answer = await self.http.get(endpoint, path, {}, keep)
         with self._reading(endpoint, path):
             found = records.policy(answer.body, droplet_id)
         if isinstance(found, str):
             raise self._reject(endpoint, path, found)
         return found
 
-    async def droplet(self, droplet_id: int, *, keep: int = 0) -> records.Droplet:
+    async def droplet(self, droplet_id: int, *, keep: int = 0) -> records.DropletRecord:
         """`/v2/droplets/{id}`."""
         endpoint, path = "droplet", f"/v2/droplets/{droplet_id}"
-        answer = await self._get(endpoint, path, {}, keep)
+        answer = await self.http.get(endpoint, path, {}, keep)
         with self._reading(endpoint, path):
             found = records.droplet(answer.body)
         if isinstance(found, str):
             raise self._reject(endpoint, path, found)
-        if found[0] != droplet_id:
-            raise self._reject(endpoint, path, f"it is of Droplet {found[0]}")
-        return found[1]
+        if found.id != droplet_id:
+            raise self._reject(endpoint, path, f"it is of Droplet {found.id}")
+        return found
 
     # Pages ----------------------------------------------------------------------------------------------------------
 
@@ -269,14 +184,14 @@ class Client:
         keep: int,
     ) -> Pages[T]:
         """Read all pages: the first alone, for it says how many there are, the others side by side."""
-        gathering: PageCollector[T] = PageCollector(endpoint, self._where(path))
+        gathering: PageCollector[T] = PageCollector(endpoint, self.http.where(path))
         started_at = self._clock.now()
 
-        async def fetch(number: int) -> _Answer:
+        async def fetch(number: int) -> ApiAnswer:
             params = {"page": str(number), "per_page": str(PER_PAGE)}
-            return await self._get(endpoint, path, params, keep)
+            return await self.http.get(endpoint, path, params, keep)
 
-        under_way: dict[int, asyncio.Task[_Answer]] = {}
+        under_way: dict[int, asyncio.Task[ApiAnswer]] = {}
         number = 1
         try:
             while gathering.wants(number):
@@ -304,7 +219,7 @@ class Client:
         self._note_rejects(endpoint, path, listing, gathering.reason)
         return listing
 
-    def _page(self, endpoint: str, path: str, answer: _Answer, read: Callable[[bytes], Page[T]]) -> Page[T]:
+    def _page(self, endpoint: str, path: str, answer: ApiAnswer, read: Callable[[bytes], Page[T]]) -> Page[T]:
         with self._reading(endpoint, path):
             page = read(answer.body)
         if page.rejections:
@@ -316,11 +231,11 @@ class Client:
         try:
             yield
         except UnreadableBody as error:
-            raise Unreadable(endpoint, f"{self._where(path)} answered what is not the API's: {error}") from error
+            raise Unreadable(endpoint, f"{self.http.where(path)} answered what is not the API's: {error}") from error
 
     def _reject(self, endpoint: str, path: str, reason: str) -> Rejected:
         self._observer.rejected(endpoint, 1)
-        return Rejected(endpoint, f"the record of {self._where(path)} cannot be understood: {reason}")
+        return Rejected(endpoint, f"the record of {self.http.where(path)} cannot be understood: {reason}")
 
     def _note_rejects(self, endpoint: str, path: str, listing: Pages[Any], reason: str | None) -> None:
         """Log what was left out, loudly once and quietly while it stays the same."""
@@ -331,332 +246,10 @@ class Client:
             return
         self._known_rejects[key] = found
         (self._log.debug if found == before else self._log.warning)(
-            "records left out, for they cannot be understood",
+            "records left out, because they cannot be understood",
             endpoint=endpoint,
-            url=self._where(path),
+            url=self.http.where(path),
             count=len(listing.rejected) + listing.unidentified,
             ids=sorted(listing.rejected)[:20],
             reason=reason,
         )
-
-    # Requests -------------------------------------------------------------------------------------------------------
-
-    async def _get(self, endpoint: str, path: str, params: Mapping[str, str], keep: int) -> _Answer:
-        """The answer to a request, once it is a good one; asked for again where that may help."""
-        failures = refusals = 0
-        while True:
-            try:
-                answer = await self._attempt(endpoint, path, params, keep)
-            except (Unreachable, ServerError) as error:
-                failures += 1
-                pause = _PAUSES[min(failures, len(_PAUSES)) - 1] * random.uniform(0.5, 1.5)  # noqa: S311 - only jitter
-                if failures > RETRIES or self._clock.now() + pause >= self.deadline:
-                    times = f" (asked {failures} times)" if failures > 1 else ""
-                    unheard = isinstance(error, Unreachable)
-                    remedy = "; check the network, and a proxy or firewall between" if unheard else ""
-                    raise type(error)(endpoint, f"{error}{times}{remedy}") from error
-                await self._clock.sleep(pause)
-                continue
-            if answer.status != 429:
-                return answer
-            refusals += 1
-            now = self._clock.now()
-            wait = _wait_told(answer.headers, now)
-            # An API that goes on saying "in a second" is not asked every second.
-            wait = max(wait, min(MINUTE, wait * 2.0 ** min(10, max(0, refusals - 3))))
-            until = now + wait
-            self._budget.hold_until(until)
-            if until > self.deadline:
-                raise Throttled(
-                    endpoint,
-                    f"{self._where(path)} answered 429, too many requests: nothing is sent before {moment(until)};"
-                    " lower rate_limit.per_hour, or raise poll.interval or the reserve, if this happens often",
-                    until,
-                )
-
-    async def _attempt(self, endpoint: str, path: str, params: Mapping[str, str], keep: int) -> _Answer:
-        """Send a request once; the answer is a good one or a 429."""
-        if self._token is None:
-            self.refresh_token()
-        http = self._connect(endpoint)
-        async with self._in_flight:
-            try:
-                ticket = await self._budget.acquire(self.deadline, keep)
-            except BudgetSpent as error:
-                raise OutOfBudget(endpoint, f"{self._where(path)} was not asked: {error}", error.until) from error
-            try:
-                answer = await self._send(http, endpoint, path, params, ticket)
-            finally:
-                self._budget.close(ticket)
-        if answer.status == 429:
-            return answer
-        self._budget.welcome()
-        if not 200 <= answer.status < 300:
-            raise self._refusal(endpoint, path, answer)
-        kind = answer.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-        if kind and not re.fullmatch(r"(application|text)/([\w.-]+\+)?json", kind):
-            raise Unreadable(
-                endpoint,
-                f"{self._where(path)} answered {answer.status} with {_clean(kind)} instead of JSON:"
-                " is api_url the API's own address, or does a proxy answer for it?",
-            )
-        return answer
-
-    async def _send(
-        self, http: httpx.AsyncClient, endpoint: str, path: str, params: Mapping[str, str], ticket: int
-    ) -> _Answer:
-        where = self._where(path)
-        code = "error"
-        begun = time.perf_counter()
-        sent_at = self._clock.now()
-        limit = max(0.0, min(self._timeout, (self.deadline - sent_at) / self._clock.speed))
-        try:
-            async with (
-                asyncio.timeout(limit),
-                http.stream(
-                    "GET",
-                    httpx.URL(self._base_url + path).copy_merge_params(dict(params)),
-                    headers={"Authorization": f"Bearer {self._token}"},
-                    # A connection that is still being made is only put away if it is not cancelled from outside.
-                    timeout=httpx.Timeout(None, connect=0.45 * limit),
-                ) as response,
-            ):
-                code = str(response.status_code)
-                self._learn(ticket, response.headers, sent_at)
-                body = b""
-                if response.is_success:
-                    body = await _read_body(response, MAX_BODY)
-                else:
-                    # Its text is a help and no more: the status says what is to be done.
-                    with suppress(Exception):
-                        async with asyncio.timeout(_ERROR_PATIENCE):
-                            body = await _read_body(response, _ERROR_BODY)
-                return _Answer(response.status_code, response.headers, body, sent_at)
-        except TimeoutError as error:
-            why = "poll.timeout" if limit == self._timeout else "the poll's end"
-            raise Unreachable(endpoint, f"{where}: no whole answer within {limit:.3g} s ({why})") from error
-        except UnreadableBody as error:
-            raise Unreadable(endpoint, f"{where} answered {code} with a body that cannot be read: {error}") from error
-        except httpx.ConnectTimeout as error:
-            raise Unreachable(endpoint, f"{where}: no connection within {0.45 * limit:.3g} s") from error
-        except httpx.HTTPError as error:
-            # Not chained either: its text may hold what the server sent, and that may be what it was sent.
-            raise Unreachable(endpoint, f"{where}: {self._quote(_describe(error))}") from None
-        except Exception as error:  # noqa: BLE001
-            # Headers and bodies can be garbage in more ways than httpx and h11 have exceptions for. The exception
-            # itself is not chained: its text may hold the request's headers.
-            raise Unreadable(
-                endpoint, f"{where}: an answer that is no HTTP ({type(error).__name__}: {self._quote(str(error))})"
-            ) from None
-        finally:
-            self._observer.sent(endpoint, code, time.perf_counter() - begun)
-
-    def _connect(self, endpoint: str) -> httpx.AsyncClient:
-        if self._http is None:
-            try:
-                self._http = httpx.AsyncClient(
-                    headers={
-                        "Accept": "application/json",
-                        "Accept-Encoding": "gzip",
-                        "User-Agent": f"digitalocean-backup-exporter/{__version__}",
-                    },
-                    cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                    follow_redirects=False,
-                    event_hooks={"response": [_put_location_aside]},
-                    timeout=None,  # noqa: S113 - the whole request has one limit, set where it is sent
-                    limits=httpx.Limits(
-                        max_connections=self._concurrency,
-                        max_keepalive_connections=self._concurrency,
-                        keepalive_expiry=30.0,
-                    ),
-                    trust_env=False,
-                    proxy=self._proxy,
-                    # Loading the certificate authorities takes longer than most requests.
-                    verify=httpx.create_ssl_context()
-                    if self._base_url.startswith("https:")
-                    else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-                )
-            except Exception as error:
-                raise Unreachable(
-                    endpoint,
-                    f"no connection to {self._base_url} can be set up: {self._quote(_describe(error))};"
-                    " check the certificate variables of the environment",
-                ) from error
-        return self._http
-
-    def _learn(self, ticket: int, headers: httpx.Headers, sent_at: float) -> None:
-        limit, remaining, reset = (
-            _number(headers.get(f"ratelimit-{name}")) for name in ("limit", "remaining", "reset")
-        )
-        self._budget.learn(ticket, limit, remaining, reset)
-        if limit is not None or remaining is not None or reset is not None:
-            self._observer.rate_limit(limit, remaining, reset)
-        told = _http_date(headers.get("date"))
-        if told is not None:
-            # It was written, cut to whole seconds, between the two: as much as that leaves open is no difference.
-            behind, ahead = told + 1.0 - sent_at, told - self._clock.now()
-            self.clock_skew = max(ahead, min(0.0, behind))
-            self._observer.clock_skew(self.clock_skew)
-
-    def _refusal(self, endpoint: str, path: str, answer: _Answer) -> ApiError:
-        """The error that a status outside 200 to 299 stands for."""
-        status, kind = answer.status, answer.headers.get("content-type", "").lower()
-        said = self._quote(_api_message(answer.body))
-        what = f"{self._where(path)} answered {status}" + (f' ("{said}")' if said else "")
-        match status:
-            case 401:
-                return Unauthorized(endpoint, f"{what}: the token was refused; it is wrong, expired or revoked")
-            case 403:
-                return Unauthorized(
-                    endpoint, f"{what}: the token may not read this; it needs the scopes droplet:read and image:read"
-                )
-            case 404 if "html" not in kind:
-                return NotFound(endpoint, f"{what}: there is no such thing")
-            case 404:
-                return Refused(endpoint, f"{what} with a page of HTML, not by the API: is api_url its own address?")
-            case _ if 300 <= status < 400:
-                return Refused(
-                    endpoint,
-                    f"{what}, a redirect to {self._quote(_host_of(answer.headers.get(_LOCATION, '')))}: the token was"
-                    " not sent there; set api_url to the API's own address",
-                )
-            case _ if status >= 500:
-                return ServerError(endpoint, f"{what}: the API failed; see https://status.digitalocean.com")
-        return Refused(endpoint, f"{what}: the API does not want this request")
-
-    def _where(self, path: str) -> str:
-        return f"GET {self._base_url}{path}"
-
-    def _quote(self, text: str) -> str:
-        """Text from elsewhere, made fit for a message."""
-        return _clean(text.replace(self._token, "[token]") if self._token else text)
-
-
-def _clean(text: str, length: int = 200) -> str:
-    """Text of another's making on one short line, without control characters."""
-    text = " ".join("".join(char if char.isprintable() else " " for char in text[: length * 4]).split())
-    return text if len(text) <= length else text[: length - 3] + "..."
-
-
-_LOCATION = "x-location"
-
-
-async def _put_location_aside(response: httpx.Response) -> None:
-    """Hide where a redirect leads from httpx, which would trip over an address that is none."""
-    if "location" in response.headers:
-        response.headers[_LOCATION] = response.headers.pop("location")
-
-
-async def _read_body(response: httpx.Response, limit: int) -> bytes:
-    """The body, unpacked by steps; raises UnreadableBody where it is too large or packed in a way not asked for."""
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("", "identity", "gzip", "x-gzip"):
-        raise UnreadableBody(f"it is packed as {_clean(encoding, 40)}, and only gzip was asked for")
-    packed = encoding in ("gzip", "x-gzip")
-    body = bytearray()
-    gzip = _Gunzip()
-    async for chunk in response.aiter_raw():
-        for piece in gzip.feed(chunk) if packed else (chunk,):
-            body += piece
-            if len(body) > limit:
-                raise UnreadableBody(f"it is larger than {limit // 1024} KiB")
-            if packed:
-                await asyncio.sleep(0)
-    if packed:
-        gzip.finish()
-    return bytes(body)
-
-
-class _Gunzip:
-    """Unpacks gzip in steps of bounded size, whatever the packed data would grow to."""
-
-    def __init__(self) -> None:
-        self._member = zlib.decompressobj(wbits=31)
-        self._begun = False
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        try:
-            while data:
-                if self._member.eof:
-                    self._member = zlib.decompressobj(wbits=31)
-                self._begun = True
-                yield self._member.decompress(data, _CHUNK)
-                data = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
-        except zlib.error as error:
-            raise UnreadableBody(f"it is said to be gzip and is not: {error}") from error
-
-    def finish(self) -> None:
-        if self._begun and not self._member.eof:
-            raise UnreadableBody("its gzip stream breaks off")
-
-
-def _describe(error: BaseException) -> str:
-    """What lies at the bottom of a connection's failure, in its own words."""
-    found: BaseException | None = error
-    seen: list[BaseException] = []
-    while found is not None and found not in seen and len(seen) < 20:
-        seen.append(found)
-        if isinstance(found, BaseExceptionGroup):
-            found = found.exceptions[0]
-            continue
-        found = found.__cause__ or found.__context__
-    for one in seen:
-        if isinstance(one, ssl.SSLCertVerificationError):
-            return f"the server's certificate cannot be trusted: {one.verify_message}"
-        if isinstance(one, ssl.SSLError):
-            return f"TLS failed: {one.reason or one}"
-        if isinstance(one, socket.gaierror):
-            return f"the name of the host cannot be resolved: {one.strerror}"
-    for one in reversed(seen):
-        if isinstance(one, OSError) and one.errno is not None:
-            return os.strerror(one.errno)
-    return str(error) or type(error).__name__
-
-
-def _api_message(body: bytes) -> str:
-    """The text of the API's error object, or nothing."""
-    try:
-        parsed: Any = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return ""
-    message = parsed.get("message") if isinstance(parsed, dict) else None
-    return message if isinstance(message, str) else ""
-
-
-def _host_of(location: str) -> str:
-    try:
-        return urlsplit(location).hostname or "another path"
-    except ValueError:
-        return "an address that is none"
-
-
-def _number(text: str | None) -> float | None:
-    """A header's number; `None` where there is none."""
-    if text is None or not re.fullmatch(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", text.strip(), re.ASCII):
-        return None
-    return float(text)
-
-
-def _http_date(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        date = parsedate_to_datetime(text)
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError, OSError):
-        return None
-
-
-def _wait_told(headers: httpx.Headers, now: float) -> float:
-    """How long a 429 asks to wait: at least a second, at most the hour after which every request has expired."""
-    told = headers.get("retry-after")
-    if told is not None:
-        seconds = _number(told)
-        if seconds is None:
-            date = _http_date(told)
-            seconds = 0.0 if date is None else date - now
-        return min(HOUR, max(1.0, seconds))
-    reset = _number(headers.get("ratelimit-reset"))
-    if reset is not None and now < reset <= now + HOUR:
-        return max(1.0, reset - now)
-    return MINUTE

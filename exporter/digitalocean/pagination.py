@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from exporter.digitalocean.errors import ApiError, Incomplete, OutOfBudget, Throttled, Unauthorized, Unreachable
-from exporter.digitalocean.records import Page
+from exporter.digitalocean.records import PER_PAGE, Page
 
 T = TypeVar("T")
 
-PER_PAGE = 200
-"""The most records that the API puts on a page."""
 MAX_PAGES = 1000
 """Where a listing is given up whatever it says: more than a token's budget can read again and again."""
 _SURPLUS = 50

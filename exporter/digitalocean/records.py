@@ -1,10 +1,11 @@
 """The API's records, only the fields that are used, and the lenient reading of a page of them.
 
-A page is split into raw records and each is decoded by itself, so a record that cannot be understood costs itself
-alone: it is counted, named where its id can be read, and left out. `null` and missing are one for every optional
-field: `None`.
-Instants are Unix seconds (RFC 3339 of any offset; one without an offset is UTC). The other units are the API's:
-gigabytes, hours, days.
+A page is split into raw records and each is decoded by itself, so a record that cannot be understood costs only
+itself: it is counted, named where its id can be read, and left out. For an optional field, `null` and missing are the
+same: `None`. The units are the API's: gigabytes, hours, days.
+
+An answer may come from a broken or hostile server. So sizes are bounded: of the answer, of a page, and of each text
+and list in a record.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -22,246 +23,137 @@ from msgspec import Meta, Raw, Struct
 
 T = TypeVar("T")
 
+PER_PAGE = 200
+"""The most records that the API puts on a page."""
+MAX_BODY = 8 * 1024 * 1024
+"""Bytes of an unpacked answer; a page of 200 of the largest records is under 2 MiB."""
+MAX_RECORDS = 5 * PER_PAGE
+"""Records of one answer beyond which it is not the API's."""
+MAX_COMMAS = 400_000
+"""Commas in an answer. They bound how many values it holds; 200 large Droplets have about 80,000."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_YEAR_2200 = 7_258_118_400.0
 
-# The bounds are far beyond anything real; they keep what is computed from the numbers finite.
-_Id = Annotated[int, Meta(ge=1, le=2**63 - 1)]
-_Gigabytes = Annotated[float, Meta(ge=0, le=1e9)]
-_Length = Annotated[float, Meta(ge=0, le=1e6)]
-_Hour = Annotated[int, Meta(ge=0, le=23)]
+# The bounds are far beyond anything real. They keep what is computed from the numbers finite, and labels short.
+Id = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Gigabytes = Annotated[float, Meta(ge=0, le=1e9)]
+Length = Annotated[float, Meta(ge=0, le=1e6)]
+Hour = Annotated[int, Meta(ge=0, le=23)]
+Text = Annotated[str, Meta(max_length=512)]
+"""The API's own limit is 255 characters for a name and for a tag."""
+Texts = Annotated[tuple[Text, ...], Meta(max_length=1000)]
+Ids = Annotated[tuple[Id, ...], Meta(max_length=10_000)]
 
 
-# What callers get -----------------------------------------------------------------------------------------------------
+class Region(Struct, frozen=True, gc=False):
+    slug: Text | None = None
 
 
-class Droplet(Struct, frozen=True, gc=False):
+class DropletRecord(Struct, frozen=True, gc=False):
     """A record of `/v2/droplets`."""
 
-    id: int
-    name: str | None = None
-    region: str | None = None
-    """The region's slug."""
-    size_slug: str | None = None
-    status: str | None = None
-    created_at: float | None = None
-    disk: float | None = None
-    """Gigabytes."""
-    tags: tuple[str, ...] | None = None
-    """`None` where the answer lacks them, as without the scope `tag:read`."""
-    backup_ids: tuple[int, ...] | None = None
-    """`None` where the answer lacks them; without the scope `image:read` they may also be empty while backups exist."""
-
-
-class Window(Struct, frozen=True, gc=False):
-    """The span in which a backup is started."""
-
-    start: float
-    end: float
-
-
-class Policy(Struct, frozen=True, gc=False):
-    """A record of `/v2/droplets/backups/policies`, the part `backup_policy` laid flat."""
-
-    droplet_id: int
-    backup_enabled: bool | None = None
-    plan: str | None = None
-    """An open string: `daily`, `weekly`, `intra_daily_4h`, or another."""
-    weekday: str | None = None
-    hour: int | None = None
-    """UTC, 0 to 23."""
-    window_length_hours: float | None = None
-    retention_period_days: float | None = None
-    next_backup_window: Window | None = None
-    """`None` also where the answer has but one end of it."""
-
-
-class Backup(Struct, frozen=True, gc=False):
-    """A record of `/v2/droplets/{id}/backups`: a restore point, whichever `type` it has."""
-
-    id: int
-    created_at: float
-    size_gigabytes: float | None = None
-
-
-class Image(Struct, frozen=True, gc=False):
-    """A record of `/v2/images`."""
-
-    id: int
-    type: str | None = None
-    status: str | None = None
-    created_at: float | None = None
-    size_gigabytes: float | None = None
-    min_disk_size: float | None = None
-    """Gigabytes."""
-
-
-class SupportedPolicy(Struct, frozen=True, gc=False):
-    """A record of `/v2/droplets/backups/supported_policies`."""
-
-    name: str
-    possible_window_starts: tuple[int, ...] | None = None
-    """Hours, UTC."""
-    possible_days: tuple[str, ...] | None = None
-    """Empty: any."""
-    window_length_hours: float | None = None
-    retention_period_days: float | None = None
-
-
-# What is on the wire --------------------------------------------------------------------------------------------------
-
-
-class _WireRegion(Struct, gc=False):
-    slug: str | None = None
-
-
-class _WireDroplet(Struct, gc=False):
-    id: _Id
-    name: str | None = None
-    region: _WireRegion | None = None
-    size_slug: str | None = None
-    status: str | None = None
+    id: Id
+    name: Text | None = None
+    region: Region | None = None
+    size_slug: Text | None = None
+    status: Text | None = None
     created_at: datetime | None = None
-    disk: _Gigabytes | None = None
-    tags: tuple[str, ...] | None = None
-    backup_ids: tuple[_Id, ...] | None = None
+    disk: Gigabytes | None = None
+    tags: Texts | None = None
+    """`None` where the answer lacks them, as without the scope `tag:read`."""
+    backup_ids: Ids | None = None
+    """`None` where the answer lacks them; without the scope `image:read` they may also be empty while backups exist."""
+    snapshot_ids: Any = None
+    """Ids of snapshots, if it is a list of numbers; anything else tells nothing and does not cost the record."""
+    volume_ids: Any = None
+    """Ids of attached volumes, if it is a list of texts; anything else tells nothing and does not cost the record."""
 
 
-class _WireWindow(Struct, gc=False):
+class NamedWindow(Struct, frozen=True, gc=False):
+    """The time in which a backup is started."""
+
     start: datetime | None = None
     end: datetime | None = None
 
 
-class _WirePlan(Struct, gc=False):
-    plan: str | None = None
-    weekday: str | None = None
-    hour: _Hour | None = None
-    window_length_hours: _Length | None = None
-    retention_period_days: _Length | None = None
+class PolicySettings(Struct, frozen=True, gc=False):
+    """The part `backup_policy` of a policy's record: what the Droplet's owner has set."""
+
+    plan: Text | None = None
+    """An open string: `daily`, `weekly`, `intra_daily_4h`, or another."""
+    weekday: Text | None = None
+    hour: Hour | None = None
+    """UTC."""
+    window_length_hours: Length | None = None
+    retention_period_days: Length | None = None
 
 
-class _WirePolicy(Struct, gc=False):
+class PolicyRecord(Struct, frozen=True, gc=False):
+    """A record of `/v2/droplets/backups/policies`."""
+
     backup_enabled: bool | None = None
-    backup_policy: _WirePlan | None = None
-    next_backup_window: _WireWindow | None = None
+    backup_policy: PolicySettings | None = None
+    next_backup_window: NamedWindow | None = None
 
 
-class _WireBackup(Struct, gc=False):
-    id: _Id
+class BackupRecord(Struct, frozen=True, gc=False):
+    """A record of `/v2/droplets/{id}/backups`: a restore point, whichever `type` it has."""
+
+    id: Id
     created_at: datetime
-    size_gigabytes: _Gigabytes | None = None
+    size_gigabytes: Gigabytes | None = None
+
+    def __post_init__(self) -> None:
+        if unix_seconds(self.created_at) is None:
+            raise ValueError(f"{self.created_at.isoformat()} cannot be the date of a backup")
 
 
-class _WireImage(Struct, gc=False):
-    id: _Id
-    type: str | None = None
-    status: str | None = None
+class ImageRecord(Struct, frozen=True, gc=False):
+    """A record of `/v2/images`."""
+
+    id: Id
+    type: Text | None = None
+    status: Text | None = None
+    """`available` once it is whole."""
     created_at: datetime | None = None
-    size_gigabytes: _Gigabytes | None = None
-    min_disk_size: _Gigabytes | None = None
+    size_gigabytes: Gigabytes | None = None
+    min_disk_size: Gigabytes | None = None
 
 
-class _WireSupportedPolicy(Struct, gc=False):
-    name: str
-    possible_window_starts: tuple[int, ...] | None = None
-    possible_days: tuple[str, ...] | None = None
-    window_length_hours: _Length | None = None
-    retention_period_days: _Length | None = None
+class SupportedPolicyRecord(Struct, frozen=True, gc=False):
+    """A record of `/v2/droplets/backups/supported_policies`."""
+
+    name: Text
+    possible_window_starts: Annotated[tuple[int, ...], Meta(max_length=100)] | None = None
+    """Hours, UTC."""
+    possible_days: Texts | None = None
+    """Empty: any."""
+    window_length_hours: Length | None = None
+    retention_period_days: Length | None = None
 
 
-_droplet = msgspec.json.Decoder(_WireDroplet)
-_policy = msgspec.json.Decoder(_WirePolicy)
-_backup = msgspec.json.Decoder(_WireBackup)
-_image = msgspec.json.Decoder(_WireImage)
-_supported_policy = msgspec.json.Decoder(_WireSupportedPolicy)
+def unix_seconds(value: datetime | None) -> float | None:
+    """The instant in Unix seconds; a date without an offset is in UTC.
+
+    `None` for a date before 1970 or after 2200: year 1 is how Go writes a time that was not set, 9999 a "never".
+    """
+    if value is None:
+        return None
+    # Not value.timestamp(): at the ends of the calendar that leaves the range of a datetime.
+    seconds = ((value if value.tzinfo else value.replace(tzinfo=UTC)) - _EPOCH).total_seconds()
+    return seconds if 0 <= seconds < _YEAR_2200 else None
+
+
+_droplet = msgspec.json.Decoder(DropletRecord)
+_policy = msgspec.json.Decoder(PolicyRecord)
+_backup = msgspec.json.Decoder(BackupRecord)
+_image = msgspec.json.Decoder(ImageRecord)
+_supported_policy = msgspec.json.Decoder(SupportedPolicyRecord)
 _map = msgspec.json.Decoder(dict[str, Raw])
 _list = msgspec.json.Decoder(list[Raw])
 
 _CANNOT_DECODE = (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError)
-
-
-_YEAR_2200 = 7_258_118_400.0
-"""A later date, or one before 1970, was never meant: year 1 is a time of Go's that was not set, 9999 a "never"."""
-
-
-def _instant(value: datetime) -> float:
-    if value.tzinfo is None:
-        value = value.replace(tzinfo=UTC)
-    # Not value.timestamp(): at the ends of the calendar that leaves the range of a datetime.
-    seconds = (value - _EPOCH).total_seconds()
-    if not 0 <= seconds < _YEAR_2200:
-        raise ValueError(f"{value.isoformat()} is no date that can be meant")
-    return seconds
-
-
-def _optional_instant(value: datetime | None) -> float | None:
-    """The instant, where one is told: of a date that was never meant nothing is known."""
-    try:
-        return None if value is None else _instant(value)
-    except ValueError:
-        return None
-
-
-def decode_droplet(raw: Raw) -> tuple[int, Droplet]:
-    wire = _droplet.decode(raw)
-    return wire.id, Droplet(
-        id=wire.id,
-        name=wire.name,
-        region=wire.region.slug if wire.region else None,
-        size_slug=wire.size_slug,
-        status=wire.status,
-        created_at=_optional_instant(wire.created_at),
-        disk=wire.disk,
-        tags=wire.tags,
-        backup_ids=wire.backup_ids,
-    )
-
-
-def decode_policy(droplet_id: int, raw: Raw) -> Policy:
-    wire = _policy.decode(raw)
-    plan = wire.backup_policy or _WirePlan()
-    return Policy(
-        droplet_id=droplet_id,
-        backup_enabled=wire.backup_enabled,
-        plan=plan.plan,
-        weekday=plan.weekday,
-        hour=plan.hour,
-        window_length_hours=plan.window_length_hours,
-        retention_period_days=plan.retention_period_days,
-        next_backup_window=_window_of(wire.next_backup_window),
-    )
-
-
-def _window_of(wire: _WireWindow | None) -> Window | None:
-    start, end = (None, None) if wire is None else (_optional_instant(wire.start), _optional_instant(wire.end))
-    return None if start is None or end is None else Window(start, end)
-
-
-def decode_backup(raw: Raw) -> tuple[int, Backup]:
-    wire = _backup.decode(raw)
-    return wire.id, Backup(wire.id, _instant(wire.created_at), wire.size_gigabytes)
-
-
-def decode_image(raw: Raw) -> tuple[int, Image]:
-    wire = _image.decode(raw)
-    return wire.id, Image(
-        id=wire.id,
-        type=wire.type,
-        status=wire.status,
-        created_at=_optional_instant(wire.created_at),
-        size_gigabytes=wire.size_gigabytes,
-        min_disk_size=wire.min_disk_size,
-    )
-
-
-def decode_supported_policy(raw: Raw) -> SupportedPolicy:
-    wire = _supported_policy.decode(raw)
-    return SupportedPolicy(
-        name=wire.name,
-        possible_window_starts=wire.possible_window_starts,
-        possible_days=wire.possible_days,
-        window_length_hours=wire.window_length_hours,
-        retention_period_days=wire.retention_period_days,
-    )
 
 
 # Pages ----------------------------------------------------------------------------------------------------------------
@@ -296,47 +188,59 @@ class UnreadableBody(ValueError):  # noqa: N818 - says what was found
     """An answer's body is not what the API's document describes; the text says what was found."""
 
 
-def droplets(body: bytes) -> Page[Droplet]:
-    return _read_page(body, "droplets", lambda part: _each(part, decode_droplet))
+class TooLarge(UnreadableBody):
+    """An answer that is not read, because reading it would take long."""
 
 
-def policies(body: bytes) -> Page[Policy]:
+def droplets(body: bytes) -> Page[DropletRecord]:
+    return _read_page(body, "droplets", lambda part: _each(part, _droplet))
+
+
+def policies(body: bytes) -> Page[PolicyRecord]:
+    """By the id of the Droplet."""
     return _read_page(body, "policies", _each_policy)
 
 
-def backups(body: bytes) -> Page[Backup]:
-    return _read_page(body, "backups", lambda part: _each(part, decode_backup))
+def backups(body: bytes) -> Page[BackupRecord]:
+    return _read_page(body, "backups", lambda part: _each(part, _backup))
 
 
-def images(body: bytes) -> Page[Image]:
-    return _read_page(body, "images", lambda part: _each(part, decode_image))
+def images(body: bytes) -> Page[ImageRecord]:
+    return _read_page(body, "images", lambda part: _each(part, _image))
 
 
-def supported_policies(body: bytes) -> Page[SupportedPolicy]:
+def supported_policies(body: bytes) -> Page[SupportedPolicyRecord]:
     """The plans have no id: they are numbered from 1 in the answer's order."""
     return _read_page(body, "supported_policies", _each_supported_policy)
 
 
-def droplet(body: bytes) -> tuple[int, Droplet] | str:
-    """The record of `/v2/droplets/{id}` with its id, or what is wrong with it."""
-    try:
-        return decode_droplet(_single(body, "droplet"))
-    except UnreadableBody:
-        raise
-    except _CANNOT_DECODE as error:
-        return str(error)
+def droplet(body: bytes) -> DropletRecord | str:
+    """The record of `/v2/droplets/{id}`, or what is wrong with it."""
+    return _decode_single(_single(body, "droplet"), _droplet)
 
 
-def policy(body: bytes, droplet_id: int) -> Policy | str:
+def policy(body: bytes, droplet_id: int) -> PolicyRecord | str:
     """The record of `/v2/droplets/{id}/backups/policy`, or what is wrong with it."""
     raw = _single(body, "policy")
     named = _read_id(raw, "droplet_id")
     if named is not None and named != droplet_id:
         return f"it is of Droplet {named}"
+    return _decode_single(raw, _policy)
+
+
+def _decode_single(raw: Raw, decoder: msgspec.json.Decoder[T]) -> T | str:
     try:
-        return decode_policy(droplet_id, raw)
+        return decoder.decode(raw)
     except _CANNOT_DECODE as error:
         return str(error)
+
+
+class _Identified(Protocol):
+    @property
+    def id(self) -> int: ...
+
+
+_WithId = TypeVar("_WithId", bound=_Identified)
 
 
 @dataclass(slots=True)
@@ -345,30 +249,32 @@ class _Rejection:
     reason: str
 
 
-def _each(part: _Part, decode: Callable[[Raw], tuple[int, T]]) -> Iterator[tuple[int, T] | _Rejection]:
+def _each(part: _Part, decoder: msgspec.json.Decoder[_WithId]) -> Iterator[tuple[int, _WithId] | _Rejection]:
     for item in _as_list(part):
         try:
-            yield decode(item)
+            record = decoder.decode(item)
         except _CANNOT_DECODE as error:
             yield _Rejection(_read_id(item, "id"), str(error))
+        else:
+            yield record.id, record
 
 
-def _each_policy(part: _Part) -> Iterator[tuple[int, Policy] | _Rejection]:
+def _each_policy(part: _Part) -> Iterator[tuple[int, PolicyRecord] | _Rejection]:
     for key, item in _as_map(part).items():
         droplet_id = _id_of_text(key) or _read_id(item, "droplet_id")
         if droplet_id is None:
             yield _Rejection(None, "neither its key nor its droplet_id is the id of a Droplet")
             continue
         try:
-            yield droplet_id, decode_policy(droplet_id, item)
+            yield droplet_id, _policy.decode(item)
         except _CANNOT_DECODE as error:
             yield _Rejection(droplet_id, str(error))
 
 
-def _each_supported_policy(part: _Part) -> Iterator[tuple[int, SupportedPolicy] | _Rejection]:
+def _each_supported_policy(part: _Part) -> Iterator[tuple[int, SupportedPolicyRecord] | _Rejection]:
     for number, item in enumerate(_as_list(part), 1):
         try:
-            yield number, decode_supported_policy(item)
+            yield number, _supported_policy.decode(item)
         except _CANNOT_DECODE as error:
             yield _Rejection(None, str(error))
 
@@ -377,6 +283,8 @@ def _read_page(body: bytes, key: str, each: Callable[[_Part], Iterable[tuple[int
     """Raises UnreadableBody, and nothing else, whatever the body."""
     try:
         return _assemble(_open(body), key, each)
+    except TooLarge:
+        raise
     except UnreadableBody:
         envelope = _open_leniently(body)
         if envelope is None:
@@ -410,6 +318,8 @@ def _assemble(
                     rejected.add(item.id)
             else:
                 records[item[0]] = item[1]
+    except TooLarge:
+        raise
     except _CANNOT_DECODE as error:
         raise UnreadableBody(f"`{key}` cannot be read: {error}") from error
     return Page(
@@ -424,16 +334,17 @@ def _single(body: bytes, key: str) -> Raw:
     return raw
 
 
-_LENIENT_LIMIT = 8 * 1024 * 1024
-
 _Part = Raw | list[Raw] | dict[str, Raw]
 """A part of an answer: unread, or already split into its raw records."""
+_Many = TypeVar("_Many", list[Raw], dict[str, Raw])
 
 
 def _open(body: bytes) -> dict[str, Raw]:
     """The answer's parts."""
     if not body.strip():
         raise UnreadableBody("an empty answer")
+    if len(body) > MAX_BODY or body.count(b",") > MAX_COMMAS:
+        raise TooLarge("an answer larger than any of the API's")
     try:
         return _map.decode(body)
     except msgspec.ValidationError as error:
@@ -446,8 +357,6 @@ def _open_leniently(body: bytes) -> Mapping[str, _Part] | None:
     """The parts of an answer at which msgspec gave up the whole, split so that what it minds costs only its record:
     a NaN, half a surrogate pair, a key that is no UTF-8.
     """
-    if len(body) > _LENIENT_LIMIT:
-        return None
     try:
         # Bytes that are no UTF-8 become half surrogate pairs too, which the record's own decoder refuses.
         parsed: Any = json.loads(body.decode("utf-8-sig", "surrogateescape"))
@@ -469,11 +378,17 @@ def _raw(value: object) -> Raw:
 
 
 def _as_list(part: _Part) -> list[Raw]:
-    return part if isinstance(part, list) else _list.decode(_unsplit(part))
+    return _bounded(part if isinstance(part, list) else _list.decode(_unsplit(part)))
 
 
 def _as_map(part: _Part) -> dict[str, Raw]:
-    return part if isinstance(part, dict) else _map.decode(_unsplit(part))
+    return _bounded(part if isinstance(part, dict) else _map.decode(_unsplit(part)))
+
+
+def _bounded(records: _Many) -> _Many:
+    if len(records) > MAX_RECORDS:
+        raise TooLarge(f"more than {MAX_RECORDS} records on one page")
+    return records
 
 
 def _unsplit(part: _Part) -> Raw:

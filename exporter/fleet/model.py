@@ -64,7 +64,12 @@ class Description(Struct, frozen=True, gc=False):
     status: str = ""
     created_at: float | None = None
     disk: float | None = None
-    tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] | None = ()
+    """`None` if the record has none: a token without the scope `tag:read` is not shown them."""
+    snapshot_ids: tuple[int, ...] | None = None
+    """Snapshots of the Droplet, backups that were turned into snapshots included."""
+    volumes: int | None = None
+    """How many block storage volumes are attached, which backups do not hold."""
 
 
 class Verdict(Struct, frozen=True, gc=False):

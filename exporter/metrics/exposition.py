@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import struct
 import zlib
-from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import floor, inf
 from operator import itemgetter
-from typing import TypeVar, cast
+from typing import cast
 
 from prometheus_client.utils import floatToGoString
 
+from exporter.cooperative import Steps, at_once, in_steps
 from exporter.fleet.model import Droplet, Fleet
 from exporter.metrics.families import (
     ACCOUNT_FAMILIES,
@@ -29,10 +30,6 @@ from exporter.metrics.families import (
     Family,
     FleetFamily,
 )
-
-_T = TypeVar("_T")
-_Steps = Generator[None, None, _T]
-"""Work that pauses every millisecond or so, to let others run."""
 
 STEP = 500
 """Droplets of one family rendered in one go: about a millisecond, and 64 KiB of text."""
@@ -87,7 +84,7 @@ class Exposition:
         """Renders what a poll learned; scrapes get the text from before until it is all there."""
         async with self._lock:
             old = self._accounts.get(fleet.account)
-            account = await _on_loop(_render(fleet, self._tag_labels, old))
+            account = await in_steps(_render(fleet, self._tag_labels, old))
             self._accounts[fleet.account] = await asyncio.to_thread(account.compressed)
             await self._assemble()
 
@@ -121,8 +118,8 @@ class Exposition:
 def render(fleets: Iterable[Fleet], now: float, tag_labels: Sequence[str] = ()) -> bytes:
     """The same text in one go, for those who need it once."""
     ordered = sorted(fleets, key=lambda fleet: fleet.account)
-    snapshot = _Snapshot.of([_at_once(_render(fleet, tuple(tag_labels), None)) for fleet in ordered])
-    return b"".join(chain(snapshot.text, _at_once(snapshot.moving(floor(now)))))
+    snapshot = _Snapshot.of([at_once(_render(fleet, tuple(tag_labels), None)) for fleet in ordered])
+    return b"".join(chain(snapshot.text, at_once(snapshot.moving(floor(now)))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +146,7 @@ class _Clocked:
     which: list[int]
     """For each sample, its place in `distinct`."""
 
-    def at(self, now: float) -> _Steps[list[bytes]]:
+    def at(self, now: float) -> Steps[list[bytes]]:
         value_at = self.family.at
         values: list[bytes | None] = []
         for start in range(0, len(self.distinct), STEP):
@@ -225,7 +222,7 @@ class _Snapshot:
             ),
         )
 
-    def moving(self, now: float) -> _Steps[tuple[bytes, ...]]:
+    def moving(self, now: float) -> Steps[tuple[bytes, ...]]:
         text: list[bytes] = []
         for family, accounts in zip(CLOCK_FAMILIES, self.clocked, strict=True):
             text.append(head(family))
@@ -245,7 +242,7 @@ class _Moment:
 
     async def text(self) -> tuple[bytes, ...]:
         if self._text is None:
-            self._text = asyncio.create_task(_on_loop(self.snapshot.moving(self.now)))
+            self._text = asyncio.create_task(in_steps(self.snapshot.moving(self.now)))
         # A scraper that gives up must not take the others' text with it.
         return await asyncio.shield(self._text)
 
@@ -267,7 +264,7 @@ class _Moment:
         return _Deflated(_deflate(text, SCRAPE_LEVEL, zlib.Z_FULL_FLUSH), crc, length)
 
 
-def _render(fleet: Fleet, tag_labels: tuple[str, ...], old: _Account | None) -> _Steps[_Account]:
+def _render(fleet: Fleet, tag_labels: tuple[str, ...], old: _Account | None) -> Steps[_Account]:
     """One account's text; families that have not changed since `old` are kept with their compressed form."""
     batches: list[tuple[Sequence[Droplet], list[str]]] = []
     account = escape(fleet.account)
@@ -344,7 +341,7 @@ def _account_samples(family: FleetFamily, fleet: Fleet) -> bytes:
     return "".join(lines).encode()
 
 
-def _clocked(family: ClockFamily, batches: Iterable[tuple[Sequence[Droplet], list[str]]]) -> _Steps[_Clocked]:
+def _clocked(family: ClockFamily, batches: Iterable[tuple[Sequence[Droplet], list[str]]]) -> Steps[_Clocked]:
     prefixes: list[bytes] = []
     places: dict[Hashable, int] = {}
     which: list[int] = []
@@ -379,23 +376,3 @@ def _deflate(pieces: Iterable[bytes], level: int, flush: int) -> bytes:
     """Raw deflate blocks. After a full flush they end at a byte, and what follows can be any other such blocks."""
     deflate = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
     return b"".join([*map(deflate.compress, pieces), deflate.flush(flush)])
-
-
-async def _on_loop(steps: _Steps[_T]) -> _T:
-    """Does the work on the event loop, which others can use between its steps."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            result: _T = done.value
-            return result
-        await asyncio.sleep(0)
-
-
-def _at_once(steps: _Steps[_T]) -> _T:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            result: _T = done.value
-            return result

@@ -339,6 +339,11 @@ LOG_LINES_DROPPED = Family(
     help="Log lines that were dropped because nobody read stderr, or because it refused them.",
 )
 
+STATE_KEPT = Family(
+    name="digitalocean_backup_exporter_state_kept",
+    help="Whether what is known is kept in the state file for a restart (1) or not (0).",
+)
+
 EXPORTER_FAMILIES: tuple[Family, ...] = (
     BUILD_INFO,
     UP,
@@ -359,6 +364,7 @@ EXPORTER_FAMILIES: tuple[Family, ...] = (
     CONFIG_LAST_RELOAD_SUCCESSFUL,
     CONFIG_LAST_RELOAD_SUCCESS,
     LOG_LINES_DROPPED,
+    STATE_KEPT,
 )
 """What the exporter says of itself; `telemetry` keeps their values."""
 

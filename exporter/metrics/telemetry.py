@@ -129,6 +129,10 @@ class Telemetry:
         if success:
             self._gauge_without_labels(families.CONFIG_LAST_RELOAD_SUCCESS).set(at)
 
+    def state_kept(self, kept: bool) -> None:
+        """Whether a restart will find what is known now."""
+        self._gauge_without_labels(families.STATE_KEPT).set(kept)
+
     def _gauge_without_labels(self, family: Family) -> Gauge:
         # Such a gauge has its series from the moment it is made, so it is made when its value is known.
         if family not in self._config:
@@ -192,6 +196,10 @@ class AccountTelemetry:
         for name, value in told.items():
             gauges[name].labels(self.name).set(value)
         self.allowance = replace(self.allowance, **told)
+
+    def state_kept(self, kept: bool) -> None:
+        """Whether a restart will find what is known now."""
+        self._all.state_kept(kept)
 
     def clock_skew(self, seconds: float) -> None:
         """By how much the API's clock was ahead of ours in the last answer that told."""

@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 from exporter.cooperative import unhurried
-from exporter.digitalocean import records
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError, NotFound, Rejected
 from exporter.digitalocean.pagination import Pages
+from exporter.digitalocean.records import DropletRecord, PolicyRecord
 from exporter.fleet.listings import AccountListings
 from exporter.polling.conversion import description_of, policy_of
 from exporter.polling.read_plan import pages_of
@@ -79,7 +79,7 @@ class Lister:
         ), errors
 
 
-async def _listings(policies: Pages[records.Policy], droplets: Sequence[Pages[records.Droplet]]) -> AccountListings:
+async def _listings(policies: Pages[PolicyRecord], droplets: Sequence[Pages[DropletRecord]]) -> AccountListings:
     described = {droplet_id: record for listing in droplets for droplet_id, record in listing.records.items()}
     return AccountListings(
         policies={droplet_id: policy_of(record) async for droplet_id, record in unhurried(policies.records.items())},
@@ -103,7 +103,7 @@ def _only(listings: AccountListings, droplet_ids: frozenset[int]) -> AccountList
     )
 
 
-def _backup_ids(described: Mapping[int, records.Droplet]) -> dict[int, tuple[int, ...]]:
+def _backup_ids(described: Mapping[int, DropletRecord]) -> dict[int, tuple[int, ...]]:
     return {droplet_id: record.backup_ids for droplet_id, record in described.items() if record.backup_ids is not None}
 
 

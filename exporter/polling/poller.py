@@ -17,16 +17,17 @@ from exporter.config.durations import duration_text
 from exporter.config.model import Account, Config
 from exporter.config.tokens import TokenError
 from exporter.cooperative import unhurried
-from exporter.digitalocean.budget import HOUR, Budget
+from exporter.digitalocean.budget import Budget, Budgets
 from exporter.digitalocean.client import Client
-from exporter.digitalocean.errors import ApiError, NotFound
+from exporter.digitalocean.errors import ApiError, NotFound, OutOfBudget, Throttled
 from exporter.fleet.assemble import Rules, droplet_of
 from exporter.fleet.listings import AccountListings, learn
 from exporter.fleet.model import Droplet, Fleet, SupportedPolicy
+from exporter.fleet.schedule import HOUR
 from exporter.fleet.tracked import TrackedDroplet
 from exporter.metrics.telemetry import AccountTelemetry
 from exporter.polling.backup_reader import BackupReader, Outcome
-from exporter.polling.conversion import supported_policy_of
+from exporter.polling.conversion import supported_policies_of
 from exporter.polling.lister import Lister
 from exporter.polling.read_plan import (
     Habits,
@@ -62,6 +63,7 @@ class Poller:
         clock: Clock,
         *,
         store: StateFile | None = None,
+        budgets: Budgets | None = None,
         on_fleet: Callable[[Fleet], Awaitable[None]] | None = None,
         heir_of: Poller | None = None,
     ) -> None:
@@ -70,6 +72,7 @@ class Poller:
         self.fleet = Fleet(account.name)
         self.status = Status(account.name, config.poll.interval)
         self._config = config
+        self._budgets = budgets
         self._telemetry = telemetry
         self._clock = clock
         self._on_fleet = on_fleet
@@ -96,6 +99,7 @@ class Poller:
             observer=telemetry,
             timeout=config.poll.timeout,
             concurrency=config.poll.concurrency,
+            budget_of=None if budgets is None else self._budget_of,
             proxy=config.proxies.proxy_for(account.api_url),
             log=self._log,
         )
@@ -107,19 +111,30 @@ class Poller:
         self._supported: dict[str, SupportedPolicy] = {}
         self._supported_at: float | None = None
         self._short_of_budget = False
+        self._held_back = False
+        """Whether the rate limit kept this poll from a request."""
         self._told_skew: float | None = None
         """By how much the clocks differed when that was last logged."""
         self._droplets_listed = False
         self._listed = False
         """Whether any Droplets were ever listed, by whatever listing tells which of them are watched."""
         self._store = store
-        kept = store.state(account.name, account.api_url) if store is not None else None
+        # A large state takes a second to decode, so only where it is used.
+        kept = store.state(account.name, account.api_url) if store is not None and heir_of is None else None
         if heir_of is not None:
             self._inherit(heir_of)
         elif kept is not None:
             self._known = kept.known()
             self._supported = {policy.plan: policy for policy in kept.supported}
             self._supported_at = kept.supported_at
+
+    def _budget_of(self, token: str) -> Budget:
+        assert self._budgets is not None
+        limits = self._config.rate_limit
+        budget = self._budgets.of(self.account.api_url, token, self._budget)
+        budget.limit(limits.per_minute, limits.per_hour, limits.reserve)
+        budget.report_to(self._telemetry.throttled)
+        return budget
 
     def _inherit(self, other: Poller) -> None:
         self._known = other._known
@@ -131,13 +146,18 @@ class Poller:
     async def run(self) -> None:
         """Polls at once, but for a little jitter, and then on the interval, until cancelled."""
         interval = self._config.poll.interval
+        self.status = replace(self.status, running_since=self._clock.now())
         await self._clock.sleep(random.uniform(0, min(JITTER, interval / 10)))  # noqa: S311  # no secret hangs on it
         try:
             while True:
                 # A poll that the minute's limit would starve is better a little late than a failure.
                 await self._clock.sleep(self._budget.minute_wait(self._lister.cost))
                 started = self._clock.now()
-                await self.poll()
+                try:
+                    await self.poll()
+                except Exception as error:  # noqa: BLE001  # a fault of ours must cost this poll, not all to come
+                    self._log.exception("poll broke off")
+                    self._finish(started, AccountListings(), self.status.unread, [_bug(error)])
                 wait = min(interval, max(0.0, started + interval - self._clock.now()))
                 self.status = replace(self.status, next_poll_at=self._clock.now() + wait)
                 await self._clock.sleep(wait)
@@ -151,10 +171,12 @@ class Poller:
         """One poll, from asking to the new Fleet. It ends with its interval and never raises, whatever the API does."""
         started = self._clock.now()
         self.status = replace(self.status, polling_since=started, readings_done=0, readings_planned=0)
-        self._client.deadline = started + self._config.poll.interval
+        self._held_back = False
+        self._client.http.deadline = started + self._config.poll.interval
         listings, unread, problems = AccountListings(), frozenset[int](), list[str]()
         try:
-            self._client.refresh_token()
+            await self._client.refresh_token()
+            self._budget = self._client.http.budget if self._budgets is not None else self._budget
         except (TokenError, ApiError) as error:
             problems += self._report([error], learned=False)
         else:
@@ -165,12 +187,17 @@ class Poller:
                 unread, errors = await self._refresh(listings.told)
                 problems += self._report(errors)
             except Exception as error:  # noqa: BLE001  # a fault of ours must cost this poll, not every one to come
-                self._log.exception("poll broke off", kept="last good data")
-                problems.append(f"the poll broke off: {error!r}; this is a bug, please report it")
-        self._check_clock()
-        await self._note_unread(unread)
-        await self.judge()
-        await self._keep()
+                self._log.exception("poll broke off")
+                listings = AccountListings()
+                problems.append(_bug(error))
+        try:
+            self._check_clock()
+            await self._note_unread(unread)
+            await self.judge()
+            await self._keep()
+        except Exception as error:  # noqa: BLE001  # as above
+            self._log.exception("poll broke off")
+            listings, problems = AccountListings(), [*problems, _bug(error)]
         return self._finish(started, listings, len(unread), problems)
 
     # Asking
@@ -206,9 +233,7 @@ class Poller:
         if listing.error is not None:
             return (listing.error,)
         self._supported_at = now
-        self._supported = {}
-        for record in listing.records.values():
-            self._supported.setdefault(record.name, supported_policy_of(record))
+        self._supported = supported_policies_of(listing.records.values())
         return ()
 
     # Learning
@@ -360,6 +385,7 @@ class Poller:
         if self._store is not None and self._listed:
             state = state_of(self.account.api_url, list(self._known.values()), self._supported, self._supported_at)
             await self._store.keep(self.account.name, state)
+            self._telemetry.state_kept(self._store.kept)
 
     def _watched(self, known: TrackedDroplet) -> bool:
         return known.named and self._rules.watched.watches(known.id, known.description)
@@ -379,6 +405,7 @@ class Poller:
             last_listing_at=now if listings.complete else self.status.last_listing_at,
             unread=unread,
             problems=tuple(problems),
+            held_back=self._held_back,
         )
         report = self._log.warning if result != "success" else self._log.info if previous != result else self._log.debug
         report("poll finished", result=result, droplets=len(self.fleet.droplets), unread=unread)
@@ -388,14 +415,19 @@ class Poller:
         """Logs what went wrong and what comes next; gives it in words."""
         problems = []
         for error in errors:
+            self._held_back |= isinstance(error, OutOfBudget | Throttled)
             problem = in_words(error, self.account.token)
             report = self._log.warning if learned else self._log.error
             report(
                 "poll incomplete" if learned else "poll failed",
                 endpoint=error.endpoint if isinstance(error, ApiError) else "none",
                 problem=problem,
-                kept="last good data",
+                kept="last good data" if self.fleet.known else "nothing: no listing was complete yet",
                 retry_in=duration_text(self._config.poll.interval),
             )
             problems.append(problem)
         return problems
+
+
+def _bug(error: Exception) -> str:
+    return f"the poll broke off: {error!r}; this is a bug, please report it"

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
+from exporter.digitalocean.records import PER_PAGE
 from exporter.fleet.assemble import Rules, supported_of
 from exporter.fleet.history import EARLY, due_window, is_due, slack_of
 from exporter.fleet.model import SupportedPolicy
 from exporter.fleet.schedule import HOUR, interval_of, schedule_of
 from exporter.fleet.tracked import DISMISSED_FOR, TrackedDroplet
 
-PER_PAGE = 200
 IDLE_AT_ONCE = 3
 """How many Droplets without enabled backups have an unknown list read in one poll, however short the budget is; more
 where most have them.

@@ -15,7 +15,7 @@ from exporter.fleet.listings import learn
 from exporter.fleet.model import SupportedPolicy
 from exporter.fleet.tracked import TrackedDroplet
 from exporter.polling.backup_reader import BackupReader
-from exporter.polling.conversion import supported_policy_of
+from exporter.polling.conversion import supported_policies_of
 from exporter.polling.lister import Lister
 from exporter.polling.read_plan import ReadPlan, Reason
 from exporter.polling.status import in_words
@@ -43,7 +43,7 @@ async def ask_for_droplet(
     a `TokenError`.
     """
     try:
-        client.refresh_token()
+        await client.refresh_token()
     except (TokenError, ApiError) as error:
         return SingleDroplet(errors=(in_words(error, token),))
     listings, failed = await Lister(client, frozenset({droplet_id})).listings()
@@ -58,9 +58,7 @@ async def ask_for_droplet(
     plans = await client.supported_policies()
     if plans.error is not None:
         errors.append(in_words(plans.error, token))
-    supported: dict[str, SupportedPolicy] = {}
-    for record in plans.records.values():
-        supported.setdefault(record.name, supported_policy_of(record))
+    supported = supported_policies_of(plans.records.values())
     now = clock.now()
     known = learn(before, droplet_id, listings, supported, now, tells_backup_ids=listings.tells_backup_ids)
     if known is None:

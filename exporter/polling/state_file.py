@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import stat
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -21,10 +22,14 @@ from exporter.cooperative import unhurried
 from exporter.fleet.history import BackupHistory, PolicyTrace
 from exporter.fleet.model import Backup, SupportedPolicy
 from exporter.fleet.tracked import TrackedDroplet
+from exporter.threads import ThreadPool, ThreadPoolError
 
 MARK = b'{"digitalocean_backup_exporter_state":'
 """How each of our files begins, of whatever version; a file that begins otherwise is somebody else's and left alone."""
 VERSION = 1
+HELD = "another exporter holds the file"
+WRITE_WITHIN = 10.0
+"""Seconds that a poll waits for its disk."""
 
 
 class _Droplet(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -109,9 +114,14 @@ class StateFile:
         self._log = structlog.get_logger().bind(state_file=str(path))
         self._lock: int | None = None
         self._writing = asyncio.Lock()
+        self._disk = ThreadPool("state file", 1)
+        self._in_hand = threading.Lock()
+        """Held by the thread that writes, which may outlast the poll that gave it the work."""
+        self._closed = False
         self._written = ""
         """The digest of what the file holds."""
         self._unwritable: str | None = None
+        """Why it is not written, as last logged."""
         self._states: dict[str, AccountState | msgspec.Raw] = {}
         """As read at the start, and as written since: encoded takes less memory."""
         self._usable = True
@@ -120,10 +130,18 @@ class StateFile:
             self._lock = self._locked(path)
             self._states = self._read(path)
             if guest:
-                self.close()
+                self._release()
+        self.kept = self._usable and path is not None and (guest or self._lock is not None)
+        """Whether a restart will find what is known now."""
 
     def close(self) -> None:
-        """Lets another exporter have the file."""
+        """Lets another exporter have the file, once a write that is under way has ended."""
+        self._closed = True
+        if self._in_hand.acquire(blocking=False):
+            self._release()
+            self._in_hand.release()
+
+    def _release(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -141,48 +159,70 @@ class StateFile:
             self._states.pop(account, None)
 
     async def keep(self, account: str, state: AccountState) -> None:
-        """Writes the file anew if this changes what it says. A file that cannot be written costs a warning, once."""
+        """Writes the file anew if this changes what it says. A file that cannot be written costs a warning, once.
+
+        On a disk that hangs it gives up after a while, and the write goes on in its thread. Until that ends no other
+        begins; the next poll's has all that was left out.
+        """
         path = self._path
         if path is None:
             return
-        # One by one, for scrapes are answered meanwhile.
+        # One by one, because scrapes are answered meanwhile.
         droplets = [msgspec.Raw(msgspec.json.encode(droplet)) async for droplet in unhurried(state.droplets)]
         encoded = msgspec.json.encode({**msgspec.structs.asdict(state), "droplets": droplets})
         self._states[account] = msgspec.Raw(encoded)
         del droplets
         async with self._writing:
-            if self._guest and self._usable:
-                self._lock = self._locked(path)
-            if self._lock is not None:
-                await self._write(path)
-            if self._guest:
-                self.close()
+            if self._in_hand.locked():
+                return
+            try:
+                await self._disk.run(self._write, path, dict(self._states), within=WRITE_WITHIN)
+            except ThreadPoolError as error:
+                self._warn(f"it could not be written: {error}", "look at the disk that holds it")
 
-    async def _write(self, path: Path) -> None:
-        accounts = msgspec.json.encode(self._states)
-        digest = await asyncio.to_thread(_digest, accounts)
-        if digest == self._written:
-            return
-        try:
-            await asyncio.to_thread(_replace, path, *_around(digest, accounts))
-        except OSError as error:
-            if self._unwritable != str(error):
-                self._log.warning(
-                    "state not kept",
-                    problem=error.strerror,
-                    effect="a restart begins from nothing",
-                    remedy="make the directory writable, or free space on its disk",
-                )
-            self._unwritable = str(error)
-        else:
+    def _write(self, path: Path, states: Mapping[str, AccountState | msgspec.Raw]) -> None:
+        """Runs in a thread, never twice at once."""
+        with self._in_hand:
+            if self._closed and not self._guest:
+                return
+            # The exporter that held the file may have ended since.
+            if self._lock is None and self._usable:
+                self._lock = self._locked(path)
+            if self._lock is None:
+                self.kept = False
+                return
+            try:
+                self._write_if_changed(path, states)
+            finally:
+                if self._guest or self._closed:
+                    self._release()
+
+    def _write_if_changed(self, path: Path, states: Mapping[str, AccountState | msgspec.Raw]) -> None:
+        accounts = msgspec.json.encode(states)
+        digest = _digest(accounts)
+        if digest != self._written:
+            try:
+                _replace(path, *_around(digest, accounts))
+            except OSError as error:
+                self.kept = False
+                self._warn(error.strerror or str(error), "make the directory writable, or free space on its disk")
+                return
             self._written = digest
-            self._unwritable = None
+        self._unwritable = None
+        self.kept = True
+
+    def _warn(self, problem: str, remedy: str) -> None:
+        """Says once, until it changes, why the file is not written."""
+        if self._unwritable != problem:
+            self._log.warning("state not kept", problem=problem, effect="a restart begins from nothing", remedy=remedy)
+        self._unwritable = problem
 
     def _locked(self, path: Path) -> int | None:
         # Beside the file, which each write replaces by another one.
         lock = path.with_name(path.name + ".lock")
         try:
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+            _give_to_owner_of(path, handle)
         except OSError as error:
             self._usable = False
             self._log.warning(
@@ -196,9 +236,11 @@ class StateFile:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
-            (self._log.debug if self._guest else self._log.warning)(
+            told = self._unwritable == HELD
+            self._unwritable = HELD
+            (self._log.debug if self._guest or told else self._log.warning)(
                 "state not kept",
-                problem="another exporter holds the file",
+                problem=HELD,
                 effect="this one reads it and does not write it",
                 remedy="give each exporter a state_file of its own",
             )
@@ -239,7 +281,7 @@ class StateFile:
     def _go_without(self, problem: str, remedy: str) -> None:
         self._log.warning("state not used", problem=problem, effect="left as it is; nothing is kept", remedy=remedy)
         self._usable = False
-        self.close()
+        self._release()
 
     def _put_aside(self, path: Path, problem: str) -> None:
         aside = path.with_name(path.name + ".broken")
@@ -293,8 +335,25 @@ def _replace(path: Path, *content: bytes) -> None:
     beside.unlink(missing_ok=True)
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "wb") as file:
+        _give_to_owner_of(path, handle)
         for piece in content:
             file.write(piece)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
+
+
+def _give_to_owner_of(path: Path, handle: int) -> None:
+    """Gives an open file the owner and the mode of the state file; without one, the owner of its directory.
+
+    A command run as root must not leave files that the exporter's own user cannot read.
+    """
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        found = path.parent.stat()
+    else:
+        if stat.S_ISREG(found.st_mode):
+            os.fchmod(handle, found.st_mode & 0o666)
+    if os.geteuid() == 0 and os.fstat(handle).st_uid != found.st_uid:
+        os.fchown(handle, found.st_uid, found.st_gid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from exporter.config.tokens import TokenError, TokenSource
+from exporter.digitalocean.budget import MINUTE
 from exporter.digitalocean.errors import ApiError, Unauthorized
 
 
@@ -30,6 +31,17 @@ class Status:
     readings_planned: int = 0
     problems: tuple[str, ...] = ()
     """What went wrong in the last poll, in words."""
+    held_back: bool = False
+    """Whether the rate limit kept the last poll from a request."""
+    running_since: float | None = None
+    """When the present poller of the account began."""
+
+    def stuck(self, now: float) -> bool:
+        """Whether no poll has finished for three intervals, and a minute for the minute's limit of requests."""
+        if self.running_since is None:
+            return False
+        since = max(self.running_since, self.last_poll_at or self.running_since)
+        return now - since > 3 * self.interval + MINUTE
 
 
 def in_words(error: ApiError | TokenError, token: TokenSource) -> str:

@@ -106,7 +106,7 @@ def check_report(
         judged(fleet, droplet, at, grace, remembered=told[fleet.account].remembered)
         for fleet in fleets
         for droplet in fleet.droplets
-        if not tags or (droplet.description is not None and not set(tags).isdisjoint(droplet.description.tags))
+        if not tags or (droplet.description is not None and not set(tags).isdisjoint(droplet.description.tags or ()))
     ]
     entries.sort(key=lambda entry: (worst_first(entry.droplet, entry.state), entry.account))
     said = list(notes)

@@ -180,7 +180,7 @@ def _droplet(judged: JudgedDroplet, at: float, tag_labels: tuple[str, ...]) -> d
         "size": (described and described.size) or None,
         "status": (described and described.status) or None,
         "created_at": instant(described.created_at if described else None),
-        "tags": list(described.tags) if described else None,
+        "tags": list(described.tags) if described and described.tags is not None else None,
         "labels": dict(zip(tag_labels, droplet.tag_labels, strict=True)),
         "state": judged.state,
         "verdict": judged.verdict,

@@ -183,7 +183,7 @@ def _text(entry: Entry) -> str:
     what, policy = entry.droplet.description, entry.droplet.policy
     words = [entry.account, str(entry.droplet.id)]
     if what is not None:
-        words += (what.name, what.region, what.size, what.status, *what.tags)
+        words += (what.name, what.region, what.size, what.status, *(what.tags or ()))
     if policy is not None and policy.enabled and policy.plan:
         words.append(policy.plan)
     return "\n".join(words).casefold()

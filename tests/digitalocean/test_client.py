@@ -11,7 +11,9 @@ import logging
 import math
 import re
 import ssl
+import time
 import traceback
+import tracemalloc
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,7 +27,7 @@ from hypothesis import strategies as st
 from structlog.testing import CapturingLogger
 
 from exporter import __version__
-from exporter.digitalocean import client as module
+from exporter.digitalocean import http as module
 from exporter.digitalocean.budget import Budget
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import (
@@ -41,9 +43,16 @@ from exporter.digitalocean.errors import (
     Unreadable,
 )
 from exporter.digitalocean.pagination import Pages
-from exporter.digitalocean.records import Backup, Droplet, Image, Policy, SupportedPolicy
+from exporter.digitalocean.records import (
+    BackupRecord,
+    DropletRecord,
+    ImageRecord,
+    PolicyRecord,
+    SupportedPolicyRecord,
+)
 from tests.digitalocean.clocks import NOON, JumpClock
 from tests.digitalocean.wire import Heard, Server, droplets, http, reset
+from tests.support.api_records import date
 from tests.support.certificates import Authority
 from tests.support.lookalike import Api, Fault, Fixture
 from tests.support.lookalike import backup as backup_record
@@ -95,7 +104,7 @@ class Bench:
         self.client = Client(
             url, lambda: self.token, self.budget, self.clock, observer=self.ear, log=self.log, **options
         )
-        self.client.deadline = NOON + 300
+        self.client.http.deadline = NOON + 300
 
 
 @contextlib.asynccontextmanager
@@ -142,15 +151,17 @@ async def test_every_endpoint_of_the_look_alike_is_read() -> None:
         assert listed.complete
         assert set((await client.droplets(gpus=True)).records) == {2}
         policies = await client.policies()
-        assert (policies.records[1].hour, policies.records[3].backup_enabled) == (4, False)
-        assert (await client.backups(1)).records == {11: Backup(11, NOON - 3600, 2.5)}
+        settings = policies.records[1].backup_policy
+        assert settings is not None
+        assert (settings.hour, policies.records[3].backup_enabled) == (4, False)
+        assert (await client.backups(1)).records == {11: BackupRecord(11, date(NOON - 3600), 2.5)}
         assert await client.policy(1) == policies.records[1]
         assert await client.droplet(1) == listed.records[1]
         supported = await client.supported_policies()
         assert supported.complete
         assert {plan.name for plan in supported.records.values()} == {"weekly", "daily"}
         images = await client.images(1)
-        assert images.records[11].created_at == NOON - 3600
+        assert images.records[11].created_at == date(NOON - 3600)
         assert images.pages == 1
         assert api.count() == {
             "droplets": 2,
@@ -400,12 +411,12 @@ async def test_the_token_is_read_anew_when_told_to_and_kept_where_that_fails() -
         await at.client.droplets()
         at.budget.hold_until(NOON + 10_000)
         at.token = "dop_v1_new"
-        at.client.refresh_token()
+        await at.client.refresh_token()
         await at.client.droplets()
         for bad in ("", "two words", "line\n", "schlüssel", "tab\t"):
             at.token = bad
             with pytest.raises(Unauthorized, match=r"the token (is empty|holds a space)") as error:
-                at.client.refresh_token()
+                await at.client.refresh_token()
             assert not bad or bad not in str(error.value)
         await at.client.droplets()
         sent = [heard.headers["authorization"] for heard in server.requests]
@@ -441,7 +452,7 @@ async def test_every_status_from_300_to_599_is_told_apart() -> None:
             server.requests.clear()
             at.budget.forget()
             at.clock.set(NOON)
-            at.client.deadline = NOON + 30
+            at.client.http.deadline = NOON + 30
             listing = await at.client.droplets()
             kind = {401: Unauthorized, 403: Unauthorized, 404: NotFound, 429: Throttled}.get(
                 status, ServerError if status >= 500 else Refused
@@ -558,14 +569,14 @@ async def test_requests_without_an_answer_expire_like_all_others() -> None:
         assert len(server.requests) == 3
         server.answer = ONE
         at.clock.set(at.clock.now() + 61)
-        at.client.deadline = at.clock.now() + 1
+        at.client.http.deadline = at.clock.now() + 1
         assert (await at.client.droplets()).complete
 
 
 async def test_nothing_is_asked_again_beyond_the_deadline() -> None:
     """A pause that would outlast the poll is not begun."""
     async with Server(http({}, 500)) as server, bench(server.url) as at:
-        at.client.deadline = NOON + 0.2
+        at.client.http.deadline = NOON + 0.2
         assert isinstance((await at.client.droplets()).error, ServerError)
         assert len(server.requests) == 1
         assert at.clock.slept == []
@@ -619,7 +630,7 @@ async def test_the_deadline_ends_a_request_that_hangs() -> None:
         await asyncio.sleep(60)
 
     async with Server(answer) as server, bench(server.url, timeout=600.0) as at:
-        at.client.deadline = NOON + 0.1
+        at.client.http.deadline = NOON + 0.1
         async with asyncio.timeout(5):
             listing = await at.client.droplets()
         assert "(the poll's end)" in str(listing.error)
@@ -949,7 +960,7 @@ async def test_a_429_waits_as_told(headers: dict[str, str], wait: float) -> None
         writer.write(http({}, 429, **headers) if heard.number == 1 else ONE)
 
     async with Server(answer) as server, bench(server.url) as at:
-        at.client.deadline = NOON + 4000
+        at.client.http.deadline = NOON + 4000
         assert (await at.client.droplets()).complete
         assert at.clock.now() == pytest.approx(NOON + wait)
         assert at.ear.codes == {("droplets", "429"): 1, ("droplets", "200"): 1}
@@ -969,7 +980,7 @@ async def test_a_429_beyond_the_deadline_ends_the_request_at_once_and_holds_the_
         assert len(server.requests) == 1
         server.answer = ONE
         at.clock.set(NOON + 900)
-        at.client.deadline = NOON + 1200
+        at.client.http.deadline = NOON + 1200
         assert (await at.client.droplets()).complete
 
 
@@ -1002,7 +1013,7 @@ async def test_once_the_429s_are_over_requests_go_side_by_side_again() -> None:
 async def test_what_the_budget_does_not_allow_is_not_sent() -> None:
     """The error says why, and until when."""
     async with Server(ONE) as server, bench(server.url, per_minute=1) as at:
-        at.client.deadline = NOON + 30
+        at.client.http.deadline = NOON + 30
         await at.client.droplets()
         with pytest.raises(OutOfBudget, match=r"GET .*/v2/droplets/5 was not asked: 1 requests were sent") as error:
             await at.client.droplet(5)
@@ -1055,7 +1066,7 @@ async def test_a_slow_answer_is_no_difference_of_clocks() -> None:
 
     async with Server(answer) as server, bench(server.url) as at:
         clock = at.clock
-        at.client.deadline = NOON + 3600
+        at.client.http.deadline = NOON + 3600
         await at.client.droplets()
         assert at.client.clock_skew == 0
 
@@ -1073,7 +1084,57 @@ async def test_nothing_of_the_http_library_is_logged(caplog: pytest.LogCaptureFi
 
 def test_the_types_of_the_records_are_public() -> None:
     """What the methods bring are frozen values, fit to be compared and kept."""
-    for kind in (Droplet, Policy, Backup, Image, SupportedPolicy):
+    for kind in (DropletRecord, PolicyRecord, BackupRecord, ImageRecord, SupportedPolicyRecord):
         assert kind.__hash__ is not None
-    assert math.isinf(Client("http://x", lambda: "", Budget(1, 1, 0, JumpClock()), JumpClock()).deadline)
+    assert math.isinf(Client("http://x", lambda: "", Budget(1, 1, 0, JumpClock()), JumpClock()).http.deadline)
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", __version__)
+
+
+# A hostile server -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cased", [TOKEN, TOKEN.lower(), TOKEN.upper()])
+@pytest.mark.parametrize("header", ["content_type", "content_encoding", "location"])
+async def test_a_token_echoed_in_a_header_is_in_no_error_in_any_case(header: str, cased: str) -> None:
+    """Servers and proxies echo what they were sent, and some change its case."""
+    status = 302 if header == "location" else 200
+    echoed = f"https://{cased}/" if header == "location" else f"x/{cased}"
+    error = await first_error(http(b"{}", status, **{header: echoed}))
+    assert TOKEN.lower() not in str(error).lower()
+    assert "[token]" in str(error)
+
+
+MANY = b'{"droplets": [' + b",".join([b"{}"] * 20_000_000) + b"]}"
+BOMBS = {
+    "20 million records": lambda: MANY,
+    "a page of 1,001 records": lambda: b'{"droplets": [' + b",".join([b"{}"] * 1001) + b"]}",
+    "a million tags": lambda: b'{"droplets": [{"id": 1, "tags": [' + b",".join([b'"a"'] * 1_000_000) + b"]}]}",
+    "a name of 9 MiB": lambda: b'{"droplets": [{"id": 1, "name": "' + b"a" * (9 << 20) + b'"}]}',
+    "half a million values, and no JSON": lambda: b'{"droplets": [NaN' + b",NaN" * 500_000 + b"]}",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+async def test_an_answer_far_larger_than_a_page_is_refused_before_it_is_read(bomb: str) -> None:
+    """It costs little memory and no long turn of the loop: under what decoding it would take."""
+    packed = gzip.compress(BOMBS[bomb](), 1)
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            begun = time.perf_counter()
+            await asyncio.sleep(0)
+            longest = max(longest, time.perf_counter() - begun)
+
+    async with Server(http(packed, content_encoding="gzip")) as server, bench(server.url) as at:
+        watcher = asyncio.create_task(watch())
+        tracemalloc.start()
+        listing = await at.client.droplets()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        watcher.cancel()
+    assert isinstance(listing.error, Unreadable)
+    assert not listing.records
+    assert peak < 40 << 20
+    assert longest < 1.0, "generous: tracing makes it ten times slower"

@@ -13,15 +13,19 @@ from hypothesis import strategies as st
 
 from exporter.digitalocean import records
 from exporter.digitalocean.records import (
-    Backup,
-    Droplet,
-    Image,
+    BackupRecord,
+    DropletRecord,
+    ImageRecord,
+    NamedWindow,
     Page,
-    Policy,
-    SupportedPolicy,
+    PolicyRecord,
+    PolicySettings,
+    Region,
+    SupportedPolicyRecord,
     UnreadableBody,
-    Window,
+    unix_seconds,
 )
+from tests.support.api_records import date
 
 HUGE = 10**400
 
@@ -30,15 +34,15 @@ def body(key: str, value: Any, **more: Any) -> bytes:
     return json.dumps({key: value, "links": {}, "meta": {"total": 1}, **more}).encode()
 
 
-def one_droplet(**fields: Any) -> Page[Droplet]:
+def one_droplet(**fields: Any) -> Page[DropletRecord]:
     return records.droplets(body("droplets", [{"id": 7, **fields}]))
 
 
-def one_policy(**fields: Any) -> Page[Policy]:
+def one_policy(**fields: Any) -> Page[PolicyRecord]:
     return records.policies(body("policies", {"7": fields}))
 
 
-def one_backup(**fields: Any) -> Page[Backup]:
+def one_backup(**fields: Any) -> Page[BackupRecord]:
     return records.backups(body("backups", [{"id": 7, "created_at": "2024-09-13T20:00:00Z", **fields}]))
 
 
@@ -60,14 +64,24 @@ def test_a_droplet_is_read_with_the_fields_that_are_used() -> None:
         features=None,
     )
     assert page.records == {
-        7: Droplet(7, "web-1", "nyc3", "s-1vcpu-1gb", "active", 1595356664.0, 25.0, ("web", "env:prod"), (53893572,))
+        7: DropletRecord(
+            7,
+            "web-1",
+            Region("nyc3"),
+            "s-1vcpu-1gb",
+            "active",
+            date(1595356664),
+            25.0,
+            ("web", "env:prod"),
+            (53893572,),
+        )
     }
 
 
 @pytest.mark.parametrize("name", ["name", "region", "size_slug", "status", "created_at", "disk", "tags", "backup_ids"])
 def test_a_droplet_needs_only_its_id(name: str) -> None:
     """Every other field may be null or missing, and is then unknown."""
-    assert one_droplet().records == one_droplet(**{name: None}).records == {7: Droplet(7)}
+    assert one_droplet().records == one_droplet(**{name: None}).records == {7: DropletRecord(7)}
 
 
 def test_no_backup_ids_and_an_empty_list_of_them_are_told_apart() -> None:
@@ -76,9 +90,26 @@ def test_no_backup_ids_and_an_empty_list_of_them_are_told_apart() -> None:
     assert one_droplet(backup_ids=[]).records[7].backup_ids == ()
 
 
-def test_a_region_without_slug_is_unknown() -> None:
-    """An empty object where the region stands says nothing."""
-    assert one_droplet(region={}).records[7].region is None
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": "a" * 513},
+        {"size_slug": "a" * 513},
+        {"region": {"slug": "a" * 513}},
+        {"tags": ["a" * 513]},
+        {"tags": ["a"] * 1001},
+        {"backup_ids": [1] * 10_001},
+    ],
+)
+def test_a_text_or_list_far_beyond_the_apis_limits_costs_its_record(fields: dict[str, Any]) -> None:
+    """Labels are made of these texts, and every scrape carries them."""
+    assert one_droplet(**fields).rejected == {7}
+
+
+@pytest.mark.parametrize("odd", ["x", 3, {"a": 1}, [None], [[]]])
+def test_odd_snapshot_and_volume_ids_do_not_cost_the_record(odd: Any) -> None:
+    """They only add to what is known of a Droplet."""
+    assert set(one_droplet(snapshot_ids=odd, volume_ids=odd).records) == {7}
 
 
 @pytest.mark.parametrize(
@@ -164,7 +195,7 @@ def test_values_beyond_json_cost_their_record_only(bad: bytes, ids: set[int]) ->
 )
 def test_instants_are_unix_seconds_whatever_their_offset(text: str, instant: float) -> None:
     """RFC 3339 with any offset and fraction; one without an offset is UTC."""
-    assert one_backup(created_at=text).records[7].created_at == pytest.approx(instant, abs=1e-6)
+    assert unix_seconds(one_backup(created_at=text).records[7].created_at) == pytest.approx(instant, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -181,42 +212,55 @@ def test_instants_are_unix_seconds_whatever_their_offset(text: str, instant: flo
 def test_a_date_that_was_never_meant_is_none(text: str) -> None:
     """A backup of such a date is left out, for it would look like a missed one; elsewhere the date is unknown."""
     assert one_backup(created_at=text).rejected == {7}
-    assert one_droplet(created_at=text).records[7].created_at is None
-    assert one_policy(next_backup_window={"start": text, "end": text}).records[7].next_backup_window is None
+    assert unix_seconds(one_droplet(created_at=text).records[7].created_at) is None
 
 
 # Policies -------------------------------------------------------------------------------------------------------------
 
 PLAN = {"plan": "weekly", "weekday": "SUN", "hour": 20, "window_length_hours": 4, "retention_period_days": 28}
+INTRA_DAILY = PolicyRecord(None, PolicySettings("intra_daily_4h", hour=0))
+SOMEDAY = PolicyRecord(None, PolicySettings("whenever", "someday"))
+END_ALONE = PolicyRecord(None, None, NamedWindow(None, date(100800)))
 WINDOW = {"start": "1970-01-02T00:00:00Z", "end": "1970-01-02T04:00:00Z"}
 
 
-def test_a_policy_is_read_flat() -> None:
-    """The nested policy's fields and the window stand beside the switch."""
+def test_a_policy_is_read_with_its_settings_and_its_window() -> None:
+    """All three parts are optional in the record, and here all are given."""
     page = one_policy(droplet_id=7, backup_enabled=True, backup_policy=PLAN, next_backup_window=WINDOW)
-    assert page.records == {7: Policy(7, True, "weekly", "SUN", 20, 4.0, 28.0, Window(86400.0, 100800.0))}
+    assert page.records == {
+        7: PolicyRecord(True, PolicySettings("weekly", "SUN", 20, 4.0, 28.0), NamedWindow(date(86400), date(100800)))
+    }
 
 
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({}, Policy(7)),
-        ({"droplet_id": 7, "backup_enabled": False}, Policy(7, False)),
-        ({"backup_enabled": None, "backup_policy": None, "next_backup_window": None}, Policy(7)),
-        ({"backup_policy": {}}, Policy(7)),
-        ({"backup_policy": {"plan": "intra_daily_4h", "hour": 0}}, Policy(7, plan="intra_daily_4h", hour=0)),
-        ({"backup_policy": {"plan": "whenever", "weekday": "someday"}}, Policy(7, plan="whenever", weekday="someday")),
-        ({"backup_policy": {"window_length_hours": 0}}, Policy(7, window_length_hours=0.0)),
-        ({"backup_policy": {"window_length_hours": 1.5}}, Policy(7, window_length_hours=1.5)),
-        ({"next_backup_window": {}}, Policy(7)),
-        ({"next_backup_window": {"start": WINDOW["start"]}}, Policy(7)),
-        ({"next_backup_window": {"start": None, "end": WINDOW["end"]}}, Policy(7)),
-        ({"droplet_id": "nonsense"}, Policy(7)),
-        ({"droplet_id": 8, "backup_enabled": True}, Policy(7, True)),
+        ({}, PolicyRecord()),
+        ({"droplet_id": 7, "backup_enabled": False}, PolicyRecord(False)),
+        ({"backup_enabled": None, "backup_policy": None, "next_backup_window": None}, PolicyRecord()),
+        ({"backup_policy": {}}, PolicyRecord(backup_policy=PolicySettings())),
+        (
+            {"backup_policy": {"plan": "intra_daily_4h", "hour": 0}},
+            INTRA_DAILY,
+        ),
+        (
+            {"backup_policy": {"plan": "whenever", "weekday": "someday"}},
+            SOMEDAY,
+        ),
+        ({"backup_policy": {"window_length_hours": 0}}, PolicyRecord(None, PolicySettings(window_length_hours=0.0))),
+        ({"backup_policy": {"window_length_hours": 1.5}}, PolicyRecord(None, PolicySettings(window_length_hours=1.5))),
+        ({"next_backup_window": {}}, PolicyRecord(next_backup_window=NamedWindow())),
+        ({"next_backup_window": {"start": WINDOW["start"]}}, PolicyRecord(next_backup_window=NamedWindow(date(86400)))),
+        (
+            {"next_backup_window": {"start": None, "end": WINDOW["end"]}},
+            END_ALONE,
+        ),
+        ({"droplet_id": "nonsense"}, PolicyRecord()),
+        ({"droplet_id": 8, "backup_enabled": True}, PolicyRecord(True)),
     ],
 )
-def test_a_policy_may_lack_anything_and_is_known_by_its_key(fields: dict[str, Any], expected: Policy) -> None:
-    """Every shape seen in the field is read; half a window is none."""
+def test_a_policy_may_lack_anything_and_is_known_by_its_key(fields: dict[str, Any], expected: PolicyRecord) -> None:
+    """Every shape seen in the field is read."""
     assert one_policy(**fields).records == {7: expected}
 
 
@@ -271,7 +315,7 @@ def test_a_key_that_is_no_id_gives_way_to_the_records_own(key: str) -> None:
 def test_a_backup_needs_its_id_and_its_instant(fields: dict[str, Any], size: float | None) -> None:
     """A size may be missing or null; type, name and regions do not matter."""
     page = one_backup(type="snapshot", regions=[], name=None, **fields)
-    assert page.records == {7: Backup(7, 1726257600.0, size)}
+    assert page.records == {7: BackupRecord(7, date(1726257600), size)}
 
 
 @pytest.mark.parametrize(
@@ -299,7 +343,7 @@ def test_images_are_read() -> None:
         "slug": None,
     }
     page = records.images(body("images", [full, {"id": 6}, {"id": 8, "created_at": 3}]))
-    assert page.records == {5: Image(5, "backup", "available", 10.0, 1.5, 25.0), 6: Image(6)}
+    assert page.records == {5: ImageRecord(5, "backup", "available", date(10), 1.5, 25.0), 6: ImageRecord(6)}
     assert page.rejected == {8}
 
 
@@ -316,8 +360,8 @@ def test_supported_policies_are_read_in_order_and_need_a_name() -> None:
         json.dumps({"supported_policies": [weekly, {"possible_days": []}, {"name": "daily"}]}).encode()
     )
     assert page.records == {
-        1: SupportedPolicy("weekly", (0, 4), ("SUN", "MON"), 4.0, 28.0),
-        3: SupportedPolicy("daily"),
+        1: SupportedPolicyRecord("weekly", (0, 4), ("SUN", "MON"), 4.0, 28.0),
+        3: SupportedPolicyRecord("daily"),
     }
     assert (page.unidentified, page.total) == (1, None)
 
@@ -327,8 +371,8 @@ def test_supported_policies_are_read_in_order_and_need_a_name() -> None:
 
 def test_a_single_droplet_and_policy_are_read_like_those_of_a_list() -> None:
     """The record under `droplet` or `policy` is the same record."""
-    assert records.droplet(b'{"droplet": {"id": 7, "name": "a"}}') == (7, Droplet(7, "a"))
-    assert records.policy(b'{"policy": {"droplet_id": 7, "backup_enabled": true}}', 7) == Policy(7, True)
+    assert records.droplet(b'{"droplet": {"id": 7, "name": "a"}}') == DropletRecord(7, "a")
+    assert records.policy(b'{"policy": {"droplet_id": 7, "backup_enabled": true}}', 7) == PolicyRecord(True)
 
 
 @pytest.mark.parametrize("record", ["null", "3", '{"id": 7, "disk": "x"}', "{}"])

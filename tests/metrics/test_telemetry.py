@@ -186,6 +186,7 @@ def test_known_account_goes_on_counting(telemetry: Telemetry) -> None:
 def test_reload_that_fails_keeps_the_instant_of_the_good_one(telemetry: Telemetry) -> None:
     """A failed reload shows as 0, beside the instant at which the configuration in force was read."""
     telemetry.reloaded(True, NOW)
+    telemetry.state_kept(True)
     telemetry.reloaded(False, NOW + 100_000)
     names = "config_last_reload_successful", "config_last_reload_success_timestamp_seconds"
     assert lines_of(telemetry, "config") == [f"{names[0]} 0.0", f"{names[1]} 1.7e+09"]
@@ -202,6 +203,7 @@ def busy() -> Telemetry:
     account.clock_skew(-0.5)
     account.poll_finished("success", 1.0, NOW, listed=True, unread=0)
     telemetry.reloaded(True, NOW)
+    telemetry.state_kept(True)
     return telemetry
 
 

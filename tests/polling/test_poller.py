@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from exporter.config.model import Account, Config, Poll, RateLimit
 from exporter.config.tokens import TokenSource
 from exporter.fleet.selection import Criteria, Selection
+from exporter.polling.poller import Poller
+from exporter.polling.status import Status
 from tests.support.lookalike import OMIT, Fault, backup, disabled, policy
 from tests.support.world import DAY, HOUR, MONDAY, TOKEN, World, add, healthy, take_backup
 
@@ -275,7 +280,7 @@ class TestFaults:
         """An API that never answers costs the poll's time limit, not the exporter."""
         await world.poll()
         world.api.faults.append(Fault(hang=True))
-        world.poller._client._timeout = 0.1
+        world.poller._client.http.timeout = 0.1
         assert await world.poll(after=300) == "failure"
         assert world.ids == [1, 2, 3]
 
@@ -580,3 +585,64 @@ async def test_rejects_are_told_once(world: World, capsys: pytest.CaptureFixture
     for _ in range(3):
         await world.poll(after=300)
     assert capsys.readouterr().out.count("[warning  ] records left out") == 1
+
+
+class TestFaultsOfOurs:
+    """An exception anywhere in a poll costs that poll, is logged with its traceback, and the next one goes on."""
+
+    @pytest.mark.parametrize("step", ["judge", "_keep", "_note_unread", "_check_clock", "_learn", "_refresh"])
+    async def test_the_poll_counts_as_a_failure_and_the_next_is_a_success(
+        self, step: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        async with World(healthy(2)) as world:
+            await world.poll()
+            with monkeypatch.context() as patch, capture_logs() as logs:
+                patch.setattr(world.poller, step, broken)
+                assert await world.poll(after=300) == "failure"
+            [told] = [log for log in logs if log["event"] == "poll broke off"]
+            assert told["exc_info"]
+            assert world.poller.status.problems == (
+                'the poll broke off: RuntimeError("can\'t start new thread"); this is a bug, please report it',
+            )
+            assert world.samples()['exporter_polls_total{result="failure"}'] == 1
+            assert world.samples()["exporter_up{}"] == 0
+            assert world.ids == [1, 2], "what is known is served on"
+            assert await world.poll(after=300) == "success"
+
+    async def test_what_fails_around_a_poll_does_not_end_the_polling(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Not even the end of a poll may go wrong for good."""
+        polls = list[str]()
+
+        async def poll(self: Poller) -> str:
+            polls.append("begun")
+            if len(polls) == 3:
+                raise asyncio.CancelledError
+            raise MemoryError
+
+        async with World(healthy(1)) as world:
+            monkeypatch.setattr(Poller, "poll", poll)
+            with capture_logs() as logs, pytest.raises(asyncio.CancelledError):
+                await world.poller.run()
+            assert [log["event"] for log in logs if log["log_level"] == "error"] == ["poll broke off"] * 2
+            assert world.poller.status.result == "failure"
+
+    async def test_an_account_whose_polls_do_not_finish_is_stuck_after_three_intervals(self) -> None:
+        status = Status("prod", 300.0, running_since=1000.0)
+        assert not status.stuck(1960.0)
+        assert status.stuck(1961.0)
+        assert not replace(status, last_poll_at=1300.0).stuck(2260.0)
+        assert not Status("prod", 300.0).stuck(9e9), "a command polls once and has no loop"
+
+
+async def test_the_rate_limit_is_named_only_where_it_was_the_cause() -> None:
+    async with World(healthy(2)) as world:
+        world.api.faults.append(Fault("policies", status=500))
+        await world.poll()
+        assert not world.poller.status.held_back
+        world.api.faults.clear()
+        world.api.per_hour = 0
+        await world.poll(after=300)
+        assert world.poller.status.held_back

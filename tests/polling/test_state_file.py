@@ -8,6 +8,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -23,6 +24,7 @@ from exporter.config.model import Config, Poll, RateLimit
 from exporter.fleet.history import BackupHistory, PolicyTrace
 from exporter.fleet.model import Backup, SupportedPolicy
 from exporter.fleet.tracked import TrackedDroplet
+from exporter.polling import state_file
 from exporter.polling.state_file import MARK, AccountState, StateFile, _replace, state_of
 from tests.support.lookalike import Fault, policy
 from tests.support.world import DAY, HOUR, MONDAY, TOKEN, World, add, healthy, take_backup
@@ -522,3 +524,95 @@ class TestTime:
             await world.restart()
             await world.poll(after=300)
             assert world.samples()['kept{droplet_id="1"}'] == 7
+
+
+def wait_for_the_write(store: StateFile) -> None:
+    with store._in_hand:
+        pass
+
+
+class TestSlowDisk:
+    async def test_a_disk_that_hangs_costs_a_poll_its_limit_and_the_next_nothing(
+        self, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No second write begins while the first hangs, also where the first poll was cancelled; then all is kept."""
+        gate, writes = threading.Event(), list[str]()
+        sync = os.fsync
+
+        def hang(handle: int) -> None:
+            writes.append("begun")
+            gate.wait(60)
+            sync(handle)
+
+        monkeypatch.setattr(os, "fsync", hang)
+        monkeypatch.setattr(state_file, "WRITE_WITHIN", 0.05)
+        store = StateFile(file)
+        with capture_logs() as logs:
+            await store.keep("prod", some_state(1))
+            await store.keep("prod", some_state(2))
+        assert writes == ["begun"]
+        assert [log["event"] for log in logs] == ["state not kept"]
+        assert not await asyncio.to_thread(file.exists)
+        gate.set()
+        await asyncio.to_thread(wait_for_the_write, store)
+        await store.keep("prod", some_state(3))
+        store.close()
+        assert kept(file) == some_state(3)
+
+    async def test_the_lock_is_held_until_the_last_write_has_ended(
+        self, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A reload or an end of the process meanwhile lets no other exporter write into it."""
+        gate, begun = threading.Event(), threading.Event()
+        sync = os.fsync
+
+        def hang(handle: int) -> None:
+            begun.set()
+            gate.wait(60)
+            sync(handle)
+
+        store = StateFile(file)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", hang)
+            task = asyncio.create_task(store.keep("prod", some_state(1)))
+            await asyncio.to_thread(begun.wait)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            store.close()
+            with capture_logs() as logs:
+                second = StateFile(file)
+            assert [log["problem"] for log in logs] == ["another exporter holds the file"]
+            gate.set()
+            await asyncio.to_thread(wait_for_the_write, store)
+        await second.keep("prod", some_state(2))
+        assert second.kept, "the second takes the file over once the first has let go"
+        second.close()
+        assert kept(file) == some_state(2)
+
+
+class TestOwner:
+    def test_owner_and_mode_stay(self, file: Path) -> None:
+        """What root writes can be read by the exporter's user as before; the mode stays in any case."""
+        write(file, some_state(1))
+        file.chmod(0o640)
+        if os.geteuid() == 0:
+            os.chown(file, 12345, 12345)
+        owner = file.stat().st_uid
+        write(file, some_state(2))
+        assert (file.stat().st_uid, file.stat().st_mode & 0o777) == (owner, 0o640)
+
+    def test_a_new_file_belongs_to_its_directorys_owner(self, file: Path) -> None:
+        if os.geteuid() == 0:
+            os.chown(file.parent, 12345, 12345)
+        write(file, some_state(1))
+        assert {one.stat().st_uid for one in file.parent.iterdir()} == {file.parent.stat().st_uid}
+
+    def test_a_lock_that_is_a_link_is_not_followed(self, file: Path, tmp_path: Path) -> None:
+        """Who may write to the directory must not have a file made elsewhere."""
+        elsewhere = tmp_path / "elsewhere"
+        file.with_name("state.lock").symlink_to(elsewhere)
+        with capture_logs() as logs:
+            write(file, some_state())
+        assert "state.lock cannot be written" in logs[0]["problem"]
+        assert not elsewhere.exists()
+        assert not file.exists()

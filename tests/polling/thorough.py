@@ -12,7 +12,7 @@ from exporter.fleet.assemble import Rules, droplet_of
 from exporter.fleet.listings import AccountListings, learn
 from exporter.fleet.model import Droplet, SupportedPolicy
 from exporter.fleet.tracked import TrackedDroplet, own_list_failed, own_list_read
-from exporter.polling.conversion import backup_of, supported_policy_of
+from exporter.polling.conversion import backup_of, supported_policies_of
 from exporter.polling.lister import Lister
 from tests.support.cloud import Cloud, MemoryClient
 
@@ -34,7 +34,7 @@ class Thorough:
         listings = replace(listings, gone=await self._gone(listings))
         if not self._supported:
             plans = await self._client.supported_policies()
-            self._supported = {record.name: supported_policy_of(record) for record in plans.records.values()}
+            self._supported = supported_policies_of(plans.records.values())
         now = self._clock.now()
         for droplet_id in {*self._known, *listings.descriptions, *listings.policies}:
             learnt = learn(

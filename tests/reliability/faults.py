@@ -369,11 +369,11 @@ class Trial(World):
         for name, value in self.case.limits.items():
             setattr(self.api, name, value)
         client = self.poller._client
-        self._usual = (client._timeout, client._base_url)
+        self._usual = (client.http.timeout, client.http.base_url)
         if self.case.timeout is not None:
-            client._timeout = self.case.timeout
+            client.http.timeout = self.case.timeout
         if self.case.address is not None:
-            client._base_url = self.case.address.format(port=self.api.url.rpartition(":")[2])
+            client.http.base_url = self.case.address.format(port=self.api.url.rpartition(":")[2])
 
     async def recover(self) -> None:
         """The fault is over; nobody does anything to the exporter."""
@@ -382,7 +382,7 @@ class Trial(World):
         for name, value in self._limits.items():
             setattr(self.api, name, value)
         # What stands in for the network was turned, not the exporter.
-        self.poller._client._timeout, self.poller._client._base_url = self._usual
+        self.poller._client.http.timeout, self.poller._client.http.base_url = self._usual
 
     def live_on(self) -> None:
         """The account goes on with its life: backups are made, windows follow each other."""

@@ -17,12 +17,12 @@ from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.digitalocean import records
-from exporter.fleet.assemble import Rules, droplet_of
+from exporter.fleet.assemble import Rules, droplet_of, supported_of
 from exporter.fleet.history import BackupHistory, with_backups, with_reading
 from exporter.fleet.model import Fleet
 from exporter.fleet.tracked import TrackedDroplet, description_seen, policy_seen
 from exporter.metrics.exposition import render
-from exporter.polling.conversion import backup_of, description_of, policy_of, supported_policy_of
+from exporter.polling.conversion import backup_of, description_of, policy_of, supported_policies_of
 
 NOW = 1_790_000_000.0
 SCALARS = (
@@ -73,17 +73,14 @@ SUPPORTED = record(
 
 def fleet_of(droplets: list[Any], policy: Any, backups: list[Any], supported: list[Any], now: float) -> Fleet:
     """What the exporter makes of such answers."""
-    plans = {
-        one.name: supported_policy_of(one)
-        for one in records.supported_policies(body("supported_policies", supported)).records.values()
-    }
+    plans = supported_policies_of(records.supported_policies(body("supported_policies", supported)).records.values())
     found = [backup_of(one) for one in records.backups(body("backups", backups)).records.values()]
     policies = records.policies(body("policies", {"7": policy})).records
     known = TrackedDroplet(7, BackupHistory(first_seen=now - 1e6))
     for droplet in records.droplets(body("droplets", droplets)).records.values():
         known = description_seen(known, description_of(droplet))
     for one in policies.values():
-        known = policy_seen(known, policy_of(one), plans.get(one.plan or ""), now)
+        known = policy_seen(known, policy_of(one), supported_of(policy_of(one), plans), now)
     evidence = with_reading(with_backups(known.evidence, found, now), now)
     known = replace(known, backups=tuple(sorted(found, key=lambda one: one.created_at)), evidence=evidence)
     return Fleet("prod", (droplet_of(known, plans, Rules(), now),), tuple(plans.values()), known=True)

@@ -15,8 +15,14 @@ from exporter.digitalocean.budget import Budget
 from exporter.digitalocean.client import Client, ImagePage
 from exporter.digitalocean.errors import ApiError, NotFound, ServerError, Unauthorized
 from exporter.digitalocean.pagination import Pages
-from exporter.digitalocean.records import Backup, Droplet, Image, Policy, SupportedPolicy, Window
+from exporter.digitalocean.records import (
+    BackupRecord,
+    DropletRecord,
+    PolicyRecord,
+    SupportedPolicyRecord,
+)
 from exporter.polling.poller import Poller
+from tests.support.api_records import backup_record, droplet_record, image_record, policy_record
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -142,21 +148,19 @@ class Machine:
     def oldest(self) -> Made | None:
         return min(self.made.values(), key=lambda backup: backup.created_at, default=None)
 
-    def policy(self, now: float) -> Policy:
+    def policy(self, now: float) -> PolicyRecord:
         if not self.enabled:
-            return Policy(self.id, False)
+            return PolicyRecord(False)
         start = self.plan.start_at(now)
         if start + WINDOW <= now:
             start += self.plan.interval
-        return Policy(
-            self.id,
-            True,
+        return policy_record(
             self.plan.name,
             self.plan.weekday if self.plan.name == "weekly" else None,
             self.plan.hour,
             WINDOW / HOUR,
             RETENTION_DAYS[self.plan.name],
-            Window(start, start + WINDOW) if self.named else None,
+            start if self.named else None,
         )
 
 
@@ -225,7 +229,7 @@ class MemoryClient(Client):
         self.our_clock = clock
         self.asked: list[str] = []
 
-    def refresh_token(self) -> None:
+    async def refresh_token(self) -> None:
         if self.cloud.fails("token"):
             raise Unauthorized("token", "the token is empty")
 
@@ -237,24 +241,22 @@ class MemoryClient(Client):
         now = self.our_clock.now()
         return Pages(now, error=error) if error else Pages(now, records, total=len(records))
 
-    async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Pages[Droplet]:
+    async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Pages[DropletRecord]:
         error = self._error("droplets")
         records = {} if gpus else {one.id: self._droplet(one) for one in self.cloud.machines.values()}
         return self._all("droplets", records, error)
 
-    def _droplet(self, machine: Machine) -> Droplet:
+    def _droplet(self, machine: Machine) -> DropletRecord:
         ids = self.cloud.listed().get(machine.id, ()) if self.cloud.tells_ids else ()
-        return Droplet(
-            machine.id, f"droplet-{machine.id}", "nyc3", "s-1vcpu-1gb", "active", machine.since, machine.disk, (), ids
-        )
+        return droplet_record(machine.id, machine.since, disk=machine.disk, backup_ids=ids)
 
-    async def policies(self, *, keep: int = 0) -> Pages[Policy]:
+    async def policies(self, *, keep: int = 0) -> Pages[PolicyRecord]:
         error = self._error("policies")
         return self._all(
             "policies", {one.id: one.policy(self.cloud.now) for one in self.cloud.machines.values()}, error
         )
 
-    async def backups(self, droplet_id: int, *, keep: int = 0) -> Pages[Backup]:
+    async def backups(self, droplet_id: int, *, keep: int = 0) -> Pages[BackupRecord]:
         error = self._error("backups", droplet_id)
         machine = self.cloud.machines.get(droplet_id)
         if error is None and machine is None:
@@ -264,13 +266,13 @@ class MemoryClient(Client):
         records = {}
         for one in (machine.made if machine else {}).values():
             whole = one.created_at + one.fate.unsized <= self.cloud.now
-            records[one.id] = Backup(one.id, one.created_at, one.fate.size if whole else None)
+            records[one.id] = backup_record(one.id, one.created_at, one.fate.size if whole else None)
         return self._all("backups", records, error)
 
-    async def supported_policies(self, *, keep: int = 0) -> Pages[SupportedPolicy]:
+    async def supported_policies(self, *, keep: int = 0) -> Pages[SupportedPolicyRecord]:
         error = self._error("supported_policies")
         records = {
-            number: SupportedPolicy(name, tuple(range(0, 24, 4)), (), WINDOW / HOUR, RETENTION_DAYS[name])
+            number: SupportedPolicyRecord(name, tuple(range(0, 24, 4)), (), WINDOW / HOUR, RETENTION_DAYS[name])
             for number, name in enumerate(("weekly", "daily"), 1)
         }
         return self._all("supported_policies", records, error)
@@ -285,10 +287,10 @@ class MemoryClient(Client):
                 if not one.fate.hidden:
                     done = one.created_at + one.fate.pending <= self.cloud.now
                     status, size = ("available", one.fate.size) if done else ("pending", None)
-                    records[one.id] = Image(one.id, "backup", status, one.created_at, size, 25.0)
+                    records[one.id] = image_record(one.id, one.created_at, size, status)
         return ImagePage(records, 1)
 
-    async def droplet(self, droplet_id: int, *, keep: int = 0) -> Droplet:
+    async def droplet(self, droplet_id: int, *, keep: int = 0) -> DropletRecord:
         error = self._error("droplet", droplet_id)
         if error is None and droplet_id not in self.cloud.machines:
             error = NotFound("droplet", "answered 404")
@@ -296,7 +298,7 @@ class MemoryClient(Client):
             raise error
         return self._droplet(self.cloud.machines[droplet_id])
 
-    async def policy(self, droplet_id: int, *, keep: int = 0) -> Policy:
+    async def policy(self, droplet_id: int, *, keep: int = 0) -> PolicyRecord:
         error = self._error("policy", droplet_id)
         if error is None and droplet_id not in self.cloud.machines:
             error = NotFound("policy", "answered 404")

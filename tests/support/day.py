@@ -19,19 +19,28 @@ from exporter.config.tokens import TokenSource
 from exporter.digitalocean.budget import Budget, BudgetSpent
 from exporter.digitalocean.client import Client, ImagePage
 from exporter.digitalocean.errors import NotFound, OutOfBudget
-from exporter.digitalocean.pagination import PER_PAGE, Pages
-from exporter.digitalocean.records import Backup, Droplet, Image, Policy, SupportedPolicy, Window
+from exporter.digitalocean.pagination import Pages
+from exporter.digitalocean.records import (
+    PER_PAGE,
+    BackupRecord,
+    DropletRecord,
+    ImageRecord,
+    PolicyRecord,
+    SupportedPolicyRecord,
+    unix_seconds,
+)
 from exporter.fleet.model import Fleet
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller
 from exporter.polling.state_file import StateFile
+from tests.support.api_records import backup_record, droplet_record, policy_record
 from tests.support.world import DAY, HOUR, MONDAY, HandClock
 
 WEEKDAYS = ("THU", "FRI", "SAT", "SUN", "MON", "TUE", "WED")
 """From the Unix epoch on."""
 KEPT = {"daily": 7, "weekly": 4}
 PLANS = {
-    number: SupportedPolicy(name, tuple(range(0, 24, 4)), (), 4.0, days)
+    number: SupportedPolicyRecord(name, tuple(range(0, 24, 4)), (), 4.0, days)
     for number, (name, days) in enumerate((("weekly", 28.0), ("daily", 7.0)), 1)
 }
 
@@ -45,12 +54,13 @@ class BigAccount:
     """
 
     def __init__(self, count: int, now: float = MONDAY, *, stale: frozenset[int] = frozenset()) -> None:
-        self.droplets: dict[int, Droplet] = {}
-        self.policies: dict[int, Policy] = {}
-        self.backups: dict[int, list[Backup]] = {}
+        self.droplets: dict[int, DropletRecord] = {}
+        self.policies: dict[int, PolicyRecord] = {}
+        self.backups: dict[int, list[BackupRecord]] = {}
         self._dice = random.Random(count)
         self._stale = stale
-        self._coming: list[tuple[float, int, Backup]] = []
+        self._windows: dict[int, float] = {}
+        self._coming: list[tuple[float, int, BackupRecord]] = []
         self._ids = 1000
         for number in range(1, count + 1):
             weekly = number % 3 == 0
@@ -68,8 +78,8 @@ class BigAccount:
         """Makes what the time until now brings."""
         while self._coming and self._coming[0][0] <= now:
             _, number, backup = heapq.heappop(self._coming)
-            start = self.policies[number].next_backup_window.start  # type: ignore[union-attr]
-            weekly = self.policies[number].plan == "weekly"
+            start = self._windows[number]
+            weekly = number % 3 == 0
             following = start + (7 * DAY if weekly else DAY)
             if number not in self._stale:
                 self.backups[number] = [*self.backups[number][1:], backup]
@@ -81,37 +91,43 @@ class BigAccount:
         """Makes a backup of each of these Droplets, out of turn."""
         for number in numbers:
             self._ids += 1
-            self.backups[number] = [*self.backups[number], Backup(self._ids, now, 3.0)]
+            self.backups[number] = [*self.backups[number], backup_record(self._ids, now, 3.0)]
             self._list(number)
 
     @property
-    def images(self) -> list[Backup]:
+    def images(self) -> list[BackupRecord]:
         return [backup for made in self.backups.values() for backup in made]
 
-    def _made(self, start: float) -> Backup:
+    def _made(self, start: float) -> BackupRecord:
         self._ids += 1
-        return Backup(self._ids, start + 300 + 3 * HOUR * self._dice.random(), round(1 + 9 * self._dice.random(), 2))
+        created_at = start + 300 + 3 * HOUR * self._dice.random()
+        return backup_record(self._ids, created_at, round(1 + 9 * self._dice.random(), 2))
 
     def _await_window(self, number: int, start: float) -> None:
         backup = self._made(start)
-        heapq.heappush(self._coming, (backup.created_at + 600, number, backup))
+        heapq.heappush(self._coming, ((unix_seconds(backup.created_at) or 0.0) + 600, number, backup))
 
     def _name_window(self, number: int, start: float, *, weekly: bool) -> None:
-        self.policies[number] = Policy(
-            number,
-            True,
+        self._windows[number] = start
+        self.policies[number] = policy_record(
             "weekly" if weekly else "daily",
             WEEKDAYS[int(start // DAY) % 7] if weekly else None,
             int(start % DAY // HOUR),
             4.0,
             28.0 if weekly else 7.0,
-            Window(start, start + 4 * HOUR),
+            start,
         )
 
     def _list(self, number: int) -> None:
         ids = tuple(backup.id for backup in self.backups[number])
-        self.droplets[number] = Droplet(
-            number, f"droplet-{number}", "fra1", "s-1vcpu-2gb", "active", MONDAY - 400 * DAY, 50.0, ("team:web",), ids
+        self.droplets[number] = droplet_record(
+            number,
+            MONDAY - 400 * DAY,
+            disk=50.0,
+            tags=("team:web",),
+            backup_ids=ids,
+            region="fra1",
+            size="s-1vcpu-2gb",
         )
 
 
@@ -146,12 +162,12 @@ class CountingClient(Client):
         self.images_list_backups = True
         self.shared: SharedToken | None = None
 
-    def refresh_token(self) -> None: ...
+    async def refresh_token(self) -> None: ...
 
     async def _ask(self, endpoint: str, keep: int, pages: int = 1) -> None:
         for _ in range(pages):
             try:
-                ticket = await self._spent.acquire(self.deadline, keep)
+                ticket = await self._spent.acquire(self.http.deadline, keep)
             except BudgetSpent as error:
                 raise OutOfBudget(endpoint, str(error), error.until) from error
             told = (None, None, None) if self.shared is None else self.shared.spend(self._clock.now())
@@ -166,16 +182,16 @@ class CountingClient(Client):
             return Pages(now, error=error)
         return Pages(now, records, total=len(records))
 
-    async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Pages[Droplet]:
+    async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Pages[DropletRecord]:
         return await self._all("droplets", {} if gpus else self._of.droplets, keep)
 
-    async def policies(self, *, keep: int = 0) -> Pages[Policy]:
+    async def policies(self, *, keep: int = 0) -> Pages[PolicyRecord]:
         return await self._all("policies", self._of.policies, keep)
 
-    async def supported_policies(self, *, keep: int = 0) -> Pages[SupportedPolicy]:
+    async def supported_policies(self, *, keep: int = 0) -> Pages[SupportedPolicyRecord]:
         return await self._all("supported_policies", PLANS, keep)
 
-    async def backups(self, droplet_id: int, *, keep: int = 0) -> Pages[Backup]:
+    async def backups(self, droplet_id: int, *, keep: int = 0) -> Pages[BackupRecord]:
         made = self._of.backups.get(droplet_id)
         if made is None:
             return Pages(self._clock.now(), error=NotFound("backups", "answered 404"))
@@ -187,7 +203,10 @@ class CountingClient(Client):
         pages = max(1, math.ceil(len(images) / PER_PAGE))
         page = images[(number - 1) * PER_PAGE : number * PER_PAGE]
         return ImagePage(
-            {one.id: Image(one.id, "backup", "available", one.created_at, one.size_gigabytes, 25.0) for one in page},
+            {
+                one.id: ImageRecord(one.id, "backup", "available", one.created_at, one.size_gigabytes, 25.0)
+                for one in page
+            },
             pages,
         )
 

@@ -1,0 +1,492 @@
+"""One request to DigitalOcean's API: paced, sent, bounded in time and size, and its failure put in words.
+
+The token goes to the configured host and to no other: redirects are not followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import random
+import re
+import socket
+import ssl
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+# httpx would import it at the first request, and hold up the loop for as long as that takes.
+import anyio._backends._asyncio  # noqa: F401
+import httpx
+import msgspec
+
+from exporter import __version__
+from exporter.clock import Clock
+from exporter.digitalocean.budget import HOUR, MINUTE, Budget, BudgetSpent, moment
+from exporter.digitalocean.errors import (
+    ApiError,
+    NotFound,
+    OutOfBudget,
+    Refused,
+    ServerError,
+    Throttled,
+    Unauthorized,
+    Unreachable,
+    Unreadable,
+)
+from exporter.digitalocean.records import MAX_BODY, UnreadableBody
+from exporter.threads import ThreadPool, ThreadPoolError
+
+FILES_WITHIN = 10.0
+"""Seconds for reading the token or the certificate authorities."""
+RETRIES = 2
+"""How often a request that met a broken connection, a time limit or a 5xx is sent again."""
+
+_PAUSES = (0.5, 1.0)
+_CERTIFICATES = ThreadPool("certificates", 1)
+"""Loading them takes a tenth of a second of one core. One at a time leaves the others to scrapes."""
+_CHUNK = 64 * 1024
+_ERROR_BODY = 16 * 1024
+_ERROR_PATIENCE = 1.0
+
+# They would log each request at the level info, and its details at debug.
+for _noisy in ("httpx", "httpcore"):
+    logging.getLogger(_noisy).setLevel(logging.WARNING)
+
+
+class Observer(Protocol):
+    """Hears what goes over the wire; the exporter's own metrics listen here."""
+
+    def sent(self, endpoint: str, code: str, seconds: float) -> None:
+        """A request was sent, a retry included; `code` is the HTTP status, or `error` where none came."""
+
+    def throttled(self, seconds: float) -> None:
+        """Requests were held back so long, by our pacing or because the API asked for it. The budget reports this."""
+
+    def rejected(self, endpoint: str, count: int) -> None:
+        """So many records of an answer could not be understood."""
+
+    def rate_limit(self, limit: float | None, remaining: float | None, reset: float | None) -> None:
+        """An answer's `ratelimit-` headers, as they came; `None` for one that is missing or no number."""
+
+    def clock_skew(self, seconds: float) -> None:
+        """By how much an answer's `Date` was ahead of our clock; negative where it was behind."""
+
+
+class NullObserver:
+    """An observer that does nothing."""
+
+    def sent(self, endpoint: str, code: str, seconds: float) -> None: ...
+    def throttled(self, seconds: float) -> None: ...
+    def rejected(self, endpoint: str, count: int) -> None: ...
+    def rate_limit(self, limit: float | None, remaining: float | None, reset: float | None) -> None: ...
+    def clock_skew(self, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ApiAnswer:
+    """A whole answer with a good status."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    sent_at: float
+    """When the request was sent, in Unix seconds."""
+
+
+class Http:
+    """Sends an account's requests. It raises `ApiError` and nothing else."""
+
+    def __init__(
+        self,
+        base_url: str,
+        token: Callable[[], str],
+        budget: Budget,
+        clock: Clock,
+        observer: Observer,
+        *,
+        timeout: float,
+        concurrency: int,
+        proxy: str | None,
+        budget_of: Callable[[str], Budget] | None = None,
+    ) -> None:
+        """`budget_of` gives the budget of a token that is new; without it a new token goes on with the same one."""
+        self.deadline = math.inf
+        """Until when requests may be sent and answers awaited, in Unix seconds of the clock."""
+        self.clock_skew: float | None = None
+        """By how many seconds at least the API's `Date` was ahead of our clock, in the last answer that had one."""
+        # A name or password in the address would take the token's place in the request, and show in messages.
+        self.base_url = re.sub(r"//[^/@]*@", "//", base_url.rstrip("/"))
+        self.timeout = timeout
+        self._read_token = token
+        self._token: str | None = None
+        self.budget = budget
+        self._budget_of = budget_of
+        self._files = ThreadPool("token", 1)
+        self._clock = clock
+        self._observer = observer
+        self._concurrency = concurrency
+        self._in_flight = asyncio.Semaphore(concurrency)
+        self._proxy = proxy
+        self._http: httpx.AsyncClient | None = None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
+
+    async def refresh_token(self) -> None:
+        """Read the token anew, as at the beginning of a poll. Where that fails the one known stays in use.
+
+        Raises Unauthorized where it cannot be read or can be no token; whatever else reading it raises goes through.
+        """
+        try:
+            token = await self._files.run(self._read_token, within=FILES_WITHIN)
+        except (OSError, ValueError, ThreadPoolError) as error:
+            raise Unauthorized("token", f"the token cannot be read: {self._quote(str(error))}") from error
+        if not re.fullmatch(r"[\x21-\x7e]+", token):
+            what = "is empty" if not token else "holds a space, a line break or another character that no token has"
+            raise Unauthorized("token", f"the token {what}: put the token alone in its source")
+        if token != self._token:
+            if self._budget_of is not None:
+                self.budget = self._budget_of(token)
+            elif self._token is not None:
+                self.budget.forget()
+            self._token = token
+
+    async def get(self, endpoint: str, path: str, params: Mapping[str, str], keep: int) -> ApiAnswer:
+        """The answer to a request, once it is a good one; asked for again where that may help."""
+        failures = refusals = 0
+        while True:
+            try:
+                answer = await self._attempt(endpoint, path, params, keep)
+            except (Unreachable, ServerError) as error:
+                failures += 1
+                pause = _PAUSES[min(failures, len(_PAUSES)) - 1] * random.uniform(0.5, 1.5)  # noqa: S311 - only jitter
+                if failures > RETRIES or self._clock.now() + pause >= self.deadline:
+                    times = f" (asked {failures} times)" if failures > 1 else ""
+                    unheard = isinstance(error, Unreachable)
+                    remedy = "; check the network, and a proxy or firewall between" if unheard else ""
+                    raise type(error)(endpoint, f"{error}{times}{remedy}") from error
+                await self._clock.sleep(pause)
+                continue
+            if answer.status != 429:
+                return answer
+            refusals += 1
+            now = self._clock.now()
+            wait = _wait_told(answer.headers, now)
+            # An API that goes on saying "in a second" is not asked every second.
+            wait = max(wait, min(MINUTE, wait * 2.0 ** min(10, max(0, refusals - 3))))
+            until = now + wait
+            self.budget.hold_until(until)
+            if until > self.deadline:
+                raise Throttled(
+                    endpoint,
+                    f"{self.where(path)} answered 429, too many requests: nothing is sent before {moment(until)};"
+                    " lower rate_limit.per_hour, or raise poll.interval or the reserve, if this happens often",
+                    until,
+                )
+
+    async def _attempt(self, endpoint: str, path: str, params: Mapping[str, str], keep: int) -> ApiAnswer:
+        """Send a request once; the answer is a good one or a 429."""
+        if self._token is None:
+            await self.refresh_token()
+        http = await self._connect(endpoint)
+        async with self._in_flight:
+            try:
+                ticket = await self.budget.acquire(self.deadline, keep)
+            except BudgetSpent as error:
+                raise OutOfBudget(endpoint, f"{self.where(path)} was not asked: {error}", error.until) from error
+            try:
+                answer = await self._send(http, endpoint, path, params, ticket)
+            finally:
+                self.budget.close(ticket)
+        if answer.status == 429:
+            return answer
+        self.budget.welcome()
+        if not 200 <= answer.status < 300:
+            raise self._refusal(endpoint, path, answer)
+        kind = answer.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if kind and not re.fullmatch(r"(application|text)/([\w.-]+\+)?json", kind):
+            raise Unreadable(
+                endpoint,
+                f"{self.where(path)} answered {answer.status} with {self._quote(kind)} instead of JSON:"
+                " is api_url the API's own address, or does a proxy answer for it?",
+            )
+        return answer
+
+    async def _send(
+        self, http: httpx.AsyncClient, endpoint: str, path: str, params: Mapping[str, str], ticket: int
+    ) -> ApiAnswer:
+        where = self.where(path)
+        code = "error"
+        begun = time.perf_counter()
+        sent_at = self._clock.now()
+        limit = max(0.0, min(self.timeout, (self.deadline - sent_at) / self._clock.speed))
+        try:
+            async with (
+                asyncio.timeout(limit),
+                http.stream(
+                    "GET",
+                    httpx.URL(self.base_url + path).copy_merge_params(dict(params)),
+                    headers={"Authorization": f"Bearer {self._token}"},
+                    # A connection that is still being made is only put away if it is not cancelled from outside.
+                    timeout=httpx.Timeout(None, connect=0.45 * limit),
+                ) as response,
+            ):
+                code = str(response.status_code)
+                self._learn(ticket, response.headers, sent_at)
+                body = b""
+                if response.is_success:
+                    body = await _read_body(response, MAX_BODY)
+                else:
+                    # Its text is a help and no more: the status says what is to be done.
+                    with suppress(Exception):
+                        async with asyncio.timeout(_ERROR_PATIENCE):
+                            body = await _read_body(response, _ERROR_BODY)
+                return ApiAnswer(response.status_code, response.headers, body, sent_at)
+        except TimeoutError as error:
+            why = "poll.timeout" if limit == self.timeout else "the poll's end"
+            raise Unreachable(endpoint, f"{where}: no whole answer within {limit:.3g} s ({why})") from error
+        except UnreadableBody as error:
+            raise Unreadable(
+                endpoint, f"{where} answered {code} with a body that cannot be read: {self._quote(str(error))}"
+            ) from error
+        except httpx.ConnectTimeout as error:
+            raise Unreachable(endpoint, f"{where}: no connection within {0.45 * limit:.3g} s") from error
+        except httpx.HTTPError as error:
+            # Not chained either: its text may hold what the server sent, and that may be what it was sent.
+            raise Unreachable(endpoint, f"{where}: {self._quote(_describe(error))}") from None
+        except Exception as error:  # noqa: BLE001
+            # Headers and bodies can be garbage in more ways than httpx and h11 have exceptions for. The exception
+            # itself is not chained: its text may hold the request's headers.
+            raise Unreadable(
+                endpoint, f"{where}: an answer that is no HTTP ({type(error).__name__}: {self._quote(str(error))})"
+            ) from None
+        finally:
+            self._observer.sent(endpoint, code, time.perf_counter() - begun)
+
+    async def _connect(self, endpoint: str) -> httpx.AsyncClient:
+        if self._http is None:
+            try:
+                # Loading the certificate authorities takes longer than most requests, and their disk may hang.
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                if self.base_url.startswith("https:"):
+                    context = await _CERTIFICATES.run(httpx.create_ssl_context, within=FILES_WITHIN)
+                if self._http is not None:
+                    return self._http
+                self._http = httpx.AsyncClient(
+                    headers={
+                        "Accept": "application/json",
+                        "Accept-Encoding": "gzip",
+                        "User-Agent": f"digitalocean-backup-exporter/{__version__}",
+                    },
+                    cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+                    follow_redirects=False,
+                    event_hooks={"response": [_put_location_aside]},
+                    timeout=None,  # noqa: S113 - the whole request has one limit, set where it is sent
+                    limits=httpx.Limits(
+                        max_connections=self._concurrency,
+                        max_keepalive_connections=self._concurrency,
+                        keepalive_expiry=30.0,
+                    ),
+                    trust_env=False,
+                    proxy=self._proxy,
+                    verify=context,
+                )
+            except Exception as error:
+                raise Unreachable(
+                    endpoint,
+                    f"no connection to {self.base_url} can be set up: {self._quote(_describe(error))};"
+                    " check the certificate variables of the environment",
+                ) from error
+        return self._http
+
+    def _learn(self, ticket: int, headers: httpx.Headers, sent_at: float) -> None:
+        limit, remaining, reset = (
+            _number(headers.get(f"ratelimit-{name}")) for name in ("limit", "remaining", "reset")
+        )
+        self.budget.learn(ticket, limit, remaining, reset)
+        if limit is not None or remaining is not None or reset is not None:
+            self._observer.rate_limit(limit, remaining, reset)
+        told = _http_date(headers.get("date"))
+        if told is not None:
+            # `Date` has a resolution of one second, so differences within the request's own duration are ignored.
+            behind, ahead = told + 1.0 - sent_at, told - self._clock.now()
+            self.clock_skew = max(ahead, min(0.0, behind))
+            self._observer.clock_skew(self.clock_skew)
+
+    def _refusal(self, endpoint: str, path: str, answer: ApiAnswer) -> ApiError:
+        """The error that a status outside 200 to 299 stands for."""
+        status, kind = answer.status, answer.headers.get("content-type", "").lower()
+        said = self._quote(_api_message(answer.body))
+        what = f"{self.where(path)} answered {status}" + (f' ("{said}")' if said else "")
+        match status:
+            case 401:
+                return Unauthorized(endpoint, f"{what}: the token was refused; it is wrong, expired or revoked")
+            case 403:
+                return Unauthorized(
+                    endpoint, f"{what}: the token may not read this; it needs the scopes droplet:read and image:read"
+                )
+            case 404 if "html" not in kind:
+                return NotFound(endpoint, f"{what}: there is no such thing")
+            case 404:
+                return Refused(endpoint, f"{what} with a page of HTML, not by the API: is api_url its own address?")
+            case _ if 300 <= status < 400:
+                return Refused(
+                    endpoint,
+                    f"{what}, a redirect to {self._quote(_host_of(answer.headers.get(_LOCATION, '')))}: the token was"
+                    " not sent there; set api_url to the API's own address",
+                )
+            case _ if status >= 500:
+                return ServerError(endpoint, f"{what}: the API failed; see https://status.digitalocean.com")
+        return Refused(endpoint, f"{what}: the API does not want this request")
+
+    def where(self, path: str) -> str:
+        return f"GET {self.base_url}{path}"
+
+    def _quote(self, text: str) -> str:
+        """Text from elsewhere, made fit for a message. A server may echo the token, and in another case."""
+        if self._token:
+            text = re.sub(re.escape(self._token), "[token]", text, flags=re.IGNORECASE)
+        return _clean(text)
+
+
+def _clean(text: str, length: int = 200) -> str:
+    """Text of another's making on one short line, without control characters."""
+    text = " ".join("".join(char if char.isprintable() else " " for char in text[: length * 4]).split())
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+_LOCATION = "x-location"
+
+
+async def _put_location_aside(response: httpx.Response) -> None:
+    """Hide where a redirect leads from httpx, which would trip over an address that is none."""
+    if "location" in response.headers:
+        response.headers[_LOCATION] = response.headers.pop("location")
+
+
+async def _read_body(response: httpx.Response, limit: int) -> bytes:
+    """The body, unpacked by steps; raises UnreadableBody where it is too large or packed in a way not asked for."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip"):
+        raise UnreadableBody(f"it is packed as {encoding}, and only gzip was asked for")
+    packed = encoding in ("gzip", "x-gzip")
+    body = bytearray()
+    gzip = _Gunzip()
+    async for chunk in response.aiter_raw():
+        for piece in gzip.feed(chunk) if packed else (chunk,):
+            body += piece
+            if len(body) > limit:
+                raise UnreadableBody(f"it is larger than {limit // 1024} KiB")
+            if packed:
+                await asyncio.sleep(0)
+    if packed:
+        gzip.finish()
+    return bytes(body)
+
+
+class _Gunzip:
+    """Unpacks gzip in steps of bounded size, whatever the packed data would grow to."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(wbits=31)
+        self._begun = False
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        try:
+            while data:
+                if self._member.eof:
+                    self._member = zlib.decompressobj(wbits=31)
+                self._begun = True
+                yield self._member.decompress(data, _CHUNK)
+                data = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+        except zlib.error as error:
+            raise UnreadableBody(f"it is said to be gzip and is not: {error}") from error
+
+    def finish(self) -> None:
+        if self._begun and not self._member.eof:
+            raise UnreadableBody("its gzip stream breaks off")
+
+
+def _describe(error: BaseException) -> str:
+    """What lies at the bottom of a connection's failure, in its own words."""
+    found: BaseException | None = error
+    seen: list[BaseException] = []
+    while found is not None and found not in seen and len(seen) < 20:
+        seen.append(found)
+        if isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+            continue
+        found = found.__cause__ or found.__context__
+    for one in seen:
+        if isinstance(one, ssl.SSLCertVerificationError):
+            return f"the server's certificate cannot be trusted: {one.verify_message}"
+        if isinstance(one, ssl.SSLError):
+            return f"TLS failed: {one.reason or one}"
+        if isinstance(one, socket.gaierror):
+            return f"the name of the host cannot be resolved: {one.strerror}"
+    for one in reversed(seen):
+        if isinstance(one, OSError) and one.errno is not None:
+            return os.strerror(one.errno)
+    return str(error) or type(error).__name__
+
+
+def _api_message(body: bytes) -> str:
+    """The text of the API's error object, or nothing."""
+    try:
+        parsed: Any = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return ""
+    message = parsed.get("message") if isinstance(parsed, dict) else None
+    return message if isinstance(message, str) else ""
+
+
+def _host_of(location: str) -> str:
+    try:
+        return urlsplit(location).hostname or "another path"
+    except ValueError:
+        return "an address that is none"
+
+
+def _number(text: str | None) -> float | None:
+    """A header's number; `None` where there is none."""
+    if text is None or not re.fullmatch(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", text.strip(), re.ASCII):
+        return None
+    return float(text)
+
+
+def _http_date(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError, OSError):
+        return None
+
+
+def _wait_told(headers: httpx.Headers, now: float) -> float:
+    """How long a 429 asks to wait: at least a second, at most the hour after which every request has expired."""
+    told = headers.get("retry-after")
+    if told is not None:
+        seconds = _number(told)
+        if seconds is None:
+            date = _http_date(told)
+            seconds = 0.0 if date is None else date - now
+        return min(HOUR, max(1.0, seconds))
+    reset = _number(headers.get("ratelimit-reset"))
+    if reset is not None and now < reset <= now + HOUR:
+        return max(1.0, reset - now)
+    return MINUTE
