@@ -1,4 +1,4 @@
-"""The running exporter: a poller for each account, the text they make, and the configuration they follow."""
+"""The running exporter: a poller for each account, the text of `/metrics`, and reloads of the configuration."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from exporter.polling.status import Status
 
 
 class Service:
-    """Polls every configured account side by side. Readers take `fleets`, `statuses` and `exposition`."""
+    """Polls all configured accounts at the same time. Readers use `fleets`, `statuses` and `exposition`."""
 
     def __init__(
         self, config: Config, load: Callable[[], Config], clock: Clock, telemetry: Telemetry, *, guest: bool = False
     ) -> None:
-        """`guest`: the state file may be a running exporter's, and is not held beyond a moment."""
+        """`guest`: a running exporter may use the state file, so it is locked only for a moment."""
         self.clock = clock
         self.telemetry = telemetry
         self.exposition = Exposition([label.label for label in config.tag_labels])
@@ -37,9 +37,9 @@ class Service:
         self.remembered = frozenset(
             account.name for account in config.accounts if self._store.state(account.name, account.api_url) is not None
         )
-        """The accounts of which the state file told something at the start."""
+        """The accounts that the state file contained at the start."""
         self.watchers: list[Callable[[], None]] = []
-        """Told when there is a new fleet, so that what is made of it is ready when it is asked for."""
+        """Called for each new fleet, so that the page can prepare its table before a reader asks."""
         self._pollers: dict[str, Poller] = {}
         self._loops: dict[str, asyncio.Task[None]] = {}
         for account in config.accounts:
@@ -59,12 +59,12 @@ class Service:
         return tuple(label.label for label in self._config.tag_labels)
 
     def start(self) -> None:
-        """Begins to poll; needs a running loop."""
+        """Begins to poll. Needs a running loop."""
         for name, poller in self._pollers.items():
             self._loops[name] = asyncio.create_task(poller.run(), name=f"poll {name}")
 
     async def poll_once(self) -> list[Result]:
-        """One poll of every account, side by side."""
+        """One poll of every account, all at the same time."""
         try:
             return await asyncio.gather(*(poller.poll() for poller in self._pollers.values()))
         finally:
@@ -72,18 +72,18 @@ class Service:
             self._store.close()
 
     async def reload(self) -> None:
-        """Reads the configuration anew and follows it; what is known of the accounts that stay is kept.
+        """Reads the configuration again and applies it. What is known of accounts that stay is kept.
 
-        Raises `ConfigError`, and then nothing has changed.
+        Raises `ConfigError`; then nothing has changed.
         """
         async with self._reloading:
             try:
-                # In a thread, for a large file takes seconds, and scrapes go on.
+                # In a thread, because a large file takes seconds.
                 config = await asyncio.to_thread(self._load)
             except ConfigError as error:
                 self.telemetry.reloaded(False, self.clock.now())
                 for problem in error.problems:
-                    self._log.error("reload failed", problem=problem, kept="the configuration from before")
+                    self._log.error("reload failed", problem=problem, kept="the previous configuration")
                 raise
             await self._follow(config)
             self.telemetry.reloaded(True, self.clock.now())
@@ -120,7 +120,7 @@ class Service:
         for name, poller in pollers.items():
             if name not in self._loops:
                 await poller.judge()
-        # The new text takes over once it holds all that the old one did.
+        # The new text is served only when it contains all that the old one did.
         self._pollers, self.exposition = pollers, text
         for name in pollers:
             if name not in self._loops:

@@ -1,32 +1,31 @@
 """The HTTP interface: metrics for Prometheus, health for orchestrators, a page for people.
 
-Handlers make an `Answer`; `server` sends it, within the limits that hold for every client.
+A handler makes an `Answer`; `server` sends it within the limits that hold for every client.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from aiohttp import hdrs, web
 
 from exporter.config.yaml_document import ConfigError
 from exporter.metrics.negotiation import accepts_gzip, negotiate
 from exporter.service import Service
-from exporter.web.answer import Answer, text
 from exporter.web.auth import Guard
-from exporter.web.page import ASSETS, Page
+from exporter.web.page import ASSETS, StatusPage
+from exporter.web.server import Answer, Respond, text
 
 HEALTHY = "/-/healthy"
 READY = "/-/ready"
 RELOAD = "/-/reload"
 
-Respond = Callable[[web.BaseRequest], Awaitable[Answer]]
 Routes = Mapping[str, Mapping[str, Respond]]
-"""For each path, the methods it knows, `HEAD` aside, and who answers them."""
+"""For each path, its methods and the handler of each. `HEAD` is not listed: it is answered by `GET`."""
 
 
 def routes(service: Service, telemetry_path: str, *, lifecycle: bool) -> Routes:
-    """Everything that is served; no request makes the exporter call the API."""
+    """Everything that is served. No request makes the exporter call the API."""
 
     async def metrics(request: web.BaseRequest) -> Answer:
         style = negotiate(request.headers.get(hdrs.ACCEPT))
@@ -56,7 +55,7 @@ def routes(service: Service, telemetry_path: str, *, lifecycle: bool) -> Routes:
             return text("The configuration was not reloaded:\n" + "\n".join(error.problems) + "\n", 500)
         return text("The configuration was reloaded.\n")
 
-    page = Page(service, metrics=telemetry_path, healthy=HEALTHY, ready=READY)
+    page = StatusPage(service, metrics=telemetry_path, healthy=HEALTHY, ready=READY)
     return {
         "/": {hdrs.METH_GET: page.answer},
         **{path: {hdrs.METH_GET: page.answer} for path in ASSETS},
@@ -68,7 +67,7 @@ def routes(service: Service, telemetry_path: str, *, lifecycle: bool) -> Routes:
 
 
 def locked(routes: Routes, guard: Guard) -> Respond:
-    """The routes behind the guard; all but `/-/healthy`, which tells nothing and is asked by those without a key."""
+    """The routes behind the guard, except `/-/healthy`: it reveals nothing, and probes ask it without a password."""
 
     async def respond(request: web.BaseRequest) -> Answer:
         if request.path != HEALTHY:

@@ -1,8 +1,9 @@
-"""Who may read: users and passwords, checked without giving those who guess the exporter's time.
+"""Users and passwords, checked so that a client that guesses passwords cannot use up the exporter's time.
 
-A password costs a bcrypt hash once, in a thread, one after the other; what came of it is remembered. Who waits is
-served in turn by address, so that one who guesses does not keep others waiting. Where a guesser's address is the
-scraper's too, as behind a proxy, this helps: a scraper asks again with the same password, a guesser with another.
+A bcrypt hash is slow on purpose. Each password is hashed once, in a thread, one after the other, and the result is
+remembered. Addresses take turns, so that one client that guesses does not delay the others. Behind a proxy, guesser and
+scraper have the same address. There a password that was refused for want of room goes first when it comes again: a
+scraper repeats its password, a guesser does not.
 """
 
 from __future__ import annotations
@@ -20,27 +21,27 @@ from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
-from exporter.web.answer import Answer, text
+from exporter.web.server import Answer, text
 
 GOOD_KEPT = 256
 BAD_KEPT = 4096
-"""Verdicts that are remembered; guesses do not push out who was let in."""
+"""Results that are remembered. Wrong passwords have a store of their own, so that they do not push out good ones."""
 WAITING = 1024
 WAITING_OF_ADDRESS = 256
-"""Checks that may wait at once, of all and of one address. What is more is refused, to be asked again."""
+"""Checks that may wait at the same time, of all addresses and of one. More are refused with 429."""
 AGAIN = 32
-"""Checks of passwords refused before that may wait at once."""
+"""Checks of passwords that were refused before which may wait at the same time."""
 
 Compare = Callable[[bytes, str], bool]
 
 
 def matches(password: bytes, stored: str) -> bool:
     """Whether a bcrypt hash is that of the password. Takes as long as the hash's cost says."""
-    import bcrypt  # not above: most exporters have no users
+    import bcrypt  # imported here because most exporters have no users
 
-    # Of the salt's last character two bits count; others may be set all the same, and bcrypt refuses them.
+    # Only two bits of the salt's last character count. bcrypt refuses a salt with others set, which some tools write.
     salt = stored[:28] + _ALPHABET[_ALPHABET.index(stored[28]) & 0x30]
-    # The algorithm knows no more than 72 bytes; other tools leave out the rest without a word.
+    # The algorithm uses at most 72 bytes. Other tools cut silently, so this does too.
     made = bcrypt.hashpw(password[:72], salt.encode())
     return hmac.compare_digest(made[29:], stored[29:].encode())
 
@@ -61,7 +62,7 @@ def credentials(authorization: str | None) -> tuple[str, bytes] | None:
 
 
 class BusyError(Exception):
-    """More passwords are waiting to be checked than ever should."""
+    """Too many passwords are waiting to be checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,10 @@ class _Check:
 
 
 class Guard:
-    """Checks passwords, and remembers by a digest what came of it; the passwords themselves are not kept."""
+    """Checks passwords and remembers the results by a digest; the passwords themselves are not kept."""
 
     def __init__(self, users: Callable[[], Mapping[str, str]], *, compare: Compare = matches) -> None:
-        """`users` gives name to bcrypt hash as they are now; with none, everybody is let in."""
+        """`users` returns the current names with their bcrypt hashes. If there are none, everybody may read."""
         self._users = users
         self._compare = compare
         self._secret = secrets.token_bytes(32)
@@ -88,7 +89,7 @@ class Guard:
         self._worker: asyncio.Task[None] | None = None
 
     async def refusal(self, request: web.BaseRequest) -> Answer | None:
-        """What to answer in place of what was asked for; `None` to who may read."""
+        """The answer to a client that may not read; `None` if it may."""
         try:
             if await self.admits(request.headers.getall(hdrs.AUTHORIZATION, []), request.remote or ""):
                 return None
@@ -97,7 +98,7 @@ class Guard:
         return text("Unauthorized.\n", 401, {hdrs.WWW_AUTHENTICATE: "Basic"})
 
     async def admits(self, authorization: list[str], address: str) -> bool:
-        """Whether someone with such headers may read. Raises `BusyError`."""
+        """Whether a client with these `Authorization` headers may read. Raises `BusyError`."""
         users = self._users()
         if not users:
             return True
@@ -128,7 +129,7 @@ class Guard:
         return hmac.digest(self._secret, b"".join(len(part).to_bytes(8, "big") + part for part in parts), "sha256")
 
     def _nobody(self, user: str, users: Mapping[str, str]) -> str:
-        """A hash for a name that nobody has, as slow as somebody's, and always the same one's."""
+        """A hash for an unknown name. It is as slow as that of a user, so that time does not reveal which names exist."""
         hashes = sorted(users.values())
         place = int.from_bytes(self._digest(user.encode())[:4], "big") % len(hashes)
         return hashes[place][:7] + "." * 53
@@ -159,7 +160,7 @@ class Guard:
                 await self._in_thread(check)
 
     async def _in_thread(self, check: _Check) -> None:
-        """Makes one check. A thread of its own, for one of a pool would hold up the exporter's end by a slow hash."""
+        """Makes one check in a new daemon thread: a thread of a pool would delay the exporter's exit."""
         loop = asyncio.get_running_loop()
 
         def tell(right: bool) -> None:
@@ -171,7 +172,7 @@ class Guard:
                 right = self._compare(check.password, check.stored)
             except ValueError:
                 right = False
-            with suppress(RuntimeError):  # the loop has ended in the meantime
+            with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(tell, right)
 
         threading.Thread(target=run, name="check password", daemon=True).start()

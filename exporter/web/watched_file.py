@@ -1,4 +1,4 @@
-"""What is made of files and made anew when they change: no restart for a renewed certificate or a new user."""
+"""A value that is read from files, and read again when they change, so that a new user needs no restart."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from exporter.config.yaml_document import ConfigError
 T = TypeVar("T")
 
 SETTLED = 1.0
-"""Seconds after which files count as written: a second change within a clock's tick would not show in their times."""
+"""Seconds without a change after which a file counts as completely written. File times are coarse: two changes within
+one tick look like one."""
 
 _Signature = tuple[tuple[int, ...] | None, ...]
 
 
-class Watched(Generic[T]):
-    """A value made of files. Where what they hold now is no good, the value from before stays, and the log says so."""
+class WatchedFile(Generic[T]):
+    """A value that is read from files. If they hold errors, the previous value stays, and the log says so."""
 
     def __init__(
         self,
@@ -31,9 +32,9 @@ class Watched(Generic[T]):
         wait: Callable[[T, T], bool] = lambda old, new: False,  # noqa: ARG005
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`make` raises `ConfigError`, here too; `files` are those that a value is made of.
+        """`make` reads the value; it and this constructor raise `ConfigError`. `files` returns the files of a value.
 
-        `wait` says of an old and a new value whether the change is taken only from files that have settled.
+        `wait` returns whether a change from an old to a new value must wait until the files have settled.
         """
         self._name = name
         self._make = make
@@ -48,7 +49,7 @@ class Watched(Generic[T]):
         self._refused: tuple[str, ...] = ()
 
     def current(self) -> T:
-        """The value by the files as they are now. Costs a look at each file's status."""
+        """The value by the files as they are now. Costs one `stat` of each file."""
         signature = self._look()
         now = self._monotonic()
         if signature != self._signature:
@@ -64,13 +65,13 @@ class Watched(Generic[T]):
             if error.problems != self._refused:
                 self._refused = error.problems
                 for problem in error.problems:
-                    log.error("not read anew", what=self._name, problem=problem, kept="what was read before")
+                    log.error("not read again", what=self._name, problem=problem, kept="what was read before")
             return self._value
         if not settled and self._wait(self._value, value):
             return self._value
         if self._changed:
             self._changed = False
-            log.info("read anew", what=self._name)
+            log.info("read again", what=self._name)
         self._refused = ()
         self._value, self._settled = value, settled
         return value
@@ -84,5 +85,5 @@ def _status(file: Path) -> tuple[int, ...] | None:
         status = file.stat()
     except OSError:
         return None
-    # The second time notices that a file has become readable.
+    # The second time changes when a file becomes readable.
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino

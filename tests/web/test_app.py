@@ -20,7 +20,8 @@ from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
 from exporter.web.app import locked, routes
 from exporter.web.auth import Guard
-from exporter.web.server import SERVER, Server
+from exporter.web.connection import SERVER
+from exporter.web.server import Server
 from exporter.web.settings import Settings
 from tests.support.lookalike import Api, Fixture, backup, droplet, policy
 from tests.support.serving import Reply, asked, serving

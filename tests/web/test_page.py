@@ -17,7 +17,7 @@ from exporter import __version__
 from exporter.config.model import Config, Poll, RateLimit
 from exporter.demo.fleet import demo_fleet
 from exporter.fleet.model import Fleet
-from exporter.web.droplet_table import Board, Boards, Column, board_of
+from exporter.web.droplet_table import DropletTable, NewestTable, SortColumn, table_of
 from tests.support.lookalike import Fault, Fixture, backup, disabled, policy
 from tests.support.made_up_fleet import NOW, made_up_fleet
 from tests.support.world import DAY, HOUR, MONDAY, TOKEN, add, healthy
@@ -112,8 +112,8 @@ class TestText:
         """Where nothing is missing it says so."""
         async with site(healthy(3, now=NOON), at=NOON) as running:
             page = (await running.get()).text
-        assert '<h1 id="answer">All 3 droplets are protected</h1>' in page
-        assert 'class="answer good"' in page
+        assert '<h1 id="summary">All 3 droplets are protected</h1>' in page
+        assert 'class="summary good"' in page
 
     async def test_row(self) -> None:
         """A Droplet's row tells its newest backup's age, how many are kept, their size, and draws each of them."""
@@ -207,7 +207,7 @@ class TestUnwell:
             page = (await running.get()).text
         text = text_of(page)
         assert "Not known: the API could not be read yet" in text
-        assert 'class="answer bad"' in page
+        assert 'class="summary bad"' in page
         assert "401" in text
         assert "TOKEN_OF_THE_TESTS" in text
         assert TOKEN not in page
@@ -220,7 +220,7 @@ class TestUnwell:
             await running.poll()
             page = (await running.get()).text
         text = text_of(page)
-        assert 'class="answer warn"' in page
+        assert 'class="summary warn"' in page
         assert "As of today 12:00 UTC: all 2 droplets are protected" in text
         assert "the last complete listing was today 12:00 UTC, 2 hours ago" in text
         assert "500" in text
@@ -241,7 +241,7 @@ class TestUnwell:
             running.apis[1].token = "another"
             await running.poll()
             page = (await running.get()).text
-        assert 'class="answer warn"' in page
+        assert 'class="summary warn"' in page
         assert "Nothing is known yet of account stage: no listing could be read" in text_of(page)
 
     async def test_cold_start_beyond_the_budget(self) -> None:
@@ -262,7 +262,7 @@ class TestUnwell:
         async with site(Fixture(), at=NOON) as running:
             page = (await running.get()).text
         text = text_of(page)
-        assert 'class="answer warn"' in page
+        assert 'class="summary warn"' in page
         assert "There are no droplets" in text
         assert "A token of the wrong team looks the same." in text
 
@@ -526,46 +526,46 @@ class TestLarge:
 
         other = asyncio.create_task(scrape())
         try:
-            board = await board_of((self.FLEET,), NOW)
+            table = await table_of((self.FLEET,), NOW)
             assert turns >= 10_000 / 500
             turns = 0
-            await board.found(Column.NAME)
+            await table.found(SortColumn.NAME)
             assert turns >= 10_000 / 500
             turns = 0
-            await board.found(words=["web", "fra"])
+            await table.found(words=["web", "fra"])
             assert turns >= 10_000 / 500
         finally:
             other.cancel()
 
     async def test_sorted_in_steps_is_sorted(self) -> None:
         """Sorting in steps gives the order that sorting at once gives."""
-        board = await board_of((self.FLEET,), NOW)
-        ages = [entry.droplet.newest.created_at for entry in board.entries if entry.droplet.newest]
+        table = await table_of((self.FLEET,), NOW)
+        ages = [entry.droplet.newest.created_at for entry in table.droplets if entry.droplet.newest]
         assert ages == sorted(ages)
-        names = [entry.droplet.name for entry in await board.found(Column.NAME)]
+        names = [entry.droplet.name for entry in await table.found(SortColumn.NAME)]
         assert names == sorted(names)
         assert len(set(names)) == 10_000
 
     async def test_one_board_for_all_readers(self) -> None:
         """However many readers come, a fleet is judged and sorted once; a new fleet is seen at once."""
         fleets = [self.FLEET]
-        boards = Boards(lambda: (fleets[0],), lambda: NOW)
-        first, *others = await asyncio.gather(*(boards.current() for _ in range(10)))
+        tables = NewestTable(lambda: (fleets[0],), lambda: NOW)
+        first, *others = await asyncio.gather(*(tables.current() for _ in range(10)))
         assert all(other is first for other in others)
         fleets[0] = Fleet("production", known=True)
-        assert not (await boards.current()).entries
+        assert not (await tables.current()).droplets
 
     async def test_ready_before_it_is_asked_for(self) -> None:
         """Once somebody has looked at the page, a poll prepares it for the next look; before that it costs nothing."""
         async with site(healthy(3, now=NOON), at=NOON, polled=False) as running:
             made = []
 
-            async def counted(fleets: tuple[Fleet, ...], now: float) -> Board:
+            async def counted(fleets: tuple[Fleet, ...], now: float) -> DropletTable:
                 made.append(now)
-                return await board_of(fleets, now)
+                return await table_of(fleets, now)
 
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("exporter.web.droplet_table.board_of", counted)
+                patch.setattr("exporter.web.droplet_table.table_of", counted)
                 await running.poll()
                 assert made == []
                 await running.get()
@@ -580,12 +580,12 @@ class TestLarge:
 
     async def test_reader_who_leaves(self) -> None:
         """A reader who goes away does not take the others' table along."""
-        boards = Boards(lambda: (self.FLEET,), lambda: NOW)
-        leaver = asyncio.create_task(boards.current())
-        stayer = asyncio.create_task(boards.current())
+        tables = NewestTable(lambda: (self.FLEET,), lambda: NOW)
+        leaver = asyncio.create_task(tables.current())
+        stayer = asyncio.create_task(tables.current())
         await asyncio.sleep(0)
         leaver.cancel()
-        assert len((await stayer).entries) == 10_000
+        assert len((await stayer).droplets) == 10_000
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ import pytest
 import structlog
 from aiohttp import web
 
-from exporter.web.answer import Answer, text
-from exporter.web.server import SERVER, Limits, Server, raise_file_limit
+from exporter.web.connection import SERVER, Limits
+from exporter.web.server import Answer, Server, raise_file_limit, text
 from tests.support.serving import GET, asked, connected, eventually, hello, serving
 
 SHORT = Limits(silence=0.3, body=0.3, handshake=0.3, goodbye=0.3, stall=0.2, answer=30.0, stop=0.5)

@@ -62,7 +62,7 @@ def test_users_and_headers_follow_the_file(file: Path) -> None:
             "http_server_config: {headers: {X-Frame-Options: deny}}\nbasic_auth_users: {bob: " + BOB + "}\n"
         )
         assert settings.headers == {"X-Frame-Options": "deny"}
-    assert told(logs) == ["info read anew"] * 3
+    assert told(logs) == ["info read again"] * 3
 
 
 def test_changes_within_a_tick_of_the_clock_are_seen(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,13 +102,13 @@ def test_a_broken_file_keeps_what_was_read_before(file: Path, broken: str | None
         for _ in range(4):
             assert settings.users == {"alice": ALICE}
             time.flush_stderr()
-    assert told(logs) == ["error not read anew"]
+    assert told(logs) == ["error not read again"]
     assert str(file) in logs[0]["problem"]
     assert "secret" not in str(logs)
     with structlog.testing.capture_logs() as logs:
         users_of(file, bob=BOB)
         assert settings.users == {"bob": BOB}
-    assert told(logs) == ["info read anew"]
+    assert told(logs) == ["info read again"]
 
 
 def test_a_file_that_is_being_written_opens_no_door(file: Path) -> None:
@@ -140,6 +140,6 @@ def test_tls_is_settled_at_the_start(tmp_path: Path, file: Path) -> None:
             file.write_text(after + f"basic_auth_users: {{alice: {ALICE}}}\n")
             assert settings.users == {"alice": ALICE}
             assert settings.users == {"alice": ALICE}
-        assert told(logs) == ["info read anew", "warning web configuration not wholly followed"]
+        assert told(logs) == ["info read again", "warning web configuration not fully applied"]
         assert logs[1]["remedy"] == "restart it"
         assert (settings.context is not None) is on
