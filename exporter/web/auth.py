@@ -129,7 +129,7 @@ class Guard:
         return hmac.digest(self._secret, b"".join(len(part).to_bytes(8, "big") + part for part in parts), "sha256")
 
     def _nobody(self, user: str, users: Mapping[str, str]) -> str:
-        """A hash for an unknown name. It is as slow as that of a user, so that time does not reveal which names exist."""
+        """A hash for an unknown name, as slow as that of a user, so that time does not reveal which names exist."""
         hashes = sorted(users.values())
         place = int.from_bytes(self._digest(user.encode())[:4], "big") % len(hashes)
         return hashes[place][:7] + "." * 53

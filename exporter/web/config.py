@@ -1,8 +1,8 @@
 """The web configuration: the file that Prometheus and its exporters share, for TLS, users and a few headers.
 
 The format is that of Prometheus's exporter-toolkit, `docs/web-configuration.md` in its repository. Supported keys
-accept what the toolkit accepts. Unsupported keys are refused: silently ignoring a security setting is worse than failing
-to start.
+accept what the toolkit accepts. Unsupported keys are refused: silently ignoring a security setting is worse than
+failing to start.
 """
 
 from __future__ import annotations

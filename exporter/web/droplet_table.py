@@ -157,10 +157,19 @@ class NewestTable:
         self._making: asyncio.Task[DropletTable] | None = None
 
     async def current(self) -> DropletTable:
-        while self._table is None or not self._table.is_of(self._fleets()):
-            # A reader that leaves must not cancel the table that others wait for.
-            await asyncio.shield(self._make())
-        return self._table
+        """The table of the fleets as they were when the reader asked, or newer.
+
+        A reader waits for two tables at most: the one being made, and one more if that was begun before the fleets
+        changed. Fleets that change faster than a table is made therefore never keep a reader waiting for ever.
+        """
+        fleets = self._fleets()
+        if self._table is not None and self._table.is_of(fleets):
+            return self._table
+        # A reader that leaves must not cancel the table that others wait for.
+        table = await asyncio.shield(self._make())
+        if not table.is_of(fleets):
+            table = await asyncio.shield(self._make())
+        return table
 
     def prepare(self) -> None:
         """A fleet has changed: begins to make the new table, if anybody has ever asked for one."""
@@ -168,15 +177,14 @@ class NewestTable:
             self._make()
 
     def _make(self) -> asyncio.Task[DropletTable]:
-        if self._making is None:
-            self._making = asyncio.create_task(table_of(self._fleets(), self._now()))
-            self._making.add_done_callback(self._made)
+        """The task that makes a table; never one that is done, because awaiting that does not yield to other tasks."""
+        if self._making is None or self._making.done():
+            self._making = asyncio.create_task(self._made(self._fleets()), name="make the table of droplets")
         return self._making
 
-    def _made(self, task: asyncio.Task[DropletTable]) -> None:
-        self._making = None
-        if not task.cancelled() and task.exception() is None:
-            self._table = task.result()
+    async def _made(self, fleets: tuple[Fleet, ...]) -> DropletTable:
+        self._table = await table_of(fleets, self._now())
+        return self._table
 
 
 def _text(entry: JudgedDroplet) -> str:

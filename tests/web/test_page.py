@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 from html.parser import HTMLParser
 from typing import Any
@@ -20,6 +21,7 @@ from exporter.fleet.model import Fleet
 from exporter.web.droplet_table import DropletTable, NewestTable, SortColumn, table_of
 from tests.support.lookalike import Fault, Fixture, backup, disabled, policy
 from tests.support.made_up_fleet import NOW, made_up_fleet
+from tests.support.processes import exporter
 from tests.support.world import DAY, HOUR, MONDAY, TOKEN, add, healthy
 from tests.web.browser import PICTURES, Tab, chromium
 from tests.web.site import Site, names_of, site
@@ -546,7 +548,7 @@ class TestLarge:
         assert names == sorted(names)
         assert len(set(names)) == 10_000
 
-    async def test_one_board_for_all_readers(self) -> None:
+    async def test_one_table_for_all_readers(self) -> None:
         """However many readers come, a fleet is judged and sorted once; a new fleet is seen at once."""
         fleets = [self.FLEET]
         tables = NewestTable(lambda: (fleets[0],), lambda: NOW)
@@ -554,6 +556,57 @@ class TestLarge:
         assert all(other is first for other in others)
         fleets[0] = Fleet("production", known=True)
         assert not (await tables.current()).droplets
+
+    async def test_reader_between_the_end_of_a_table_and_its_callbacks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A reader that comes when the table's task has ended, and its callbacks have not run, gets the table at once.
+
+        Awaiting a task that is done does not yield. A loop that does so never lets the callbacks run.
+        """
+        gate = asyncio.get_running_loop().create_future()
+        asked = 0
+
+        def fleets() -> tuple[Fleet, ...]:
+            nonlocal asked
+            asked += 1
+            assert asked < 50, "the reader asks again and again without yielding"
+            return (self.FLEET,)
+
+        async def gated(fleets: tuple[Fleet, ...], now: float) -> DropletTable:
+            await gate
+            return DropletTable(fleets, (), {}, 0, 0.0, now)
+
+        monkeypatch.setattr("exporter.web.droplet_table.table_of", gated)
+        tables = NewestTable(fleets, lambda: NOW)
+        first = asyncio.create_task(tables.current())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the table's task waits at the gate
+        gate.set_result(None)  # the loop runs the task's last step next,
+        second = asyncio.create_task(tables.current())  # and then, before the task's callbacks, this reader
+        assert await first is await second
+
+    async def test_fleets_that_change_faster_than_a_table_is_made(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """If every fleet changes while its table is made, as with hundreds of accounts, the reader still gets one."""
+        fleets = [(Fleet("production", known=True),)]
+
+        async def overtaken(of: tuple[Fleet, ...], now: float) -> DropletTable:
+            await asyncio.sleep(0)
+            fleets[0] = (Fleet("production", known=True),)
+            return DropletTable(of, (), {}, 0, 0.0, now)
+
+        monkeypatch.setattr("exporter.web.droplet_table.table_of", overtaken)
+        tables = NewestTable(lambda: fleets[0], lambda: NOW)
+        async with asyncio.timeout(10):
+            assert (await tables.current()).fleets
+
+    def test_many_readers_while_polls_run(self) -> None:
+        """Sixty readers of the page beside quick polls all get it, and the exporter still answers and stops."""
+        with exporter("--demo", "--demo.speed=20000") as running:
+            running.line('event="poll finished"')
+            with ThreadPoolExecutor(60) as readers:
+                replies = list(readers.map(lambda _: running.status("/"), range(240)))
+            assert {status for status, _ in replies} == {200}
+            assert running.status("/-/healthy")[0] == 200
+            assert running.stop() == 0
 
     async def test_ready_before_it_is_asked_for(self) -> None:
         """Once somebody has looked at the page, a poll prepares it for the next look; before that it costs nothing."""
