@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -17,13 +18,27 @@ from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller, Result
 from exporter.polling.state_file import StateFile
 from exporter.polling.status import Status
+from exporter.threads import ThreadPool, ThreadPoolError
+
+STUCK_AFTER = 3
+"""Poll intervals without a finished poll after which an account's polling counts as stuck."""
+CONFIGURATION = ThreadPool("read the configuration", 2)
+READ_WITHIN = 10.0
+"""Seconds in which the configuration must be read. Its file system may hang."""
 
 
 class Service:
     """Polls all configured accounts at the same time. Readers use `fleets`, `statuses` and `exposition`."""
 
     def __init__(
-        self, config: Config, load: Callable[[], Config], clock: Clock, telemetry: Telemetry, *, guest: bool = False
+        self,
+        config: Config,
+        load: Callable[[], Config],
+        clock: Clock,
+        telemetry: Telemetry,
+        *,
+        guest: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`guest`: a running exporter may use the state file, so it is locked only for a moment."""
         self.clock = clock
@@ -42,6 +57,9 @@ class Service:
         """Called for each new fleet, so that the page can prepare its table before a reader asks."""
         self._pollers: dict[str, Poller] = {}
         self._loops: dict[str, asyncio.Task[None]] = {}
+        self._monotonic = monotonic
+        self._finished: dict[str, tuple[Poller, float | None, float]] = {}
+        """By account: its poller, the end of its last poll, and when that was first seen, by the monotonic clock."""
         for account in config.accounts:
             self._pollers[account.name] = self._poller(account.name, config, self.exposition, None)
         telemetry.reloaded(True, clock.now())
@@ -54,6 +72,25 @@ class Service:
     def statuses(self) -> tuple[Status, ...]:
         return tuple(poller.status for poller in self._pollers.values())
 
+    def stuck(self) -> list[str]:
+        """The accounts whose polls have not finished for `STUCK_AFTER` intervals.
+
+        The monotonic clock decides, so that a clock that is set does not look like a poll that hangs.
+        """
+        now, stuck = self._monotonic(), []
+        for name in self._loops:
+            self._note_progress(name)
+            since = self._finished[name][2]
+            if now - since > STUCK_AFTER * self._pollers[name].status.interval / self.clock.speed:
+                stuck.append(name)
+        return stuck
+
+    def _note_progress(self, name: str) -> None:
+        poller = self._pollers[name]
+        seen = self._finished.get(name)
+        if seen is None or seen[:2] != (poller, poller.status.last_poll_at):
+            self._finished[name] = (poller, poller.status.last_poll_at, self._monotonic())
+
     @property
     def tag_labels(self) -> tuple[str, ...]:
         return tuple(label.label for label in self._config.tag_labels)
@@ -62,6 +99,7 @@ class Service:
         """Begins to poll. Needs a running loop."""
         for name, poller in self._pollers.items():
             self._loops[name] = asyncio.create_task(poller.run(), name=f"poll {name}")
+            self._note_progress(name)
 
     async def poll_once(self) -> list[Result]:
         """One poll of every account, all at the same time."""
@@ -74,12 +112,16 @@ class Service:
     async def reload(self) -> None:
         """Reads the configuration again and applies it. What is known of accounts that stay is kept.
 
-        Raises `ConfigError`; then nothing has changed.
+        Raises `ConfigError`, or `ThreadPoolError` if its files hang; then nothing has changed.
         """
         async with self._reloading:
             try:
-                # In a thread, because a large file takes seconds.
-                config = await asyncio.to_thread(self._load)
+                # In a thread, because a large file takes seconds, and a file system may hang.
+                config = await CONFIGURATION.run(self._load, within=READ_WITHIN)
+            except ThreadPoolError as error:
+                self.telemetry.reloaded(False, self.clock.now())
+                self._log.error("reload failed", problem=str(error), kept="the previous configuration")
+                raise
             except ConfigError as error:
                 self.telemetry.reloaded(False, self.clock.now())
                 for problem in error.problems:
@@ -125,6 +167,7 @@ class Service:
         for name in pollers:
             if name not in self._loops:
                 self._loops[name] = asyncio.create_task(pollers[name].run(), name=f"poll {name}")
+                self._note_progress(name)
 
     def _poller(self, name: str, config: Config, text: Exposition, heir_of: Poller | None) -> Poller:
         account = next(account for account in config.accounts if account.name == name)
@@ -140,6 +183,8 @@ class Service:
 
     async def _show(self, text: Exposition, fleet: Fleet) -> None:
         await text.update(fleet)
+        if fleet.account in self._loops:
+            self._note_progress(fleet.account)
         for watcher in self.watchers:
             watcher()
 

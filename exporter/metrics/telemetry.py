@@ -129,6 +129,10 @@ class Telemetry:
         if success:
             self._gauge_without_labels(families.CONFIG_LAST_RELOAD_SUCCESS).set(at)
 
+    def web_config(self, followed: Callable[[], bool]) -> None:
+        """`followed` returns whether the web configuration's files, as they are now, are in force."""
+        self._gauge_without_labels(families.WEB_CONFIG_SUCCESSFUL).set_function(followed)
+
     def _gauge_without_labels(self, family: Family) -> Gauge:
         # A gauge without labels has a series as soon as it exists, so it is made when its value is known.
         if family not in self._config:

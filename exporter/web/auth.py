@@ -13,14 +13,14 @@ import base64
 import binascii
 import hmac
 import secrets
-import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
+import structlog
 from aiohttp import hdrs, web
 
+from exporter.threads import ThreadPool
 from exporter.web.server import Answer, text
 
 GOOD_KEPT = 256
@@ -31,6 +31,15 @@ WAITING_OF_ADDRESS = 256
 """Checks that may wait at the same time, of all addresses and of one. More are refused with 429."""
 AGAIN = 32
 """Checks of passwords that were refused before which may wait at the same time."""
+
+PATIENCE = 4.5
+"""Seconds that a request waits for its check. Then it gets 503; the check goes on, and its result is remembered."""
+TURN = 5.0
+"""Seconds after which the next check begins, even if the one before has not ended."""
+LONGEST_CHECK = 60.0
+"""Seconds after which a check has failed. The highest cost that bcrypt knows takes longer."""
+
+CHALLENGE = 'Basic realm="digitalocean-backup-exporter", charset="UTF-8"'
 
 Compare = Callable[[bytes, str], bool]
 
@@ -65,10 +74,17 @@ class BusyError(Exception):
     """Too many passwords are waiting to be checked."""
 
 
+class UncheckedError(Exception):
+    """The password could not be checked: neither right nor wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Check:
     password: bytes
     stored: str
+    known: bool
+    """Whether a user has this name."""
+    digest: bytes
     verdict: asyncio.Future[bool]
 
 
@@ -87,6 +103,8 @@ class Guard:
         self._refused: OrderedDict[bytes, None] = OrderedDict()
         self._again: deque[_Check] = deque()
         self._worker: asyncio.Task[None] | None = None
+        self._making: set[asyncio.Task[None]] = set()
+        self._threads = ThreadPool("check passwords", 2)
 
     async def refusal(self, request: web.BaseRequest) -> Answer | None:
         """The answer to a client that may not read; `None` if it may."""
@@ -95,10 +113,12 @@ class Guard:
                 return None
         except BusyError:
             return text("Too many passwords to check; ask again.\n", 429, {hdrs.RETRY_AFTER: "5"})
-        return text("Unauthorized.\n", 401, {hdrs.WWW_AUTHENTICATE: "Basic"})
+        except UncheckedError:
+            return text("The password could not be checked now; ask again.\n", 503, {hdrs.RETRY_AFTER: "5"})
+        return text("Unauthorized.\n", 401, {hdrs.WWW_AUTHENTICATE: CHALLENGE})
 
     async def admits(self, authorization: list[str], address: str) -> bool:
-        """Whether a client with these `Authorization` headers may read. Raises `BusyError`."""
+        """Whether a client with these `Authorization` headers may read. Raises `BusyError` and `UncheckedError`."""
         users = self._users()
         if not users:
             return True
@@ -117,13 +137,15 @@ class Guard:
             return False
         verdict = self._under_way.get(digest)
         if verdict is None:
-            check = _Check(password, against, asyncio.get_running_loop().create_future())
-            self._enqueue(check, digest, address)
-            verdict = self._under_way[digest] = check.verdict
+            verdict = asyncio.get_running_loop().create_future()
+            self._enqueue(_Check(password, against, stored is not None, digest, verdict), address)
+            self._under_way[digest] = verdict
             verdict.add_done_callback(lambda _: self._under_way.pop(digest, None))
-        right = await asyncio.shield(verdict) and stored is not None
-        _remember(digest, *((self._good, GOOD_KEPT) if right else (self._bad, BAD_KEPT)))
-        return right
+        # `wait` leaves the future alone when this client gives up: others may wait for the same check.
+        done, _ = await asyncio.wait([verdict], timeout=PATIENCE)
+        if not done:
+            raise UncheckedError
+        return verdict.result()
 
     def _digest(self, *parts: bytes) -> bytes:
         return hmac.digest(self._secret, b"".join(len(part).to_bytes(8, "big") + part for part in parts), "sha256")
@@ -134,16 +156,16 @@ class Guard:
         place = int.from_bytes(self._digest(user.encode())[:4], "big") % len(hashes)
         return hashes[place][:7] + "." * 53
 
-    def _enqueue(self, check: _Check, digest: bytes, address: str) -> None:
+    def _enqueue(self, check: _Check, address: str) -> None:
         queue = self._queues.get(address, deque())
-        if digest in self._refused and len(self._again) < AGAIN:
-            del self._refused[digest]
+        if check.digest in self._refused and len(self._again) < AGAIN:
+            del self._refused[check.digest]
             self._again.append(check)
         elif len(queue) < WAITING_OF_ADDRESS and sum(map(len, self._queues.values())) < WAITING:
             self._queues[address] = queue
             queue.append(check)
         else:
-            _remember(digest, self._refused, BAD_KEPT)
+            _remember(check.digest, self._refused, BAD_KEPT)
             raise BusyError
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work(), name="check passwords")
@@ -151,32 +173,37 @@ class Guard:
     async def _work(self) -> None:
         while self._queues or self._again:
             if self._again:
-                await self._in_thread(self._again.popleft())
+                await self._turn(self._again.popleft())
             if self._queues:
                 address, queue = self._queues.popitem(last=False)
                 check = queue.popleft()
                 if queue:
                     self._queues[address] = queue
-                await self._in_thread(check)
+                await self._turn(check)
 
-    async def _in_thread(self, check: _Check) -> None:
-        """Makes one check in a new daemon thread: a thread of a pool would delay the exporter's exit."""
-        loop = asyncio.get_running_loop()
+    async def _turn(self, check: _Check) -> None:
+        """Makes one check. The next begins when this one ends, or after a while if it does not end."""
+        making = asyncio.create_task(self._settle(check), name="check a password")
+        self._making.add(making)
+        making.add_done_callback(self._making.discard)
+        await asyncio.wait([making], timeout=TURN)
 
-        def tell(right: bool) -> None:
-            if not check.verdict.done():
-                check.verdict.set_result(right)
-
-        def run() -> None:
-            try:
-                right = self._compare(check.password, check.stored)
-            except ValueError:
-                right = False
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(tell, right)
-
-        threading.Thread(target=run, name="check password", daemon=True).start()
-        await check.verdict
+    async def _settle(self, check: _Check) -> None:
+        """Settles the check's future, whatever happens: clients wait for it."""
+        try:
+            matched = await self._threads.run(self._compare, check.password, check.stored, within=LONGEST_CHECK)
+        except ValueError:
+            matched = False  # bcrypt refuses the stored hash
+        except Exception as error:  # noqa: BLE001  # no thread, no memory, a bug: the clients must learn of it
+            structlog.get_logger().error(
+                "password not checked", problem=str(error) or repr(error), effect="the login is answered with 503"
+            )
+            check.verdict.set_exception(UncheckedError())
+            check.verdict.exception()  # all clients may have left; then nobody retrieves it
+            return
+        right = matched and check.known
+        _remember(check.digest, *((self._good, GOOD_KEPT) if right else (self._bad, BAD_KEPT)))
+        check.verdict.set_result(right)
 
 
 def _remember(digest: bytes, verdicts: OrderedDict[bytes, None], most: int) -> None:

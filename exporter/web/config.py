@@ -117,6 +117,16 @@ def _client_auth(value: Value) -> ClientAuth | None:
             )
 
 
+def _always(only: str, why: str) -> Any:
+    """A key that asks for what the exporter does anyway: only this value is accepted."""
+
+    def decode(value: Value) -> None:
+        if _written(value) != only:
+            raise ValueError(f"{quoted(_written(value))} is not supported here; {why}. Write {only} or take it out")
+
+    return decode
+
+
 _TLS = {
     "cert_file": _file,
     "key_file": _file,
@@ -124,6 +134,7 @@ _TLS = {
     "client_auth_type": _client_auth,
     "min_version": _version,
     "max_version": _version,
+    "prefer_server_cipher_suites": _always("true", "the order of ciphers is always the server's"),
 }
 _INLINE = "not supported here; put it into a file and name it by"
 _TLS_REFUSED = {
@@ -133,7 +144,6 @@ _TLS_REFUSED = {
     "client_allowed_sans": "not supported here; have the clients' certificates made by an authority of their own, "
     "and name that by client_ca_file",
     "cipher_suites": "not supported here; the ciphers are those of OpenSSL's configuration. Take it out",
-    "prefer_server_cipher_suites": "not supported here; the order is the server's. Take it out",
     "curve_preferences": "not supported here; the curves are those of OpenSSL's configuration. Take it out",
 }
 
@@ -204,7 +214,7 @@ def _headers(value: Value) -> Mapping[str, str]:
 _TOP = {
     "tls_server_config": _tls,
     "http_server_config": lambda value: value.mapping(
-        {"headers": _headers}, {"http2": "not supported here; the exporter speaks HTTP/1.1. Take it out"}
+        {"headers": _headers, "http2": _always("false", "the exporter speaks HTTP/1.1")}
     ),
     "basic_auth_users": _users,
 }

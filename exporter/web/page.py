@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from gzip import compress
 from importlib.resources import files
+from math import ceil
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -20,10 +21,12 @@ from exporter import __version__
 from exporter.fleet.state import State
 from exporter.metrics.exposition import encodable
 from exporter.metrics.negotiation import accepts_gzip
+from exporter.polling.status import Status
 from exporter.reports.phrases import instant_words, size_words
 from exporter.service import Service
+from exporter.threads import ThreadPool
 from exporter.web.droplet_table import NewestTable, SortColumn
-from exporter.web.server import HTML, Answer
+from exporter.web.server import HTML, Answer, header
 from exporter.web.views import account_view, row_of, summary_of
 
 if TYPE_CHECKING:
@@ -42,6 +45,10 @@ LEVEL = 4
 """Compression level."""
 REFRESH = 5
 """Seconds after which the page reloads itself during the first poll, when it can only show progress."""
+SHORTEST_REFRESH, LONGEST_REFRESH = 30.0, 3600.0
+"""Seconds; the page reloads itself at the poll interval, within these bounds. Its address keeps search and place."""
+PAGE_THREADS = ThreadPool("render the page", 2)
+RENDERED_WITHIN = 20.0
 PAUSE_AFTER = 0.002
 """Seconds of work after which other tasks get the loop."""
 
@@ -154,7 +161,7 @@ class Query:
             "page": changed.page if changed.page > 1 else "",
         }
         query = urlencode({name: value for name, value in given.items() if value})
-        return f"/?{query}#droplets" if query else "/#droplets"
+        return f"./?{query}#droplets" if query else "./#droplets"
 
     def sort_link(self, column: SortColumn) -> str:
         """Sorts by the column, or reverses the order if the table is sorted by it already."""
@@ -172,15 +179,18 @@ class Query:
 class StatusPage:
     """Renders the page from what the service knows. Nothing here waits for a poll."""
 
-    def __init__(self, service: Service, *, metrics: str, healthy: str, ready: str) -> None:
+    def __init__(self, service: Service, *, metrics: str, healthy: str, ready: str, demo: bool = False) -> None:
         self._service = service
-        self._paths = {"metrics": metrics, "healthy": healthy, "ready": ready}
+        self._demo = demo
+        paths = {"metrics": metrics, "healthy": healthy, "ready": ready}
+        # All links are relative, so that the page works behind a reverse proxy under any path.
+        self._paths = {name: _relative(path) for name, path in paths.items()}
         self._tables = NewestTable(lambda: service.fleets, service.clock.now)
         service.watchers.append(self._tables.prepare)
 
     async def answer(self, request: web.BaseRequest) -> Answer:
         """The page or one of its assets, for a request."""
-        gzip = accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING))
+        gzip = accepts_gzip(header(request, hdrs.ACCEPT_ENCODING))
         headers = {**HEADERS, hdrs.VARY: hdrs.ACCEPT_ENCODING}
         if request.path in ASSETS:
             content_type, body = ASSETS[request.path], asset(request.path)
@@ -191,12 +201,17 @@ class StatusPage:
             headers[hdrs.CACHE_CONTROL] = "no-store"
         if gzip:
             headers[hdrs.CONTENT_ENCODING] = "gzip"
-            body = await asyncio.to_thread(compress, body, LEVEL, mtime=0)
+            body = await compressed(body)
         return Answer((body,), content_type=content_type, headers=headers)
+
+    def _interval(self, statuses: Sequence[Status]) -> int:
+        """Seconds after which the page reloads itself: the shortest poll interval, and not too often for a reader."""
+        shortest = min((status.interval for status in statuses), default=0.0) / self._service.clock.speed
+        return ceil(min(max(shortest, SHORTEST_REFRESH), LONGEST_REFRESH))
 
     async def html(self, asked: Mapping[str, str]) -> bytes:
         """The page for a query string."""
-        template = await asyncio.to_thread(_template)
+        template = await PAGE_THREADS.run(_template, within=RENDERED_WITHIN)
         query = Query.of(asked)
         table = await self._tables.current()
         now = self._service.clock.now()
@@ -228,11 +243,12 @@ class StatusPage:
         pieces = template.generate(
             version=__version__,
             paths=self._paths,
-            style=f"{STYLE}?{_digest()}",
-            icon=ICON,
+            style=f"{_relative(STYLE)}?{_digest()}",
+            icon=_relative(ICON),
+            demo=self._demo,
             query=query,
             summary=summary,
-            refresh=REFRESH if summary.health == "busy" else None,
+            refresh=REFRESH if summary.health == "busy" else self._interval(statuses),
             made_at=instant_words(now),
             accounts=[
                 account_view(status, fleets[status.account], self._service.telemetry.allowance(status.account), now)
@@ -261,6 +277,15 @@ class StatusPage:
                 await asyncio.sleep(0)
                 since = time.perf_counter()
         return encodable("".join(text)).encode()
+
+
+async def compressed(body: bytes) -> bytes:
+    """The body as gzip. Raises `ThreadPoolError` if it takes too long."""
+    return await PAGE_THREADS.run(partial(compress, body, LEVEL, mtime=0), within=RENDERED_WITHIN)
+
+
+def _relative(path: str) -> str:
+    return f".{path}"
 
 
 def _quoted(text: str) -> str:

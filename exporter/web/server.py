@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import resource
+import socket
 from asyncio import sslproto
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import structlog
 from aiohttp import hdrs, web
 
+from exporter.threads import ThreadPool, ThreadPoolError
 from exporter.web.connection import SERVER, Connection, Limits
 from exporter.web.settings import Settings
 
@@ -25,6 +30,15 @@ HTML = "text/html; charset=utf-8"
 
 TLS_BUFFER = 32 * 1024
 """Bytes; twice the size of a TLS record."""
+
+SEND_BUFFER = 64 * 1024
+"""Bytes that the system holds for each client; Linux doubles it for its own needs (socket(7))."""
+
+RESOLVER = ThreadPool("resolve listen addresses", 1)
+RESOLVED_WITHIN = 10.0
+
+FIRST_SOCKET = 3
+"""The number of the first file that systemd hands over."""
 
 FILES_KEPT = 64
 """Open files that connections leave for everything else: the API, the state file, the configuration."""
@@ -46,6 +60,11 @@ Respond = Callable[[web.BaseRequest], Awaitable[Answer]]
 def text(what: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     """A short answer in plain text."""
     return Answer((what.encode(),), status, headers=headers or {})
+
+
+def header(request: web.BaseRequest, name: str) -> str:
+    """A header of the request. Repeated lines are one list (RFC 9110, 5.3)."""
+    return ", ".join(request.headers.getall(name, []))
 
 
 class Server:
@@ -72,11 +91,46 @@ class Server:
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """Host and port of each listening socket."""
-        return [sock.getsockname()[:2] for listener in self._listeners for sock in listener.sockets]
+        """Host and port of each listening TCP socket."""
+        return [
+            sock.getsockname()[:2]
+            for listener in self._listeners
+            for sock in listener.sockets
+            if sock.family in (socket.AF_INET, socket.AF_INET6)
+        ]
 
     async def listen(self, host: str, port: int) -> None:
-        """Listens on one more address; an empty host means every interface. Raises `OSError`."""
+        """Listens on a host, or on every interface if it is empty. Raises `OSError`.
+
+        A name may stand for several addresses, as `localhost` for 127.0.0.1 and ::1. Addresses that this machine does
+        not have, as where IPv6 is off, are left out; one is enough.
+        """
+        ask = partial(socket.getaddrinfo, host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        try:
+            found = await RESOLVER.run(ask, within=RESOLVED_WITHIN)
+        except ThreadPoolError as error:
+            raise OSError(errno.ETIMEDOUT, f"the name {host} was not resolved: {error}") from None
+        bound: list[socket.socket] = []
+        absent: OSError | None = None
+        try:
+            for family, kind, protocol, _, address in dict.fromkeys(found):
+                try:
+                    bound.append(_bound(family, kind, protocol, address))
+                except OSError as error:
+                    if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                        raise
+                    absent = error
+            if not bound:
+                raise absent or OSError(errno.EADDRNOTAVAIL, "the name has no address")
+            while bound:
+                await self.listen_on(bound[0])
+                del bound[0]
+        finally:
+            for sock in bound:
+                sock.close()
+
+    async def listen_on(self, sock: socket.socket) -> None:
+        """Listens on a socket that is bound already, as systemd hands them over."""
         tls: dict[str, Any] = {}
         if self._settings.context is not None:
             # asyncio gives each TLS connection a buffer of 256 KiB, and this attribute is the only way to ask for less:
@@ -87,8 +141,11 @@ class Server:
                 "ssl_handshake_timeout": self.limits.handshake,
                 "ssl_shutdown_timeout": self.limits.goodbye,
             }
+        with contextlib.suppress(OSError):
+            # Connections inherit it. The system may give each far more, which clients that stop reading would fill.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         loop = asyncio.get_running_loop()
-        self._listeners.append(await loop.create_server(self._connection, host or None, port, backlog=1024, **tls))
+        self._listeners.append(await loop.create_server(self._connection, sock=sock, backlog=1024, **tls))
 
     async def stop(self) -> None:
         """Accepts no more requests, waits for the answers being sent, and aborts those that take too long."""
@@ -172,6 +229,28 @@ def _parts(pieces: Iterable[bytes], size: int) -> Iterable[bytes | memoryview]:
             whole = memoryview(piece)
             for start in range(0, len(piece), size):
                 yield whole[start : start + size]
+
+
+def _bound(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def systemd_sockets() -> list[socket.socket]:
+    """The listening sockets that systemd hands over (sd_listen_fds(3)). Raises `OSError` if there are none."""
+    count = os.environ.pop("LISTEN_FDS", "")
+    if os.environ.pop("LISTEN_PID", None) != str(os.getpid()) or not count.isdecimal() or not int(count):
+        raise OSError(errno.ENOTSOCK, "systemd handed over no socket")
+    return [socket.socket(fileno=number) for number in range(FIRST_SOCKET, FIRST_SOCKET + int(count))]
 
 
 def raise_file_limit() -> int:

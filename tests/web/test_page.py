@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
+import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urljoin
 
 import pytest
 
@@ -18,10 +22,12 @@ from exporter import __version__
 from exporter.config.model import Config, Poll, RateLimit
 from exporter.demo.fleet import demo_fleet
 from exporter.fleet.model import Fleet
+from exporter.web.app import dispatch, routes
 from exporter.web.droplet_table import DropletTable, NewestTable, SortColumn, table_of
 from tests.support.lookalike import Fault, Fixture, backup, disabled, policy
 from tests.support.made_up_fleet import NOW, made_up_fleet
-from tests.support.processes import exporter
+from tests.support.processes import exporter, until
+from tests.support.serving import serving
 from tests.support.world import DAY, HOUR, MONDAY, TOKEN, add, healthy
 from tests.web.browser import PICTURES, Tab, chromium
 from tests.web.site import Site, names_of, site
@@ -154,7 +160,7 @@ class TestText:
             page = (await running.get()).text
             for path in re.findall(r'<nav aria-label="Exporter">(.*?)</nav>', page, re.DOTALL)[0].split('href="')[1:]:
                 assert (await running.get(path.partition('"')[0])).status == 200
-        assert '"/prom/m"' in page
+        assert '"./prom/m"' in page
 
     async def test_no_request_reaches_the_api(self) -> None:
         """Looking at the page costs the token nothing."""
@@ -346,7 +352,7 @@ class TestQuery:
             assert link is not None
             path = unescape(link[1])
             seen.append(path)
-        assert seen == ["/?q=e&sort=-size", "/?q=e&sort=size"]
+        assert seen == ["./?q=e&sort=-size", "./?q=e&sort=size"]
 
     @pytest.mark.parametrize(
         ("asked", "note"),
@@ -447,7 +453,7 @@ class TestHostile:
         assert page.count("<img") == 1
         assert not {name for name, _ in parts.attributes if name.startswith("on") or name in ("style", "srcdoc")}
         assert {value[0] for name, value in parts.attributes if name in ("href", "src", "action") and value} <= {
-            "/",
+            ".",
             "#",
         }
         assert " 49 " not in text_of(page)
@@ -477,7 +483,7 @@ class TestHttp:
         async with site(mixed(), at=NOON) as running:
             page = (await running.get()).text
             for path in set(re.findall(r'(?:src|href|action)="([^"#][^"]*)"', page)):
-                assert path.startswith("/")
+                assert path.startswith("./")
                 assert (await running.get(unescape(path).partition("#")[0])).status == 200
         assert not re.search(r"https?://|<script|<style| style=|javascript:", page)
 
@@ -489,9 +495,34 @@ class TestHttp:
         assert style.headers["Content-Type"] == "text/css; charset=utf-8"
         assert icon.headers["Content-Type"] == "image/svg+xml"
         assert "max-age" in style.headers["Cache-Control"]
-        assert re.search(r'href="/-/style\.css\?[0-9a-f]{8}"', page)
+        assert re.search(r'href="\./-/style\.css\?[0-9a-f]{8}"', page)
         assert "@import" not in style.text
         assert "url(" not in style.text
+
+    async def test_behind_a_proxy(self, tool: Callable[[str], str], tmp_path: Path) -> None:
+        """Behind nginx under a sub-path every link, form, style and icon of the page leads to the exporter."""
+        async with site(mixed(), at=NOON) as running:
+            with nginx(tool("nginx"), tmp_path, running.url) as proxy:
+                page = (await running.get(f"{proxy}/tools/backups/")).text
+                assert len(names_of(page)) == 9
+                links = set(re.findall(r'(?:src|href|action)="([^"#][^"]*)"', page))
+                assert len(links) > 10
+                for link in links:
+                    reply = await running.get(urljoin(f"{proxy}/tools/backups/", unescape(link)))
+                    assert reply.status == 200, link
+
+    async def test_demo_and_refresh(self) -> None:
+        """The demo's page says that it is the demo; every page reloads itself at the poll interval, within bounds."""
+        async with site(healthy(1, now=NOON), at=NOON, config=Config((), poll=Poll(interval=300.0))) as running:
+            page = (await running.get("/?q=x")).text
+            assert "This is the demo" not in page
+            assert '<meta http-equiv="refresh" content="300">' in page
+            table = routes(running.service, "/metrics", lifecycle=False, demo=True)
+            async with serving(lambda request: dispatch(table, request)) as server:
+                page = (await running.get("http://{}:{}/".format(*server.addresses[0]))).text
+            assert "This is the demo" in page
+        async with site(healthy(1, now=NOON), at=NOON, config=Config((), poll=Poll(interval=1.0))) as running:
+            assert '<meta http-equiv="refresh" content="30">' in (await running.get()).text
 
     async def test_gzip(self) -> None:
         """The page is compressed where that is accepted."""
@@ -639,6 +670,32 @@ class TestLarge:
         await asyncio.sleep(0)
         leaver.cancel()
         assert len((await stayer).droplets) == 10_000
+
+
+@contextmanager
+def nginx(program: str, folder: Path, upstream: str) -> Iterator[str]:
+    """A reverse proxy that serves the upstream under `/tools/backups/`; gives its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    paths = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+    (folder / "nginx.conf").write_text(
+        f"daemon off; error_log stderr; pid {folder}/pid; events {{}} http {{ {paths} access_log off;"
+        f" server {{ listen 127.0.0.1:{port}; location /tools/backups/ {{ proxy_pass {upstream}/; }} }} }}"
+    )
+    process = subprocess.Popen([program, "-c", str(folder / "nginx.conf")], stderr=subprocess.DEVNULL)
+
+    def listens() -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return True
+        return False
+
+    try:
+        until(listens, "nginx listens")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import structlog
 from aiohttp import web
 
 from exporter.web.connection import SERVER, Limits
-from exporter.web.server import Answer, Server, raise_file_limit, text
+from exporter.web.server import SEND_BUFFER, Answer, Server, raise_file_limit, text
 from tests.support.serving import GET, asked, connected, eventually, hello, serving
 
 SHORT = Limits(silence=0.3, body=0.3, handshake=0.3, goodbye=0.3, stall=0.2, answer=30.0, stop=0.5)
@@ -440,3 +440,28 @@ def test_limits_are_those_promised() -> None:
     assert max(limits.silence, limits.body, limits.handshake, limits.stop, limits.stall) <= 5.0
     assert limits.answer <= 300.0
     assert limits.connections > 2000
+
+
+async def test_a_name_with_an_address_that_is_absent_listens_on_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`localhost` where IPv6 is off: what this machine does not have is left out; with no address at all it fails."""
+    absent = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", 0, 0, 0))  # an address for documentation
+    present = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))
+    found = [absent, present]
+    monkeypatch.setattr("exporter.web.server.socket.getaddrinfo", lambda *_, **__: found)
+    server = Server(hello)
+    await server.listen("localhost", 0)
+    assert [host for host, _ in server.addresses] == ["127.0.0.1"]
+    found = [absent]
+    with pytest.raises(OSError, match=r"."):
+        await server.listen("localhost", 0)
+    await server.stop()
+
+
+async def test_the_system_buffers_little_for_each_client() -> None:
+    """Clients that stop reading fill the system's memory by this much each, and no more."""
+    async with serving() as server, connected(server):
+        await eventually(lambda: bool(server.connections))
+        [connection] = server.connections
+        assert connection._socket is not None
+        sock = connection._socket.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * SEND_BUFFER
