@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import _ErrInfo
 
 if TYPE_CHECKING:
     from exporter.web.server import Server
@@ -39,6 +41,8 @@ class Limits:
     line: int = 8190
     """Bytes of the request line, and of each header."""
     headers: int = 64
+    read: int = 16 * 1024
+    """Bytes that are read and parsed at a time."""
     buffered: int = 64 * 1024
     """Bytes of an answer that wait in the exporter for a slow client."""
     connections: int = 8192
@@ -49,7 +53,7 @@ class Limits:
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_buffered", "_ending", "_server", "_socket", "_watch", "answering")
+    __slots__ = ("_buffered", "_done_reading", "_ending", "_server", "_socket", "_watch", "answering")
 
     def __init__(self, server: Server, manager: web.Server) -> None:
         limits = server.limits
@@ -70,6 +74,7 @@ class Connection(web.RequestHandler):
         self._watch: asyncio.TimerHandle | None = None
         self._ending: asyncio.TimerHandle | None = None
         self._buffered = 0
+        self._done_reading = False
 
     def finish(self) -> None:
         """Ends the connection: at once if it is idle, else after the answer that is being sent."""
@@ -87,8 +92,27 @@ class Connection(web.RequestHandler):
         self._socket = cast(asyncio.Transport, transport)
         # The default for TLS is eight times as much.
         self._socket.set_write_buffer_limits(self._server.limits.buffered)
+        if hasattr(transport, "max_size"):
+            # asyncio reads 256 KiB at a time; a request is far smaller.
+            transport.max_size = self._server.limits.read
         self._server.opened(self)
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Parses requests. What follows an error, a request with a body or an upgrade is not even read.
+
+        aiohttp would parse it, and keep bodies and error messages, until the client stops.
+        """
+        if self._done_reading:
+            return
+        super().data_received(data)
+        strange = self._upgraded or any(
+            isinstance(message, _ErrInfo) or payload is not EMPTY_PAYLOAD for message, payload in self._messages
+        )
+        if strange and self._socket is not None:
+            self._done_reading = True
+            self._message_tail = b""
+            self._socket.pause_reading()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         for timer in (self._watch, self._ending):

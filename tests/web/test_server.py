@@ -331,12 +331,12 @@ async def test_a_client_that_has_sent_all_it_will_is_answered() -> None:
 async def test_a_compressed_body_is_not_unpacked() -> None:
     """A body is never looked at, whether it would grow a thousandfold or is not what it is said to be."""
     bomb = gzip.compress(bytes(50_000_000))
-    async with serving() as server, connected(server) as client:
+    async with serving() as server:
         begun = time.process_time()
         for body in (bomb, b"no gzip at all"):
             head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
-            assert (await client.ask(head + body)).status == 200
-            assert (await client.ask()).status == 200
+            assert (await asked(server, head + body)).status == 200
+            assert (await asked(server)).status == 200
         assert time.process_time() - begun < 0.3
 
 
@@ -465,3 +465,28 @@ async def test_the_system_buffers_little_for_each_client() -> None:
         assert connection._socket is not None
         sock = connection._socket.get_extra_info("socket")
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * SEND_BUFFER
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"NONSENSE\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    ],
+    ids=["no HTTP", "chunk extension", "body", "upgrade"],
+)
+async def test_what_follows_an_odd_request_is_not_read(begin: bytes) -> None:
+    """Garbage after an error, in a body or after an upgrade is left unread: it costs no memory and no time."""
+    async with serving() as server, connected(server) as client:
+        await eventually(lambda: bool(server.connections))
+        await client.send(begin)
+        await eventually(
+            lambda: any(connection._done_reading for connection in server.connections) or not server.connections
+        )
+        [connection] = server.connections or [None]
+        if connection is not None:
+            assert connection._socket is not None
+            assert not connection._socket.is_reading()
+        assert await client.seconds_open() < 7
