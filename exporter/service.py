@@ -1,8 +1,9 @@
-"""The running exporter: a poller for each account, the text they make, and the configuration they follow."""
+"""The running exporter: a poller for each account, the text of `/metrics`, and reloads of the configuration."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
@@ -26,15 +27,24 @@ _T = TypeVar("_T")
 
 READ_WITHIN = 30.0
 """Seconds for reading the configuration; a file of a megabyte takes three."""
+STUCK_AFTER = 3
+"""Poll intervals without a finished poll after which an account's polling counts as stuck."""
 
 
 class Service:
-    """Polls every configured account side by side. Readers take `fleets`, `statuses` and `exposition`."""
+    """Polls all configured accounts at the same time. Readers use `fleets`, `statuses` and `exposition`."""
 
     def __init__(
-        self, config: Config, load: Callable[[], Config], clock: Clock, telemetry: Telemetry, *, guest: bool = False
+        self,
+        config: Config,
+        load: Callable[[], Config],
+        clock: Clock,
+        telemetry: Telemetry,
+        *,
+        guest: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`guest`: the state file may be a running exporter's, and is not held beyond a moment."""
+        """`guest`: a running exporter may use the state file, so it is locked only for a moment."""
         self.clock = clock
         self.telemetry = telemetry
         self.exposition = Exposition([label.label for label in config.tag_labels])
@@ -48,11 +58,14 @@ class Service:
         self.remembered = frozenset(
             account.name for account in config.accounts if self._store.state(account.name, account.api_url) is not None
         )
-        """The accounts of which the state file told something at the start."""
+        """The accounts that the state file contained at the start."""
         self.watchers: list[Callable[[], None]] = []
-        """Told when there is a new fleet, so that what is made of it is ready when it is asked for."""
+        """Called for each new fleet, so that the page can prepare its table before a reader asks."""
         self._pollers: dict[str, Poller] = {}
         self._loops: dict[str, asyncio.Task[None]] = {}
+        self._monotonic = monotonic
+        self._finished: dict[str, tuple[Poller, float | None, float]] = {}
+        """By account: its poller, the end of its last poll, and when that was first seen, by the monotonic clock."""
         for account in config.accounts:
             self._pollers[account.name] = self._poller(account.name, config, self.exposition, None)
         telemetry.reloaded(True, clock.now())
@@ -65,21 +78,41 @@ class Service:
     def statuses(self) -> tuple[Status, ...]:
         return tuple(poller.status for poller in self._pollers.values())
 
+    def stuck(self) -> list[str]:
+        """The accounts whose polls have not finished for `STUCK_AFTER` intervals.
+
+        The monotonic clock decides, so that a clock that is set does not look like a poll that hangs.
+        """
+        now, stuck = self._monotonic(), []
+        for name in self._loops:
+            self._note_progress(name)
+            since = self._finished[name][2]
+            if now - since > STUCK_AFTER * self._pollers[name].status.interval / self.clock.speed:
+                stuck.append(name)
+        return stuck
+
+    def _note_progress(self, name: str) -> None:
+        poller = self._pollers[name]
+        seen = self._finished.get(name)
+        if seen is None or seen[:2] != (poller, poller.status.last_poll_at):
+            self._finished[name] = (poller, poller.status.last_poll_at, self._monotonic())
+
     @property
     def tag_labels(self) -> tuple[str, ...]:
         return tuple(label.label for label in self._config.tag_labels)
 
     def start(self) -> None:
-        """Begins to poll; needs a running loop."""
+        """Begins to poll. Needs a running loop."""
         for name, poller in self._pollers.items():
             self._begin(name, poller)
 
     def _begin(self, name: str, poller: Poller) -> None:
         work = keep_running(f"poll {name}", poller.run, lambda: self.clock.sleep(self._config.poll.interval))
         self._loops[name] = asyncio.create_task(work, name=f"poll {name}")
+        self._note_progress(name)
 
     async def poll_once(self) -> list[Result]:
-        """One poll of every account, side by side."""
+        """One poll of every account, all at the same time."""
         try:
             return await asyncio.gather(*(poller.poll() for poller in self._pollers.values()))
         finally:
@@ -87,9 +120,9 @@ class Service:
             self._store.close()
 
     async def reload(self) -> None:
-        """Reads the configuration anew and follows it; what is known of the accounts that stay is kept.
+        """Reads the configuration again and applies it. What is known of accounts that stay is kept.
 
-        Raises `ConfigError`, and then nothing has changed.
+        Raises `ConfigError`, or `ThreadPoolError` if its files hang; then nothing has changed.
         """
         async with self._reloading:
             try:
@@ -101,7 +134,7 @@ class Service:
             except ConfigError as error:
                 self.telemetry.reloaded(False, self.clock.now())
                 for problem in error.problems:
-                    self._log.error("reload failed", problem=problem, kept="the configuration from before")
+                    self._log.error("reload failed", problem=problem, kept="the previous configuration")
                 raise
             await self._follow(config, store or self._store)
             self.telemetry.reloaded(True, self.clock.now())
@@ -146,7 +179,7 @@ class Service:
         for name, poller in pollers.items():
             if name not in self._loops:
                 await poller.judge()
-        # The new text takes over once it holds all that the old one did.
+        # The new text is served only when it contains all that the old one did.
         self._pollers, self.exposition = pollers, text
         for name in pollers:
             if name not in self._loops:
@@ -167,6 +200,8 @@ class Service:
 
     async def _show(self, text: Exposition, fleet: Fleet) -> None:
         await text.update(fleet)
+        if fleet.account in self._loops:
+            self._note_progress(fleet.account)
         for watcher in self.watchers:
             try:
                 watcher()

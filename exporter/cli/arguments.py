@@ -139,13 +139,20 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     _configuration(serve)
     _logging(serve, level="info", styles=("logfmt", "json"))
     _demo(serve)
-    serve.add_argument(
+    where = serve.add_mutually_exclusive_group()
+    where.add_argument(
         "--web.listen-address",
         dest="addresses",
         metavar="HOST:PORT",
         action="append",
         type=_address,
         help="where to listen; may be given several times (default :9819)",
+    )
+    where.add_argument(
+        "--web.systemd-socket",
+        dest="systemd_socket",
+        action="store_true",
+        help="listen on the sockets that systemd hands over",
     )
     serve.add_argument(
         "--web.telemetry-path",
@@ -399,6 +406,7 @@ def _serve_options(given: argparse.Namespace) -> ServeOptions:
         _logging_of(given),
         _source_of(given),
         tuple(given.addresses or [DEFAULT_ADDRESS]),
+        given.systemd_socket,
         given.telemetry_path,
         given.web_config,
         given.lifecycle,

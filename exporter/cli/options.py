@@ -39,6 +39,8 @@ class ServeOptions:
     source: Source
     addresses: tuple[tuple[str, int], ...]
     """Hosts and ports to listen on; an empty host is every interface."""
+    systemd_socket: bool
+    """Whether to listen on the sockets that systemd hands over, instead of the addresses."""
     telemetry_path: str
     web_config: Path | None
     lifecycle: bool

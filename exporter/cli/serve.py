@@ -18,9 +18,10 @@ from exporter.config.yaml_document import ConfigError
 from exporter.console import write_in_background
 from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
+from exporter.threads import ThreadPoolError
 from exporter.web import app
 from exporter.web.auth import Guard
-from exporter.web.server import Server
+from exporter.web.server import Server, systemd_sockets
 from exporter.web.settings import Settings
 
 
@@ -50,22 +51,12 @@ async def _serve(
         service = Service(
             source.config, source.reread, source.clock, Telemetry(__version__, log_lines_dropped=log_lines_dropped)
         )
-        routes = app.routes(service, options.telemetry_path, lifecycle=options.lifecycle)
+        service.telemetry.web_config(lambda: settings.followed)
+        routes = app.routes(service, options.telemetry_path, lifecycle=options.lifecycle, demo=config is None)
         server = Server(app.locked(routes, Guard(lambda: settings.users)), settings)
-        for host, port in options.addresses:
-            try:
-                await server.listen(host, port)
-            except OSError as error:
-                log.error(
-                    "cannot listen",
-                    address=f"{host}:{port}",
-                    problem=error.strerror,
-                    remedy="free the address, or choose another by --web.listen-address"
-                    if error.errno == errno.EADDRINUSE
-                    else "name an address of this machine by --web.listen-address, like 127.0.0.1:9819 or [::1]:9819",
-                )
-                await server.stop()
-                return 2
+        if not await _listen(server, options):
+            await server.stop()
+            return 2
         scheme = "http" if settings.context is None else "https"
         for root in dict.fromkeys(f"{scheme}://{_to_open(host)}:{port}" for host, port in server.addresses):
             log.info("listening", metrics=f"{root}{options.telemetry_path}", page=f"{root}/")
@@ -78,6 +69,37 @@ async def _serve(
         reloads.cancel()
         await asyncio.gather(service.stop(), server.stop())
     return 0
+
+
+async def _listen(server: Server, options: ServeOptions) -> bool:
+    """Opens the listening sockets; `False` if that fails, which is logged."""
+    log = structlog.get_logger()
+    if options.systemd_socket:
+        try:
+            for sock in systemd_sockets():
+                await server.listen_on(sock)
+        except OSError as error:
+            log.error(
+                "cannot listen",
+                problem=error.strerror,
+                remedy="start the exporter by a .socket unit, or leave out --web.systemd-socket",
+            )
+            return False
+        return True
+    for host, port in options.addresses:
+        try:
+            await server.listen(host, port)
+        except OSError as error:
+            log.error(
+                "cannot listen",
+                address=f"{host}:{port}",
+                problem=error.strerror,
+                remedy="free the address, or choose another by --web.listen-address"
+                if error.errno == errno.EADDRINUSE
+                else "name an address of this machine by --web.listen-address, like 127.0.0.1:9819 or [::1]:9819",
+            )
+            return False
+    return True
 
 
 def _to_open(host: str) -> str:
@@ -93,7 +115,7 @@ async def _reload_on(asked: asyncio.Event, service: Service) -> None:
         asked.clear()
         try:
             await service.reload()
-        except ConfigError:
+        except (ConfigError, ThreadPoolError):
             pass  # It is logged and served as a metric.
         except Exception:  # noqa: BLE001  # one that broke off must not be the last reload
             structlog.get_logger().exception("reload broke off")

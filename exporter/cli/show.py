@@ -116,7 +116,7 @@ async def _listed(account: Account, config: Config, store: StateFile, clock: Clo
     """The names of the account's Droplets by their ids; as the state file knows them, if the API cannot be asked."""
     async with _client(account, config, clock) as client:
         try:
-            client.refresh_token()
+            await client.refresh_token()
         except (TokenError, ApiError) as error:
             print_error(f"{account.name}: {in_words(error, account.token)}")
             listings = AccountListings()

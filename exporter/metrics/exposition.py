@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import zlib
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import floor, inf
@@ -30,6 +30,7 @@ from exporter.metrics.families import (
     Family,
     FleetFamily,
 )
+from exporter.threads import ThreadPool
 
 STEP = 500
 """Droplets of one family rendered in one go: about a millisecond, and 64 KiB of text."""
@@ -41,6 +42,10 @@ SCRAPE_LEVEL = 1
 """Compression where time matters less than size, and where it matters more."""
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """No name, no time, any system (RFC 1952)."""
+
+THREADS = ThreadPool("render the metrics", 4)
+RENDERED_WITHIN = 60.0
+"""Seconds. Nothing but a bug or a machine without processor time makes it longer."""
 
 STATIC_FAMILIES: tuple[DropletFamily | FleetFamily, ...] = (
     *(family for family in DROPLET_FAMILIES if isinstance(family, DropletFamily)),
@@ -85,7 +90,7 @@ class Exposition:
         async with self._lock:
             old = self._accounts.get(fleet.account)
             account = await in_steps(_render(fleet, self._tag_labels, old))
-            self._accounts[fleet.account] = await asyncio.to_thread(account.compressed)
+            self._accounts[fleet.account] = await THREADS.run(account.compressed, within=RENDERED_WITHIN)
             await self._assemble()
 
     async def remove(self, account: str) -> None:
@@ -110,9 +115,25 @@ class Exposition:
         end = _deflate([tail], SCRAPE_LEVEL, zlib.Z_FINISH) + struct.pack("<LL", crc, length)
         return [*moment.snapshot.deflated, deflated.data, end]
 
+    async def selected(self, now: float, names: Collection[str], *, tail: bytes = b"") -> list[bytes]:
+        """The text of these families alone, at this moment, and `tail` after it; in pieces."""
+        accounts = [account for _, account in sorted(self._accounts.items())]
+        text: list[bytes] = []
+        for place, family in enumerate(STATIC_FAMILIES):
+            if family.name in names:
+                text.append(head(family))
+                for account in accounts:
+                    text.extend(account.static[place].text)
+        for place, clock_family in enumerate(CLOCK_FAMILIES):
+            if clock_family.name in names:
+                text.append(head(clock_family))
+                for account in accounts:
+                    text.extend(await in_steps(account.clocked[place].at(floor(now))))
+        return [*_joined(text), tail]
+
     async def _assemble(self) -> None:
         accounts = [account for _, account in sorted(self._accounts.items())]
-        self._moment = _Moment(await asyncio.to_thread(_Snapshot.of, accounts), 0)
+        self._moment = _Moment(await THREADS.run(_Snapshot.of, accounts, within=RENDERED_WITHIN), 0)
 
 
 def render(fleets: Iterable[Fleet], now: float, tag_labels: Sequence[str] = ()) -> bytes:
@@ -254,7 +275,9 @@ class _Moment:
     async def _deflate(self) -> _Deflated:
         text = await self.text()
         # Compression lets other threads run; where there is little of it, changing threads takes longer.
-        return await asyncio.to_thread(self._compress, text) if len(text) > 1 else self._compress(text)
+        return (
+            await THREADS.run(self._compress, text, within=RENDERED_WITHIN) if len(text) > 1 else self._compress(text)
+        )
 
     def _compress(self, text: tuple[bytes, ...]) -> _Deflated:
         crc = self.snapshot.crc

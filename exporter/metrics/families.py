@@ -338,6 +338,10 @@ LOG_LINES_DROPPED = Family(
     type="counter",
     help="Log lines that were dropped because nobody read stderr, or because it refused them.",
 )
+WEB_CONFIG_SUCCESSFUL = Family(
+    name="digitalocean_backup_exporter_web_config_last_reload_successful",
+    help="1 if the web configuration and its certificates are followed as their files are now, else 0.",
+)
 
 STATE_KEPT = Family(
     name="digitalocean_backup_exporter_state_kept",
@@ -365,6 +369,7 @@ EXPORTER_FAMILIES: tuple[Family, ...] = (
     CONFIG_LAST_RELOAD_SUCCESS,
     LOG_LINES_DROPPED,
     STATE_KEPT,
+    WEB_CONFIG_SUCCESSFUL,
 )
 """What the exporter says of itself; `telemetry` keeps their values."""
 

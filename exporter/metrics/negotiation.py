@@ -1,4 +1,4 @@
-"""Which text format and which compression a scraper asks for."""
+"""The text format and the compression that a scraper asks for."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from prometheus_client.registry import Collector
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class TextFormat:
     """A text format: its `Content-Type`, and the client library's encoder for it."""
 
     content_type: str
     encode: Callable[[Collector], bytes]
 
 
-TEXT = Format(CONTENT_TYPE_PLAIN_0_0_4, generate_latest)
-OPENMETRICS = Format(CONTENT_TYPE_OPENMETRICS, generate_openmetrics)
+TEXT = TextFormat(CONTENT_TYPE_PLAIN_0_0_4, generate_latest)
+OPENMETRICS = TextFormat(CONTENT_TYPE_OPENMETRICS, generate_openmetrics)
 
 
-def negotiate(accept: str | None) -> Format:
-    """The format for an `Accept` header, by its weights; text 0.0.4 where it asks for nothing that is served.
+def negotiate(accept: str | None) -> TextFormat:
+    """The format for an `Accept` header, by its weights; text 0.0.4 if it asks for nothing that is served.
 
-    The client library's own choice looks at neither weights nor whether a version can be compared.
+    The client library's own function ignores weights, and fails on versions that are not numbers.
     """
     for choice, parameters in _by_weight(accept or "", wildcard="*/*"):
         version = parameters.get("version", "")
@@ -48,7 +48,7 @@ def accepts_gzip(accept_encoding: str | None) -> bool:
 
 
 def _by_weight(header: str, wildcard: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """A header's choices with their parameters, those of the highest weight first; a weight of 0 refuses."""
+    """A header's choices with their parameters, the highest weight first. Choices of weight 0 are left out."""
     choices = []
     for position, item in enumerate(header.split(",")):
         choice, *rest = (part.strip().lower() for part in item.split(";"))

@@ -1,4 +1,4 @@
-"""The exporter's own figures, kept by the client library in a registry of their own."""
+"""The exporter's metrics about itself, kept in a registry of the client library."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ ENDPOINTS = ("droplets", "droplet", "policies", "supported_policies", "backups",
 """The values of the label `endpoint`."""
 
 POLL_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-"""From a poll that finds nothing new to one that the budget stretches over its whole interval."""
+"""Seconds; from a poll that finds nothing new to one that takes its whole interval because of the rate limit."""
 REQUEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Around the API's usual answer times, up to the request timeout and what a longer one may be set to."""
+"""Seconds; the API's usual answer times, the default request timeout, and longer timeouts that may be configured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What is left of a token's hour, as the API last told; `None` where it has not."""
+    """A token's hourly rate limit, as the API last reported it; `None` if it has not."""
 
     limit: float | None = None
     remaining: float | None = None
@@ -49,7 +49,7 @@ class Allowance:
 
 _Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no other switch than this one for all
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has only this switch, for all metrics
 
 
 class _DroppedLines(Collector):
@@ -64,7 +64,7 @@ class _DroppedLines(Collector):
 
 
 class Telemetry:
-    """The exporter's own figures: of each account by `account()`, of the configuration by `reloaded()`.
+    """The metrics about the exporter itself: `account()` for each account, `reloaded()` for the configuration.
 
     `process` adds the client library's `process_*` and `python_*` families, which a file for node_exporter's textfile
     collector must not hold: they would collide with node_exporter's own. `log_lines_dropped` is asked at each scrape.
@@ -72,7 +72,7 @@ class Telemetry:
 
     def __init__(self, version: str, *, process: bool = True, log_lines_dropped: Callable[[], int] = lambda: 0) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
-        """To be rendered by the client library in the format that the scraper asks for."""
+        """The client library renders it in the format that the scraper asks for."""
         self._accounts: dict[str, AccountTelemetry] = {}
         self._of_account: list[MetricWrapperBase] = []
 
@@ -101,7 +101,7 @@ class Telemetry:
             GCCollector(registry=self.registry)
 
     def account(self, name: str, interval: float) -> AccountTelemetry:
-        """The figures of an account that is polled every so many seconds; those of a known name go on counting."""
+        """The metrics of an account that is polled every `interval` seconds. Those of a known name continue."""
         name = encodable(name)
         found = self._accounts.get(name)
         if found is None:
@@ -110,12 +110,12 @@ class Telemetry:
         return found
 
     def allowance(self, name: str) -> Allowance:
-        """What the account's token has left; nothing is known of an account that is not configured."""
+        """The rate limit of the account's token; empty for an account that is not configured."""
         found = self._accounts.get(encodable(name))
         return Allowance() if found is None else found.allowance
 
     def remove(self, name: str) -> None:
-        """Drops every series of an account that is no longer configured; reports that come late are ignored."""
+        """Removes all series of an account that is no longer configured. Later reports are ignored."""
         name = encodable(name)
         dropped = self._accounts.pop(name, None)
         if dropped is not None:
@@ -124,7 +124,7 @@ class Telemetry:
                 metric.remove_by_labels({ACCOUNT_LABEL: name})
 
     def reloaded(self, success: bool, at: float) -> None:
-        """The configuration was read at this instant, at the start or later, and was good or not."""
+        """The configuration was read at this instant, at the start or later, with or without success."""
         self._gauge_without_labels(families.CONFIG_LAST_RELOAD_SUCCESSFUL).set(success)
         if success:
             self._gauge_without_labels(families.CONFIG_LAST_RELOAD_SUCCESS).set(at)
@@ -133,8 +133,12 @@ class Telemetry:
         """Whether a restart will find what is known now."""
         self._gauge_without_labels(families.STATE_KEPT).set(kept)
 
+    def web_config(self, followed: Callable[[], bool]) -> None:
+        """`followed` returns whether the web configuration's files, as they are now, are in force."""
+        self._gauge_without_labels(families.WEB_CONFIG_SUCCESSFUL).set_function(followed)
+
     def _gauge_without_labels(self, family: Family) -> Gauge:
-        # Such a gauge has its series from the moment it is made, so it is made when its value is known.
+        # A gauge without labels has a series as soon as it exists, so it is made when its value is known.
         if family not in self._config:
             self._config[family] = self._metric(Gauge, family)
         return self._config[family]
@@ -153,7 +157,7 @@ class Telemetry:
 
 
 class AccountTelemetry:
-    """What one account's poller and API client report."""
+    """The metrics that one account's poller and API client report."""
 
     def __init__(self, telemetry: Telemetry, name: str) -> None:
         self.name = name
@@ -168,48 +172,48 @@ class AccountTelemetry:
         telemetry.throttled.labels(name)
 
     def sent(self, endpoint: str, code: int | str, seconds: float) -> None:
-        """A request was sent and answered with an HTTP status, or with `error` in its stead, after so many seconds."""
+        """A request was sent. `code` is the HTTP status of the answer, or `error` if none came within these seconds."""
         if not self.removed:
             self._all.requests.labels(self.name, endpoint, str(code)).inc()
             self._all.request_duration.labels(self.name, endpoint).observe(seconds)
 
     def throttled(self, seconds: float) -> None:
-        """A request was held back for so many seconds."""
+        """A request was delayed by this many seconds."""
         if not self.removed and seconds > 0:
             self._all.throttled.labels(self.name).inc(seconds)
 
     def rejected(self, endpoint: str, count: int = 1) -> None:
-        """So many records of an answer could not be understood."""
+        """This many records of an answer could not be understood."""
         if not self.removed:
             self._all.rejected.labels(self.name, endpoint).inc(count)
 
     def rate_limit(self, limit: float | None, remaining: float | None, reset: float | None) -> None:
-        """What an answer's headers tell of the token's hourly budget; what it does not tell stays as last told."""
+        """The rate limit by an answer's headers. A value that is missing stays as it was."""
         if self.removed:
             return
-        told = {
+        known = {
             name: value
             for name, value in (("limit", limit), ("remaining", remaining), ("reset_at", reset))
             if value is not None and isfinite(value)
         }
         gauges = {"limit": self._all.limit, "remaining": self._all.remaining, "reset_at": self._all.reset}
-        for name, value in told.items():
+        for name, value in known.items():
             gauges[name].labels(self.name).set(value)
-        self.allowance = replace(self.allowance, **told)
+        self.allowance = replace(self.allowance, **known)
 
     def state_kept(self, kept: bool) -> None:
         """Whether a restart will find what is known now."""
         self._all.state_kept(kept)
 
     def clock_skew(self, seconds: float) -> None:
-        """By how much the API's clock was ahead of ours in the last answer that told."""
+        """How many seconds the API's clock was ahead of ours, by its last answer."""
         if not self.removed:
             self._all.clock_skew.labels(self.name).set(seconds)
 
     def poll_finished(self, result: PollResult, duration: float, at: float, *, listed: bool, unread: int) -> None:
         """A poll has ended.
 
-        `listed`: its listings were complete. `unread`: Droplets whose list it had to read and did not.
+        `listed`: its listings were complete. `unread`: how many Droplets' lists it should have read and did not.
         """
         if self.removed:
             return

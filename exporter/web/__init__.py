@@ -1,1 +1,1 @@
-"""What is told over HTTP."""
+"""What is served over HTTP."""

@@ -1,44 +1,54 @@
 """The HTTP interface: metrics for Prometheus, health for orchestrators, a page for people.
 
-Handlers make an `Answer`; `server` sends it, within the limits that hold for every client.
+A handler makes an `Answer`; `server` sends it within the limits that hold for every client.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from aiohttp import hdrs, web
 
 from exporter.config.yaml_document import ConfigError
 from exporter.metrics.negotiation import accepts_gzip, negotiate
-from exporter.service import Service
-from exporter.web.answer import Answer, text
+from exporter.service import STUCK_AFTER, Service
+from exporter.threads import ThreadPoolError
 from exporter.web.auth import Guard
-from exporter.web.page import ASSETS, Page
+from exporter.web.page import ASSETS, StatusPage, compressed
+from exporter.web.server import Answer, Respond, header, text
 
 HEALTHY = "/-/healthy"
 READY = "/-/ready"
 RELOAD = "/-/reload"
 
-Respond = Callable[[web.BaseRequest], Awaitable[Answer]]
 Routes = Mapping[str, Mapping[str, Respond]]
-"""For each path, the methods it knows, `HEAD` aside, and who answers them."""
+"""For each path, its methods and the handler of each. `HEAD` is not listed: it is answered by `GET`."""
 
 
-def routes(service: Service, telemetry_path: str, *, lifecycle: bool) -> Routes:
-    """Everything that is served; no request makes the exporter call the API."""
+def routes(service: Service, telemetry_path: str, *, lifecycle: bool, demo: bool = False) -> Routes:
+    """Everything that is served. No request makes the exporter call the API. `demo`: the page says so."""
 
     async def metrics(request: web.BaseRequest) -> Answer:
-        style = negotiate(request.headers.get(hdrs.ACCEPT))
-        gzip = accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING))
-        own = style.encode(service.telemetry.registry)
-        pieces = await service.exposition.page(service.clock.now(), tail=own, gzip=gzip)
+        style = negotiate(header(request, hdrs.ACCEPT))
+        gzip = accepts_gzip(header(request, hdrs.ACCEPT_ENCODING))
+        names = request.query.getall("name[]", [])
+        now = service.clock.now()
+        if names:
+            own = style.encode(service.telemetry.registry.restricted_registry(names))
+            pieces = await service.exposition.selected(now, names, tail=own)
+            if gzip:
+                pieces = [await compressed(b"".join(pieces))]
+        else:
+            pieces = await service.exposition.page(now, tail=style.encode(service.telemetry.registry), gzip=gzip)
         headers: dict[str, str] = {hdrs.VARY: "Accept, Accept-Encoding"}
         if gzip:
             headers[hdrs.CONTENT_ENCODING] = "gzip"
         return Answer(pieces, content_type=style.content_type, headers=headers)
 
     async def healthy(_request: web.BaseRequest) -> Answer:
+        stuck = sorted(service.stuck())
+        if stuck:
+            return text(f"No poll has finished for {STUCK_AFTER} intervals: {', '.join(stuck)}.\n", 503)
         return text("The exporter is healthy.\n")
 
     async def ready(_request: web.BaseRequest) -> Answer:
@@ -47,16 +57,20 @@ def routes(service: Service, telemetry_path: str, *, lifecycle: bool) -> Routes:
             return text(f"Waiting for the first complete listing of: {', '.join(waiting)}.\n", 503)
         return text("The exporter is ready.\n")
 
-    async def reload(_request: web.BaseRequest) -> Answer:
+    async def reload(request: web.BaseRequest) -> Answer:
+        if _from_another_site(request):
+            return text("Reloading is refused to pages of other sites.\n", 403)
         if not lifecycle:
             return text("Reloading over HTTP is off; start with --web.enable-lifecycle, or send SIGHUP.\n", 403)
         try:
             await service.reload()
+        except ThreadPoolError as error:
+            return text(f"The configuration was not reloaded: {error}.\n", 500)
         except ConfigError as error:
             return text("The configuration was not reloaded:\n" + "\n".join(error.problems) + "\n", 500)
         return text("The configuration was reloaded.\n")
 
-    page = Page(service, metrics=telemetry_path, healthy=HEALTHY, ready=READY)
+    page = StatusPage(service, metrics=telemetry_path, healthy=HEALTHY, ready=READY, demo=demo)
     return {
         "/": {hdrs.METH_GET: page.answer},
         **{path: {hdrs.METH_GET: page.answer} for path in ASSETS},
@@ -68,7 +82,7 @@ def routes(service: Service, telemetry_path: str, *, lifecycle: bool) -> Routes:
 
 
 def locked(routes: Routes, guard: Guard) -> Respond:
-    """The routes behind the guard; all but `/-/healthy`, which tells nothing and is asked by those without a key."""
+    """The routes behind the guard, except `/-/healthy`: it reveals nothing, and probes ask it without a password."""
 
     async def respond(request: web.BaseRequest) -> Answer:
         if request.path != HEALTHY:
@@ -91,3 +105,11 @@ async def dispatch(routes: Routes, request: web.BaseRequest) -> Answer:
         allowed = [*methods, *([hdrs.METH_HEAD] if hdrs.METH_GET in methods else [])]
         return text(f"Not allowed here; use {', '.join(allowed)}.\n", 405, {hdrs.ALLOW: ", ".join(allowed)})
     return await handler(request)
+
+
+def _from_another_site(request: web.BaseRequest) -> bool:
+    """Whether a browser sent the request for a page of another site. Other clients send neither header."""
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        return True
+    origin = request.headers.get(hdrs.ORIGIN)
+    return origin is not None and origin.partition("://")[2] != request.headers.get(hdrs.HOST)

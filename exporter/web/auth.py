@@ -1,8 +1,9 @@
-"""Who may read: users and passwords, checked without giving those who guess the exporter's time.
+"""Users and passwords, checked so that a client that guesses passwords cannot use up the exporter's time.
 
-A password costs a bcrypt hash once, in a thread, one after the other; what came of it is remembered. Who waits is
-served in turn by address, so that one who guesses does not keep others waiting. Where a guesser's address is the
-scraper's too, as behind a proxy, this helps: a scraper asks again with the same password, a guesser with another.
+A bcrypt hash is slow on purpose. Each password is hashed once, in a thread, one after the other, and the result is
+remembered. Addresses take turns, so that one client that guesses does not delay the others. Behind a proxy, guesser and
+scraper have the same address. There a password that was refused for want of room goes first when it comes again: a
+scraper repeats its password, a guesser does not.
 """
 
 from __future__ import annotations
@@ -12,35 +13,44 @@ import base64
 import binascii
 import hmac
 import secrets
-import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
+import structlog
 from aiohttp import hdrs, web
 
-from exporter.web.answer import Answer, text
+from exporter.threads import ThreadPool
+from exporter.web.server import Answer, text
 
 GOOD_KEPT = 256
 BAD_KEPT = 4096
-"""Verdicts that are remembered; guesses do not push out who was let in."""
+"""Results that are remembered. Wrong passwords have a store of their own, so that they do not push out good ones."""
 WAITING = 1024
 WAITING_OF_ADDRESS = 256
-"""Checks that may wait at once, of all and of one address. What is more is refused, to be asked again."""
+"""Checks that may wait at the same time, of all addresses and of one. More are refused with 429."""
 AGAIN = 32
-"""Checks of passwords refused before that may wait at once."""
+"""Checks of passwords that were refused before which may wait at the same time."""
+
+PATIENCE = 4.5
+"""Seconds that a request waits for its check. Then it gets 503; the check goes on, and its result is remembered."""
+TURN = 5.0
+"""Seconds after which the next check begins, even if the one before has not ended."""
+LONGEST_CHECK = 60.0
+"""Seconds after which a check has failed. The highest cost that bcrypt knows takes longer."""
+
+CHALLENGE = 'Basic realm="digitalocean-backup-exporter", charset="UTF-8"'
 
 Compare = Callable[[bytes, str], bool]
 
 
 def matches(password: bytes, stored: str) -> bool:
     """Whether a bcrypt hash is that of the password. Takes as long as the hash's cost says."""
-    import bcrypt  # not above: most exporters have no users
+    import bcrypt  # imported here because most exporters have no users
 
-    # Of the salt's last character two bits count; others may be set all the same, and bcrypt refuses them.
+    # Only two bits of the salt's last character count. bcrypt refuses a salt with others set, which some tools write.
     salt = stored[:28] + _ALPHABET[_ALPHABET.index(stored[28]) & 0x30]
-    # The algorithm knows no more than 72 bytes; other tools leave out the rest without a word.
+    # The algorithm uses at most 72 bytes. Other tools cut silently, so this does too.
     made = bcrypt.hashpw(password[:72], salt.encode())
     return hmac.compare_digest(made[29:], stored[29:].encode())
 
@@ -61,21 +71,28 @@ def credentials(authorization: str | None) -> tuple[str, bytes] | None:
 
 
 class BusyError(Exception):
-    """More passwords are waiting to be checked than ever should."""
+    """Too many passwords are waiting to be checked."""
+
+
+class UncheckedError(Exception):
+    """The password could not be checked: neither right nor wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Check:
     password: bytes
     stored: str
+    known: bool
+    """Whether a user has this name."""
+    digest: bytes
     verdict: asyncio.Future[bool]
 
 
 class Guard:
-    """Checks passwords, and remembers by a digest what came of it; the passwords themselves are not kept."""
+    """Checks passwords and remembers the results by a digest; the passwords themselves are not kept."""
 
     def __init__(self, users: Callable[[], Mapping[str, str]], *, compare: Compare = matches) -> None:
-        """`users` gives name to bcrypt hash as they are now; with none, everybody is let in."""
+        """`users` returns the current names with their bcrypt hashes. If there are none, everybody may read."""
         self._users = users
         self._compare = compare
         self._secret = secrets.token_bytes(32)
@@ -86,18 +103,22 @@ class Guard:
         self._refused: OrderedDict[bytes, None] = OrderedDict()
         self._again: deque[_Check] = deque()
         self._worker: asyncio.Task[None] | None = None
+        self._making: set[asyncio.Task[None]] = set()
+        self._threads = ThreadPool("check passwords", 2)
 
     async def refusal(self, request: web.BaseRequest) -> Answer | None:
-        """What to answer in place of what was asked for; `None` to who may read."""
+        """The answer to a client that may not read; `None` if it may."""
         try:
             if await self.admits(request.headers.getall(hdrs.AUTHORIZATION, []), request.remote or ""):
                 return None
         except BusyError:
             return text("Too many passwords to check; ask again.\n", 429, {hdrs.RETRY_AFTER: "5"})
-        return text("Unauthorized.\n", 401, {hdrs.WWW_AUTHENTICATE: "Basic"})
+        except UncheckedError:
+            return text("The password could not be checked now; ask again.\n", 503, {hdrs.RETRY_AFTER: "5"})
+        return text("Unauthorized.\n", 401, {hdrs.WWW_AUTHENTICATE: CHALLENGE})
 
     async def admits(self, authorization: list[str], address: str) -> bool:
-        """Whether someone with such headers may read. Raises `BusyError`."""
+        """Whether a client with these `Authorization` headers may read. Raises `BusyError` and `UncheckedError`."""
         users = self._users()
         if not users:
             return True
@@ -116,33 +137,35 @@ class Guard:
             return False
         verdict = self._under_way.get(digest)
         if verdict is None:
-            check = _Check(password, against, asyncio.get_running_loop().create_future())
-            self._enqueue(check, digest, address)
-            verdict = self._under_way[digest] = check.verdict
+            verdict = asyncio.get_running_loop().create_future()
+            self._enqueue(_Check(password, against, stored is not None, digest, verdict), address)
+            self._under_way[digest] = verdict
             verdict.add_done_callback(lambda _: self._under_way.pop(digest, None))
-        right = await asyncio.shield(verdict) and stored is not None
-        _remember(digest, *((self._good, GOOD_KEPT) if right else (self._bad, BAD_KEPT)))
-        return right
+        # `wait` leaves the future alone when this client gives up: others may wait for the same check.
+        done, _ = await asyncio.wait([verdict], timeout=PATIENCE)
+        if not done:
+            raise UncheckedError
+        return verdict.result()
 
     def _digest(self, *parts: bytes) -> bytes:
         return hmac.digest(self._secret, b"".join(len(part).to_bytes(8, "big") + part for part in parts), "sha256")
 
     def _nobody(self, user: str, users: Mapping[str, str]) -> str:
-        """A hash for a name that nobody has, as slow as somebody's, and always the same one's."""
+        """A hash for an unknown name, as slow as that of a user, so that time does not reveal which names exist."""
         hashes = sorted(users.values())
         place = int.from_bytes(self._digest(user.encode())[:4], "big") % len(hashes)
         return hashes[place][:7] + "." * 53
 
-    def _enqueue(self, check: _Check, digest: bytes, address: str) -> None:
+    def _enqueue(self, check: _Check, address: str) -> None:
         queue = self._queues.get(address, deque())
-        if digest in self._refused and len(self._again) < AGAIN:
-            del self._refused[digest]
+        if check.digest in self._refused and len(self._again) < AGAIN:
+            del self._refused[check.digest]
             self._again.append(check)
         elif len(queue) < WAITING_OF_ADDRESS and sum(map(len, self._queues.values())) < WAITING:
             self._queues[address] = queue
             queue.append(check)
         else:
-            _remember(digest, self._refused, BAD_KEPT)
+            _remember(check.digest, self._refused, BAD_KEPT)
             raise BusyError
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work(), name="check passwords")
@@ -150,32 +173,37 @@ class Guard:
     async def _work(self) -> None:
         while self._queues or self._again:
             if self._again:
-                await self._in_thread(self._again.popleft())
+                await self._turn(self._again.popleft())
             if self._queues:
                 address, queue = self._queues.popitem(last=False)
                 check = queue.popleft()
                 if queue:
                     self._queues[address] = queue
-                await self._in_thread(check)
+                await self._turn(check)
 
-    async def _in_thread(self, check: _Check) -> None:
-        """Makes one check. A thread of its own, for one of a pool would hold up the exporter's end by a slow hash."""
-        loop = asyncio.get_running_loop()
+    async def _turn(self, check: _Check) -> None:
+        """Makes one check. The next begins when this one ends, or after a while if it does not end."""
+        making = asyncio.create_task(self._settle(check), name="check a password")
+        self._making.add(making)
+        making.add_done_callback(self._making.discard)
+        await asyncio.wait([making], timeout=TURN)
 
-        def tell(right: bool) -> None:
-            if not check.verdict.done():
-                check.verdict.set_result(right)
-
-        def run() -> None:
-            try:
-                right = self._compare(check.password, check.stored)
-            except ValueError:
-                right = False
-            with suppress(RuntimeError):  # the loop has ended in the meantime
-                loop.call_soon_threadsafe(tell, right)
-
-        threading.Thread(target=run, name="check password", daemon=True).start()
-        await check.verdict
+    async def _settle(self, check: _Check) -> None:
+        """Settles the check's future, whatever happens: clients wait for it."""
+        try:
+            matched = await self._threads.run(self._compare, check.password, check.stored, within=LONGEST_CHECK)
+        except ValueError:
+            matched = False  # bcrypt refuses the stored hash
+        except Exception as error:  # noqa: BLE001  # no thread, no memory, a bug: the clients must learn of it
+            structlog.get_logger().error(
+                "password not checked", problem=str(error) or repr(error), effect="the login is answered with 503"
+            )
+            check.verdict.set_exception(UncheckedError())
+            check.verdict.exception()  # all clients may have left; then nobody retrieves it
+            return
+        right = matched and check.known
+        _remember(check.digest, *((self._good, GOOD_KEPT) if right else (self._bad, BAD_KEPT)))
+        check.verdict.set_result(right)
 
 
 def _remember(digest: bytes, verdicts: OrderedDict[bytes, None], most: int) -> None:

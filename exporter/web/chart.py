@@ -1,4 +1,4 @@
-"""A Droplet's backups as a small drawing: a bar for each, from as long ago as they are kept until now."""
+"""A Droplet's backups as a small drawing: one bar for each backup, over the time for which backups are kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from exporter.fleet.schedule import DAY
 from exporter.reports.phrases import brief, missed_windows_of, plural
 
 WIDTH, HEIGHT = 160.0, 28.0
-"""The drawing's own units."""
+"""In units of the drawing."""
 _GROUND = HEIGHT - 3
 _TALLEST, _SHORTEST = _GROUND - 2, 5.0
 _CROSS = 2.6
@@ -20,19 +20,19 @@ _USUAL_SPAN = 7 * DAY
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """The paths of an SVG drawing of `WIDTH` by `HEIGHT`, and what it shows in words."""
+    """The paths of an SVG drawing of `WIDTH` by `HEIGHT`, and a title that says the same in words."""
 
     bars: str
-    """One for each backup, as tall as the backup is large beside the largest."""
+    """One bar for each backup. Its height is the backup's size relative to the largest."""
     missed: str
     """A cross for each missed window."""
     stroke: float
-    """How wide a bar is."""
+    """The width of a bar."""
     title: str
 
 
 def chart_of(droplet: Droplet, now: float) -> Chart | None:
-    """The backups over the time for which they are kept; `None` where there is nothing to draw."""
+    """The backups over the time for which they are kept; `None` if there is nothing to draw."""
     backups = droplet.backups or ()
     missed = missed_windows_of(droplet, now)
     if not backups and not missed:
@@ -61,7 +61,7 @@ def _span(droplet: Droplet, now: float) -> float:
 
 
 def _x(instant: float, now: float, span: float) -> float:
-    """What is older than the drawing's span stands at its edge; half a day more than it is kept is usual."""
+    """Older backups are drawn at the left edge. Backups are usually kept half a day longer than their retention."""
     return 4 + (WIDTH - 8) * min(1.0, max(0.0, 1 - (now - instant) / (1.04 * span)))
 
 

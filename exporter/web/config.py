@@ -1,8 +1,8 @@
 """The web configuration: the file that Prometheus and its exporters share, for TLS, users and a few headers.
 
-The format is that of Prometheus's exporter-toolkit, `docs/web-configuration.md` in its repository. What its check
-accepts is accepted here, for the keys that are supported; the others are refused, for a lock that is not there is
-worse than an exporter that does not start.
+The format is that of Prometheus's exporter-toolkit, `docs/web-configuration.md` in its repository. Supported keys
+accept what the toolkit accepts. Unsupported keys are refused: silently ignoring a security setting is worse than
+failing to start.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BCRYPT = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """The files of the server's certificate, and what is asked of clients."""
+    """The files of the server's certificate, and which certificates clients must show."""
 
     cert_file: Path
     key_file: Path
@@ -43,17 +43,17 @@ class WebConfig:
 
     tls: Tls | None = None
     users: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Name to bcrypt hash; where there are none, everybody may read."""
+    """Names with their bcrypt hashes. If there are none, everybody may read."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """What every answer carries on top."""
+    """Headers that are added to every answer."""
     notes: tuple[str, ...] = ()
-    """What is allowed and perhaps not meant."""
+    """Warnings: what is allowed but perhaps not intended."""
 
 
 def load(path: Path) -> WebConfig:
-    """The web configuration that a file holds; an empty file is one without TLS, users and headers.
+    """Reads a web configuration. An empty file means: no TLS, no users, no headers.
 
-    Raises `ConfigError` with everything that is wrong, in the order of the file. The files that it names are not read.
+    Raises `ConfigError` with all problems, in the order of the file. The files that it names are not read.
     """
     root = read(path, may_be_empty=True)
     try:
@@ -67,7 +67,7 @@ def load(path: Path) -> WebConfig:
 
 
 def _written(value: Value) -> str:
-    """A scalar as it is written, numbers and booleans too, which the toolkit's parser takes for strings."""
+    """A scalar as it is written. Numbers and booleans are strings here, as they are for the toolkit's parser."""
     if value.node.id != "scalar":
         raise ValueError(f"{value.found} is not a string; write one in quotes")
     text: str = "" if value.is_null else value.node.value
@@ -105,7 +105,7 @@ def _client_auth(value: Value) -> ClientAuth | None:
         case "RequireAndVerifyClientCert":
             return "RequireAndVerifyClientCert"
         case "RequestClientCert" | "RequireAnyClientCert" | "RequireClientCert" as name:
-            # Python's ssl module verifies each certificate that it asks for.
+            # Python's ssl module cannot ask for a certificate without verifying it.
             raise ValueError(
                 f"{name} lets clients in by certificates that nobody verifies, which is not supported here; "
                 "write VerifyClientCertIfGiven or RequireAndVerifyClientCert"
@@ -117,6 +117,16 @@ def _client_auth(value: Value) -> ClientAuth | None:
             )
 
 
+def _always(only: str, why: str) -> Any:
+    """A key that asks for what the exporter does anyway: only this value is accepted."""
+
+    def decode(value: Value) -> None:
+        if _written(value) != only:
+            raise ValueError(f"{quoted(_written(value))} is not supported here; {why}. Write {only} or take it out")
+
+    return decode
+
+
 _TLS = {
     "cert_file": _file,
     "key_file": _file,
@@ -124,6 +134,7 @@ _TLS = {
     "client_auth_type": _client_auth,
     "min_version": _version,
     "max_version": _version,
+    "prefer_server_cipher_suites": _always("true", "the order of ciphers is always the server's"),
 }
 _INLINE = "not supported here; put it into a file and name it by"
 _TLS_REFUSED = {
@@ -133,7 +144,6 @@ _TLS_REFUSED = {
     "client_allowed_sans": "not supported here; have the clients' certificates made by an authority of their own, "
     "and name that by client_ca_file",
     "cipher_suites": "not supported here; the ciphers are those of OpenSSL's configuration. Take it out",
-    "prefer_server_cipher_suites": "not supported here; the order is the server's. Take it out",
     "curve_preferences": "not supported here; the curves are those of OpenSSL's configuration. Take it out",
 }
 
@@ -172,7 +182,7 @@ def _users(value: Value) -> Mapping[str, str]:
         stored = entry.node.value if entry.node.id == "scalar" else ""
         if BCRYPT.fullmatch(stored):
             found[name] = stored
-        else:  # not shown: the password itself may stand here
+        else:  # not shown: this may be the password itself
             entry.note("not a bcrypt hash; make one by: htpasswd -nBC 10 NAME")
     return found
 
@@ -197,14 +207,14 @@ _HEADERS = {
 
 
 def _headers(value: Value) -> Mapping[str, str]:
-    # One without a value is, to the toolkit too, an empty one, which not every header may be.
+    # A header without a value is left out.
     return {name: text for name, text in value.mapping(_HEADERS, nulls=True).items() if text}
 
 
 _TOP = {
     "tls_server_config": _tls,
     "http_server_config": lambda value: value.mapping(
-        {"headers": _headers}, {"http2": "not supported here; the exporter speaks HTTP/1.1. Take it out"}
+        {"headers": _headers, "http2": _always("false", "the exporter speaks HTTP/1.1")}
     ),
     "basic_auth_users": _users,
 }

@@ -1,6 +1,6 @@
-"""Every Droplet of every account, judged, counted and sorted once for each change of the fleet.
+"""All Droplets of all accounts, judged, counted and sorted once for each change of a fleet.
 
-A page picks its rows from what is ready. Work over a whole fleet is done in steps, between which scrapes have the loop.
+The page selects its rows from this table. Work over a whole fleet is done in steps, and scrapes run between the steps.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from exporter.reports.phrases import next_window_of, state_of, tally, weekday_nu
 _T = TypeVar("_T")
 
 STEP = 500
-"""Droplets worked on in one go: about a millisecond."""
+"""Droplets in one step: about a millisecond of work."""
 
 
-class Column(StrEnum):
-    """What the table can be sorted by; the value is what the query string says."""
+class SortColumn(StrEnum):
+    """What the table can be sorted by. The values are those of the query string."""
 
     STATE = "state"
     NAME = "name"
@@ -37,11 +37,11 @@ class Column(StrEnum):
     @property
     def descends_first(self) -> bool:
         """Whether the largest comes first at the first click."""
-        return self in (Column.AGE, Column.SIZE)
+        return self in (SortColumn.AGE, SortColumn.SIZE)
 
 
-class Entry(NamedTuple):
-    """A Droplet of the table."""
+class JudgedDroplet(NamedTuple):
+    """A Droplet with its account and its state."""
 
     account: str
     droplet: Droplet
@@ -49,70 +49,70 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Board:
-    """All entries, the worst first, and what they come to."""
+class DropletTable:
+    """All Droplets, the worst first, with their totals."""
 
     fleets: tuple[Fleet, ...]
-    entries: Sequence[Entry]
+    droplets: Sequence[JudgedDroplet]
     states: dict[State, int]
     kept: int
     """Backups of all Droplets."""
     size: float
-    """Bytes of those whose size is known."""
+    """Bytes of the backups whose size is known."""
     made_at: float
-    _orders: dict[Column, tuple[list[int], list[int]]] = field(default_factory=dict)
-    """By column: the places of the entries with a value, ascending, and of those without."""
+    _orders: dict[SortColumn, tuple[list[int], list[int]]] = field(default_factory=dict)
+    """By column: the indexes of the Droplets that have a value, ascending, and of those that have none."""
     _texts: list[str] = field(default_factory=list)
-    """For each entry what a search looks through, in lower case; made at the first search."""
+    """The text that a search looks at, for each Droplet, in lower case. Made at the first search."""
 
     def is_of(self, fleets: Sequence[Fleet]) -> bool:
         return len(fleets) == len(self.fleets) and all(a is b for a, b in zip(fleets, self.fleets, strict=True))
 
     async def found(
         self,
-        column: Column = Column.STATE,
+        column: SortColumn = SortColumn.STATE,
         *,
         descending: bool = False,
         words: Sequence[str] = (),
         states: frozenset[State] | None = None,
         account: str | None = None,
-    ) -> list[Entry]:
-        """The entries that hold every word, given in lower case, and are in one of the states, by a column.
+    ) -> list[JudgedDroplet]:
+        """The Droplets that contain every word and are in one of the states, sorted by a column.
 
-        Those that have no value in the column come last, whichever way it is sorted.
+        `words` are in lower case. Droplets without a value in the column come last in both orders.
         """
-        entries = self.entries
+        droplets = self.droplets
         if words and not self._texts:
             texts: list[str] = []
-            async for some in _in_steps(entries):
+            async for some in _in_steps(droplets):
                 texts += [_text(entry) for entry in some]
-            self._texts[:] = texts  # At once: another search may have been at it meanwhile.
-        picked: list[Entry] = []
+            self._texts[:] = texts  # All at once: another search may do the same at the same time.
+        picked: list[JudgedDroplet] = []
         async for places in _in_steps(await self._order(column, descending=descending), 4 * STEP):
             some_places: Sequence[int] = places
             if account is not None:
-                some_places = [place for place in some_places if entries[place].account == account]
+                some_places = [place for place in some_places if droplets[place].account == account]
             if states is not None:
-                some_places = [place for place in some_places if entries[place].state in states]
+                some_places = [place for place in some_places if droplets[place].state in states]
             for word in words:
                 some_places = [place for place in some_places if word in self._texts[place]]
-            picked += [entries[place] for place in some_places]
+            picked += [droplets[place] for place in some_places]
         return picked
 
-    async def _order(self, column: Column, *, descending: bool) -> Sequence[int]:
-        places = range(len(self.entries))
-        if column is Column.STATE:
+    async def _order(self, column: SortColumn, *, descending: bool) -> Sequence[int]:
+        places = range(len(self.droplets))
+        if column is SortColumn.STATE:
             return places[::-1] if descending else places
         if column not in self._orders:
             self._orders[column] = await self._sorted_by(_KEYS[column])
         with_value, without = self._orders[column]
         return [*(reversed(with_value) if descending else with_value), *without]
 
-    async def _sorted_by(self, key: Callable[[Entry, float], Any]) -> tuple[list[int], list[int]]:
+    async def _sorted_by(self, key: Callable[[JudgedDroplet, float], Any]) -> tuple[list[int], list[int]]:
         keyed: list[tuple[Any, int]] = []
         without: list[int] = []
         place = 0
-        async for some in _in_steps(self.entries):
+        async for some in _in_steps(self.droplets):
             for entry in some:
                 value = key(entry, self.made_at)
                 if value is None:
@@ -123,63 +123,71 @@ class Board:
         return [place for _, place in await _sorted(keyed)], without
 
 
-async def board_of(fleets: tuple[Fleet, ...], now: float) -> Board:
-    """The entries of the fleets, judged at `now`."""
+async def table_of(fleets: tuple[Fleet, ...], now: float) -> DropletTable:
+    """The table of these fleets, judged at `now`."""
     keyed: list[tuple[Any, ...]] = []
-    entries: list[Entry] = []
+    droplets: list[JudgedDroplet] = []
     kept, size = 0, 0.0
     for fleet in fleets:
         async for some in _in_steps(fleet.droplets):
             for droplet in some:
                 state = state_of(droplet, now)
-                keyed.append((*worst_first(droplet, state), len(entries)))
-                entries.append(Entry(fleet.account, droplet, state))
+                keyed.append((*worst_first(droplet, state), len(droplets)))
+                droplets.append(JudgedDroplet(fleet.account, droplet, state))
                 backups = droplet.backups or ()
                 kept += len(backups)
                 size += sum([backup.size or 0.0 for backup in backups])
-    return Board(
+    return DropletTable(
         fleets=fleets,
-        entries=[entries[key[-1]] for key in await _sorted(keyed)],
-        states=tally(map(attrgetter("state"), entries)),
+        droplets=[droplets[key[-1]] for key in await _sorted(keyed)],
+        states=tally(map(attrgetter("state"), droplets)),
         kept=kept,
         size=size,
         made_at=now,
     )
 
 
-class Boards:
-    """The board of the fleets as they are now, made once however many ask."""
+class NewestTable:
+    """The table of the current fleets. It is made once, however many readers ask."""
 
     def __init__(self, fleets: Callable[[], tuple[Fleet, ...]], now: Callable[[], float]) -> None:
         self._fleets = fleets
         self._now = now
-        self._board: Board | None = None
-        self._making: asyncio.Task[Board] | None = None
+        self._table: DropletTable | None = None
+        self._making: asyncio.Task[DropletTable] | None = None
 
-    async def current(self) -> Board:
-        while self._board is None or not self._board.is_of(self._fleets()):
-            # A reader who leaves must not take the others' board with them.
-            await asyncio.shield(self._make())
-        return self._board
+    async def current(self) -> DropletTable:
+        """The table of the fleets as they were when the reader asked, or newer.
+
+        A reader waits for two tables at most: the one being made, and one more if that was begun before the fleets
+        changed. Fleets that change faster than a table is made therefore never keep a reader waiting for ever.
+        """
+        fleets = self._fleets()
+        if self._table is not None and self._table.is_of(fleets):
+            return self._table
+        # A reader that leaves must not cancel the table that others wait for.
+        table = await asyncio.shield(self._make())
+        if not table.is_of(fleets):
+            table = await asyncio.shield(self._make())
+        return table
 
     def prepare(self) -> None:
-        """The fleets are new: begins their board, if anybody ever looked at one."""
-        if self._board is not None and not self._board.is_of(self._fleets()):
+        """A fleet has changed: begins to make the new table, if anybody has ever asked for one."""
+        if self._table is not None and not self._table.is_of(self._fleets()):
             self._make()
 
-    def _make(self) -> asyncio.Task[Board]:
-        if self._making is None:
-            self._making = asyncio.create_task(board_of(self._fleets(), self._now()))
-            self._making.add_done_callback(self._made)
+    def _make(self) -> asyncio.Task[DropletTable]:
+        """The task that makes a table; never one that is done, because awaiting that does not yield to other tasks."""
+        if self._making is None or self._making.done():
+            self._making = asyncio.create_task(self._made(self._fleets()), name="make the table of droplets")
         return self._making
 
-    def _made(self, task: asyncio.Task[Board]) -> None:
-        self._making = None
-        if not task.cancelled() and task.exception() is None:
-            self._board = task.result()
+    async def _made(self, fleets: tuple[Fleet, ...]) -> DropletTable:
+        self._table = await table_of(fleets, self._now())
+        return self._table
 
 
-def _text(entry: Entry) -> str:
+def _text(entry: JudgedDroplet) -> str:
     what, policy = entry.droplet.description, entry.droplet.policy
     words = [entry.account, str(entry.droplet.id)]
     if what is not None:
@@ -189,8 +197,8 @@ def _text(entry: Entry) -> str:
     return "\n".join(words).casefold()
 
 
-def _plan(entry: Entry, _: float) -> tuple[float, str, int, float, float] | None:
-    """The more often a backup is taken the earlier, then by weekday and hour as the API names them."""
+def _plan(entry: JudgedDroplet, _: float) -> tuple[float, str, int, float, float] | None:
+    """Sorts by how often a backup is made, then by weekday and hour."""
     policy, retention = entry.droplet.policy, entry.droplet.retention_days
     if policy is None or not policy.enabled:
         return None
@@ -198,35 +206,35 @@ def _plan(entry: Entry, _: float) -> tuple[float, str, int, float, float] | None
     return (entry.droplet.interval or inf, policy.plan or "", weekday_number(policy.weekday), hour, retention or 0.0)
 
 
-def _next_start(entry: Entry, now: float) -> float | None:
+def _next_start(entry: JudgedDroplet, now: float) -> float | None:
     window = next_window_of(entry.droplet, now)
     return window.start if window else None
 
 
-def _created_before(entry: Entry, now: float) -> float | None:
+def _created_before(entry: JudgedDroplet, now: float) -> float | None:
     newest = entry.droplet.newest
     return None if newest is None else now - newest.created_at
 
 
-_KEYS: dict[Column, Callable[[Entry, float], Any]] = {
-    Column.NAME: lambda entry, _: entry.droplet.name.casefold() or None,
-    Column.PLAN: _plan,
-    Column.NEXT: _next_start,
-    Column.AGE: _created_before,
-    Column.KEPT: lambda entry, _: None if entry.droplet.backups is None else len(entry.droplet.backups),
-    Column.SIZE: lambda entry, _: entry.droplet.kept_size if entry.droplet.backups else None,
+_KEYS: dict[SortColumn, Callable[[JudgedDroplet, float], Any]] = {
+    SortColumn.NAME: lambda entry, _: entry.droplet.name.casefold() or None,
+    SortColumn.PLAN: _plan,
+    SortColumn.NEXT: _next_start,
+    SortColumn.AGE: _created_before,
+    SortColumn.KEPT: lambda entry, _: None if entry.droplet.backups is None else len(entry.droplet.backups),
+    SortColumn.SIZE: lambda entry, _: entry.droplet.kept_size if entry.droplet.backups else None,
 }
 
 
 async def _in_steps(items: Sequence[_T], step: int = STEP) -> AsyncIterator[Sequence[_T]]:
-    """The items, some at a time."""
+    """The items, `step` at a time; other tasks run in between."""
     for start in range(0, len(items), step):
         yield items[start : start + step]
         await asyncio.sleep(0)
 
 
 async def _sorted(items: Sequence[Any]) -> list[Any]:
-    """The items sorted, in steps: sorting two runs as one is a merge, which is quick."""
+    """Sorts in steps. Python sorts two sorted runs by merging them, which is quick."""
     runs = [sorted(items[start : start + 2 * STEP]) for start in range(0, len(items), 2 * STEP)]
     while len(runs) > 1:
         await asyncio.sleep(0)

@@ -1,15 +1,17 @@
-"""The status page: made on the server, no script, nothing from elsewhere; its query string is its whole state."""
+"""The status page. It is made on the server, has no script, and loads nothing from other hosts. Its query string is its
+only state."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from gzip import compress
 from importlib.resources import files
+from math import ceil
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -19,11 +21,13 @@ from exporter import __version__
 from exporter.fleet.state import State
 from exporter.metrics.exposition import encodable
 from exporter.metrics.negotiation import accepts_gzip
+from exporter.polling.status import Status
 from exporter.reports.phrases import instant_words, size_words
 from exporter.service import Service
-from exporter.web.answer import HTML, Answer
-from exporter.web.droplet_table import Boards, Column
-from exporter.web.views import account_view, answer_of, row_of
+from exporter.threads import ThreadPool
+from exporter.web.droplet_table import NewestTable, SortColumn
+from exporter.web.server import HTML, Answer, header
+from exporter.web.views import account_view, row_of, summary_of
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -31,18 +35,22 @@ if TYPE_CHECKING:
 STYLE = "/-/style.css"
 ICON = "/-/icon.svg"
 ASSETS = {STYLE: "text/css; charset=utf-8", ICON: "image/svg+xml"}
-"""Path and content type of what the page needs besides itself."""
+"""The other files that the page loads: path and content type."""
 
 ROWS = 100
 """Droplets on one page."""
 LONGEST_TEXT = 200
 MOST_WORDS = 8
 LEVEL = 4
-"""Of compression."""
+"""Compression level."""
 REFRESH = 5
-"""Seconds after which the page asks anew while there is nothing to show but progress."""
+"""Seconds after which the page reloads itself during the first poll, when it can only show progress."""
+SHORTEST_REFRESH, LONGEST_REFRESH = 30.0, 3600.0
+"""Seconds; the page reloads itself at the poll interval, within these bounds. Its address keeps search and place."""
+PAGE_THREADS = ThreadPool("render the page", 2)
+RENDERED_WITHIN = 20.0
 PAUSE_AFTER = 0.002
-"""Seconds of work after which others get the loop."""
+"""Seconds of work after which other tasks get the loop."""
 
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
@@ -55,10 +63,10 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""Of the page and its assets. Even what slipped through escaping could load nothing and run nothing."""
+"""Headers of the page and its assets. Even markup that escaping missed could load nothing and run nothing."""
 
 ATTENTION = "attention"
-"""The value of `state` that means every state somebody should look at."""
+"""The value of `state` that selects all states that somebody should look at."""
 _STATES = {
     ATTENTION: frozenset(state for state in State if state.is_bad or state is State.UNJUDGED),
     **{state.value: frozenset({state}) for state in State},
@@ -66,13 +74,13 @@ _STATES = {
 _ALWAYS_COUNTED = (State.MISSING, State.OVERDUE, State.NEVER_TAKEN, State.UNJUDGED, State.UNPROTECTED, State.PROTECTED)
 
 _HEADINGS = {
-    Column.NAME: "Droplet",
-    Column.STATE: "State",
-    Column.PLAN: "Plan",
-    Column.NEXT: "Next window, UTC",
-    Column.AGE: "Newest backup",
-    Column.KEPT: "Kept",
-    Column.SIZE: "Size",
+    SortColumn.NAME: "Droplet",
+    SortColumn.STATE: "State",
+    SortColumn.PLAN: "Plan",
+    SortColumn.NEXT: "Next window, UTC",
+    SortColumn.AGE: "Newest backup",
+    SortColumn.KEPT: "Kept",
+    SortColumn.SIZE: "Size",
 }
 _SORTINGS = {
     "state": "worst first",
@@ -94,20 +102,20 @@ _SORTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What the reader asked to see."""
+    """What the reader asked for: search, filters, order and page."""
 
     text: str = ""
     state: str = ""
     account: str = ""
-    sort: str = Column.STATE.value
-    """A column; with a `-` before it, the largest first."""
+    sort: str = SortColumn.STATE.value
+    """A column; a `-` before it sorts the largest first."""
     page: int = 1
     notes: tuple[str, ...] = ()
-    """What was asked and cannot be had."""
+    """Messages about what was asked and is not possible."""
 
     @classmethod
     def of(cls, asked: Mapping[str, str]) -> Query:
-        """From a query string; what makes no sense is left out, and said."""
+        """From a query string. An invalid value is ignored, and a note says so."""
         notes = []
         text = " ".join(asked.get("q", "").split())
         if len(text) > LONGEST_TEXT:
@@ -125,14 +133,14 @@ class Query:
             text=text,
             state=state,
             account=asked.get("account", "")[:LONGEST_TEXT],
-            sort=sort or Column.STATE.value,
+            sort=sort or SortColumn.STATE.value,
             page=max(1, number),
             notes=tuple(notes),
         )
 
     @property
-    def column(self) -> Column:
-        return Column(self.sort.removeprefix("-"))
+    def column(self) -> SortColumn:
+        return SortColumn(self.sort.removeprefix("-"))
 
     @property
     def descending(self) -> bool:
@@ -143,71 +151,79 @@ class Query:
         return bool(self.text or self.state or self.account)
 
     def link(self, **changes: str | int) -> str:
-        """The address of the same page but for these changes; any other change leads to its first page."""
+        """The address of this view with these changes, on its first page unless `page` is given."""
         changed = replace(self, **{"page": 1, **changes})  # type: ignore[arg-type]
         given = {
             "q": encodable(changed.text),
             "state": changed.state,
             "account": encodable(changed.account),
-            "sort": changed.sort if changed.sort != Column.STATE else "",
+            "sort": changed.sort if changed.sort != SortColumn.STATE else "",
             "page": changed.page if changed.page > 1 else "",
         }
         query = urlencode({name: value for name, value in given.items() if value})
-        return f"/?{query}#droplets" if query else "/#droplets"
+        return f"./?{query}#droplets" if query else "./#droplets"
 
-    def sort_link(self, column: Column) -> str:
-        """Sorts by the column, or turns the order round if it is sorted by it already."""
+    def sort_link(self, column: SortColumn) -> str:
+        """Sorts by the column, or reverses the order if the table is sorted by it already."""
         if self.column is column:
             return self.link(sort=column.value if self.descending else f"-{column.value}")
         return self.link(sort=f"-{column.value}" if column.descends_first else column.value)
 
-    def aria_sort(self, column: Column) -> str:
-        """The value of `aria-sort`; empty where the table is not sorted by the column."""
+    def aria_sort(self, column: SortColumn) -> str:
+        """The value of `aria-sort`; empty if the table is not sorted by the column."""
         if self.column is not column:
             return ""
         return "descending" if self.descending else "ascending"
 
 
-class Page:
-    """Renders the page from what the service knows; nothing here waits for a poll."""
+class StatusPage:
+    """Renders the page from what the service knows. Nothing here waits for a poll."""
 
-    def __init__(self, service: Service, *, metrics: str, healthy: str, ready: str) -> None:
+    def __init__(self, service: Service, *, metrics: str, healthy: str, ready: str, demo: bool = False) -> None:
         self._service = service
-        self._paths = {"metrics": metrics, "healthy": healthy, "ready": ready}
-        self._boards = Boards(lambda: service.fleets, service.clock.now)
-        service.watchers.append(self._boards.prepare)
+        self._demo = demo
+        paths = {"metrics": metrics, "healthy": healthy, "ready": ready}
+        # All links are relative, so that the page works behind a reverse proxy under any path.
+        self._paths = {name: _relative(path) for name, path in paths.items()}
+        self._tables = NewestTable(lambda: service.fleets, service.clock.now)
+        service.watchers.append(self._tables.prepare)
 
     async def answer(self, request: web.BaseRequest) -> Answer:
-        """The page, or the asset that it needs, for a request."""
-        gzip = accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING))
+        """The page or one of its assets, for a request."""
+        gzip = accepts_gzip(header(request, hdrs.ACCEPT_ENCODING))
         headers = {**HEADERS, hdrs.VARY: hdrs.ACCEPT_ENCODING}
         if request.path in ASSETS:
             content_type, body = ASSETS[request.path], asset(request.path)
-            # Its address changes with its content.
+            # The address changes with the content.
             headers[hdrs.CACHE_CONTROL] = "max-age=86400"
         else:
             content_type, body = HTML, await self.html(request.query)
             headers[hdrs.CACHE_CONTROL] = "no-store"
         if gzip:
             headers[hdrs.CONTENT_ENCODING] = "gzip"
-            body = await asyncio.to_thread(compress, body, LEVEL, mtime=0)
+            body = await compressed(body)
         return Answer((body,), content_type=content_type, headers=headers)
+
+    def _interval(self, statuses: Sequence[Status]) -> int:
+        """Seconds after which the page reloads itself: the shortest poll interval, and not too often for a reader."""
+        shortest = min((status.interval for status in statuses), default=0.0) / self._service.clock.speed
+        return ceil(min(max(shortest, SHORTEST_REFRESH), LONGEST_REFRESH))
 
     async def html(self, asked: Mapping[str, str]) -> bytes:
         """The page for a query string."""
-        template = await asyncio.to_thread(_template)
+        template = await PAGE_THREADS.run(_template, within=RENDERED_WITHIN)
         query = Query.of(asked)
-        board = await self._boards.current()
+        table = await self._tables.current()
         now = self._service.clock.now()
         statuses = self._service.statuses
-        fleets = {fleet.account: fleet for fleet in board.fleets}
-        # An account may have been added or dropped while the board was made.
+        fleets = {fleet.account: fleet for fleet in table.fleets}
+        # A reload may have added or removed an account while the table was made.
         statuses = tuple(status for status in statuses if status.account in fleets)
         several = len(statuses) > 1
         if query.account and query.account not in fleets:
             note = f"There is no account {_quoted(query.account)}; all are shown."
             query = replace(query, account="", notes=(*query.notes, note))
-        found = await board.found(
+        found = await table.found(
             query.column,
             descending=query.descending,
             words=query.text.casefold().split()[:MOST_WORDS],
@@ -222,16 +238,17 @@ class Page:
             rows.append(row_of(entry, now, several_accounts=several))
             if len(rows) % 20 == 0:
                 await asyncio.sleep(0)
-        known = any(fleet.known for fleet in board.fleets)
-        answer = answer_of(board, statuses, now)
+        known = any(fleet.known for fleet in table.fleets)
+        summary = summary_of(table, statuses, now)
         pieces = template.generate(
             version=__version__,
             paths=self._paths,
-            style=f"{STYLE}?{_digest()}",
-            icon=ICON,
+            style=f"{_relative(STYLE)}?{_digest()}",
+            icon=_relative(ICON),
+            demo=self._demo,
             query=query,
-            answer=answer,
-            refresh=REFRESH if answer.level == "busy" else None,
+            summary=summary,
+            refresh=REFRESH if summary.health == "busy" else self._interval(statuses),
             made_at=instant_words(now),
             accounts=[
                 account_view(status, fleets[status.account], self._service.telemetry.allowance(status.account), now)
@@ -239,11 +256,11 @@ class Page:
             ],
             several=several,
             known=known,
-            total=len(board.entries),
-            states=[(state, count) for state, count in board.states.items() if count or state in _ALWAYS_COUNTED],
-            attention=sum(board.states[state] for state in _STATES[ATTENTION]),
-            kept=board.kept,
-            size=size_words(board.size),
+            total=len(table.droplets),
+            states=[(state, count) for state, count in table.states.items() if count or state in _ALWAYS_COUNTED],
+            attention=sum(table.states[state] for state in _STATES[ATTENTION]),
+            kept=table.kept,
+            size=size_words(table.size),
             headings=_HEADINGS,
             sortings=_SORTINGS,
             rows=rows,
@@ -262,6 +279,15 @@ class Page:
         return encodable("".join(text)).encode()
 
 
+async def compressed(body: bytes) -> bytes:
+    """The body as gzip. Raises `ThreadPoolError` if it takes too long."""
+    return await PAGE_THREADS.run(partial(compress, body, LEVEL, mtime=0), within=RENDERED_WITHIN)
+
+
+def _relative(path: str) -> str:
+    return f".{path}"
+
+
 def _quoted(text: str) -> str:
     return f"\N{LEFT DOUBLE QUOTATION MARK}{text[:40]}\N{RIGHT DOUBLE QUOTATION MARK}"
 
@@ -274,13 +300,13 @@ def asset(path: str) -> bytes:
 
 @cache
 def _digest() -> str:
-    # A new version's style must not be mixed with an old one from the browser's cache.
+    # A browser must not use the cached style of another version.
     return f"{zlib.crc32(asset(STYLE)):08x}"
 
 
 @cache
 def _template() -> Template:
-    # Loaded when the page is first asked for: most exporters are only ever scraped.
+    # Imported at the first request for the page: most exporters are only scraped.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

@@ -1,4 +1,4 @@
-"""The web configuration while the exporter runs: followed as its file and its certificates change."""
+"""The web configuration while the exporter runs: changes of its file and of its certificates take effect."""
 
 from __future__ import annotations
 
@@ -7,72 +7,66 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import structlog
-
 from exporter.config.yaml_document import ConfigError
 from exporter.web import tls
 from exporter.web.config import Tls, WebConfig, load
-from exporter.web.watched_file import Watched
+from exporter.web.watched_file import WatchedFile
 
 
 class Settings:
-    """How the exporter is served, as the files say now; without a file: plain HTTP for everybody.
+    """How the exporter is served, by the files as they are now. Without a file: plain HTTP for everybody.
 
-    Users, headers, certificates and what is asked of clients follow their files. Whether there is TLS at all is
-    settled when the exporter starts: its scrapers would have to be told at the same moment.
+    Changes of users, headers, certificates and of what is asked of clients take effect at once. Turning TLS on or off
+    needs a restart: the scrapers would have to change at the same moment. So does removing the last user: a file that a
+    full disk or a failed template left empty must not let everybody in.
     """
 
     def __init__(self, path: Path | None = None, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         """Raises `ConfigError`."""
         self.notes: tuple[str, ...] = ()
-        """What is allowed and perhaps not meant; to be logged at the start."""
+        """Warnings to be logged at the start."""
         self.context: ssl.SSLContext | None = None
-        """For the listening sockets; `None` means no TLS."""
-        self._config: Watched[WebConfig] | None = None
+        """For the listening sockets; `None` without TLS."""
+        self._config: WatchedFile[WebConfig] | None = None
+        self._certificate: WatchedFile[ssl.SSLContext] | None = None
         self._tls: Tls | None = None
-        self._told = False
         if path is None:
             return
-        config = self._config = Watched(
+        config = self._config = WatchedFile(
             "web configuration",
             lambda: load(path),
             lambda _: (path,),
-            # A file that is being written is empty for a moment, and must not open the door.
-            wait=lambda old, new: bool(old.users) and not new.users,
+            refuse=_opens_the_door,
             monotonic=monotonic,
         )
         self.notes = config.current().notes
         self._tls = config.current().tls
         if self._tls is not None:
             try:
-                context = Watched("certificate", self._made, lambda _: self._files(path), monotonic=monotonic)
+                self._certificate = WatchedFile(
+                    "certificate", self._made, lambda _: self._files(path), monotonic=monotonic
+                )
             except ConfigError as error:
                 raise ConfigError(*(f"{problem}, named in {path}" for problem in error.problems)) from None
-            self.context = tls.following(context.current)
+            self.context = tls.following(self._certificate.current)
+
+    @property
+    def followed(self) -> bool:
+        """Whether the files as they are now are in force."""
+        return not any(watched.problems for watched in (self._config, self._certificate) if watched is not None)
 
     @property
     def users(self) -> Mapping[str, str]:
-        """Name to bcrypt hash."""
+        """Names with their bcrypt hashes."""
         return self._now().users
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What every answer carries on top."""
+        """Headers that are added to every answer."""
         return self._now().headers
 
     def _now(self) -> WebConfig:
-        if self._config is None:
-            return WebConfig()
-        config = self._config.current()
-        changed = (config.tls is None) != (self._tls is None)
-        if changed and not self._told:
-            structlog.get_logger().warning(
-                "web configuration not wholly followed",
-                problem="TLS cannot be turned on or off while the exporter runs",
-                remedy="restart it",
-            )
-        self._told = changed
-        return config
+        return WebConfig() if self._config is None else self._config.current()
 
     def _made(self) -> ssl.SSLContext:
         wanted = self._now().tls or self._tls
@@ -85,3 +79,11 @@ class Settings:
         wanted = self._now().tls or self._tls
         assert wanted is not None
         return (path, *wanted.files)
+
+
+def _opens_the_door(old: WebConfig, new: WebConfig) -> str | None:
+    if (old.tls is None) != (new.tls is None):
+        return "tls_server_config: TLS cannot be turned on or off while the exporter runs; restart it"
+    if old.users and not new.users:
+        return "basic_auth_users: the last user was removed, which would let everybody in; restart the exporter"
+    return None

@@ -1,4 +1,4 @@
-"""TLS: the certificate from its files, and made anew when they change."""
+"""TLS: the certificate is read from its files, and again when they change."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from exporter.web.config import Tls
 
 
 def context(tls: Tls) -> ssl.SSLContext:
-    """What connections are made from. Raises `ConfigError` if a file is missing or holds something else."""
+    """The TLS context for these files. Raises `ConfigError` if a file is missing or does not hold what it should."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = tls.min_version
     made.maximum_version = tls.max_version
-    # A client that asks for ever new handshakes costs more than it pays.
+    # Each renegotiation is expensive for the server and cheap for the client.
     made.options |= ssl.OP_NO_RENEGOTIATION
     made.set_alpn_protocols(["http/1.1"])
     _holds("cert_file", tls.cert_file, b"CERTIFICATE-----", "a certificate")
@@ -35,7 +35,7 @@ def context(tls: Tls) -> ssl.SSLContext:
     if tls.client_auth != "NoClientCert":
         required = tls.client_auth == "RequireAndVerifyClientCert"
         made.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
-        # Whatever the file names is trusted as it is, as by Go's verifier: an intermediate authority needs no root.
+        # Every certificate in the file is trusted, also an intermediate one without its root, as in Go.
         made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if tls.client_ca_file is None:
             made.load_default_certs(ssl.Purpose.CLIENT_AUTH)
@@ -50,15 +50,15 @@ def context(tls: Tls) -> ssl.SSLContext:
 
 
 def following(current: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """A context whose connections are each made from the one that is current then."""
+    """A context that makes each connection from the context that is current at that moment."""
     made = _Following(ssl.PROTOCOL_TLS_SERVER)
     made.current = current
     return made
 
 
 class _Following(ssl.SSLContext):
-    # asyncio makes every connection of a server by this method, and has no other place to put a new certificate.
-    # Loading one into the context in use could leave it with half a pair, and would not change what clients must show.
+    # asyncio calls this method for each connection; it has no other place for a new certificate. Loading a new pair
+    # into the context in use could leave it with half a pair, and would not change what is asked of clients.
     current: Callable[[], ssl.SSLContext]
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
@@ -70,7 +70,7 @@ class _EncryptedKeyError(Exception):
 
 
 def _no_password() -> str:
-    # Without this OpenSSL would ask on the terminal, if there is one, and wait.
+    # Without this OpenSSL asks on the terminal, if there is one, and waits.
     raise _EncryptedKeyError
 
 

@@ -1,4 +1,4 @@
-"""What the page says of an account and of a Droplet, ready to be set into the template."""
+"""What the page says about an account and about a Droplet, ready for the template."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ from exporter.reports.phrases import (
     verdict_of,
 )
 from exporter.web.chart import Chart, chart_of
-from exporter.web.droplet_table import Board, Entry
+from exporter.web.droplet_table import DropletTable, JudgedDroplet
 
-Level = Literal["good", "warn", "bad", "busy"]
+Health = Literal["good", "warn", "bad", "busy"]
 
 STALE_AFTER = 3
-"""Poll intervals without a complete listing, after which data are called old. A poll may take one, and wait for one."""
+"""Poll intervals without a complete listing after which the data are called old. One poll may take a whole interval,
+and the next may wait for another."""
 LONGEST_PROBLEM = 600
 MOST_PROBLEMS = 10
 MOST_TAGS = 6
@@ -38,7 +39,7 @@ MOST_TAGS = 6
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """A point in time: as it is said, how far away it is, and in full."""
+    """A point in time: in short words, its distance from now, and in full."""
 
     words: str
     distance: str
@@ -47,7 +48,7 @@ class Instant:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far something is."""
+    """How much of something is done."""
 
     done: int
     of: int
@@ -55,8 +56,8 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """What is left of the token's hour."""
+class RequestsLeft:
+    """How many requests the token has left in this hour."""
 
     remaining: int
     of: int
@@ -65,25 +66,25 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """One account's polls, in words."""
+    """The polls of one account, in words."""
 
     name: str
-    level: Level
+    health: Health
     state: str
     droplets: str
     last_poll: str
     next_poll: str
-    limit: Limit | None
+    limit: RequestsLeft | None
     progress: Progress | None
     remarks: tuple[str, ...]
-    """What follows from how the last poll went."""
+    """What the reader should know about the last poll."""
     problems: tuple[str, ...]
     more_problems: int
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One Droplet of the table."""
+class DropletRow:
+    """A row of the table."""
 
     id: int
     name: str
@@ -104,17 +105,17 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """Whether all backups are all right, at one look."""
+class Summary:
+    """The first line of the page: whether all backups are in order."""
 
-    level: Level
+    health: Health
     words: str
     remarks: tuple[str, ...]
 
 
-def answer_of(board: Board, statuses: Sequence[Status], now: float) -> Answer:
-    """The page's first line; it is never better than what is known."""
-    known = {fleet.account for fleet in board.fleets if fleet.known}
+def summary_of(table: DropletTable, statuses: Sequence[Status], now: float) -> Summary:
+    """The page's first line. It never claims more than is known."""
+    known = {fleet.account for fleet in table.fleets if fleet.known}
     several = len(statuses) > 1
     remarks = []
     for status in statuses:
@@ -131,31 +132,31 @@ def answer_of(board: Board, statuses: Sequence[Status], now: float) -> Answer:
     if not known:
         polling = any(status.result is None for status in statuses)
         words = "Not known yet: the first poll is running" if polling else "Not known: the API could not be read yet"
-        return Answer("busy" if polling else "bad", words, tuple(remarks) if several or not polling else ())
-    words, states = headline(board.states), board.states
+        return Summary("busy" if polling else "bad", words, tuple(remarks) if several or not polling else ())
+    words, states = headline(table.states), table.states
     if any(count and state.is_bad for state, count in states.items()):
-        return Answer("bad", words, tuple(remarks))
+        return Summary("bad", words, tuple(remarks))
     if remarks:
         dates = [status.last_listing_at for status in statuses if status.last_listing_at is not None]
         as_of = f"As of {moment(min(dates), now)} UTC: " if dates else "As far as is known: "
-        return Answer("warn", as_of + words[0].lower() + words[1:], tuple(remarks))
+        return Summary("warn", as_of + words[0].lower() + words[1:], tuple(remarks))
     uncertain = states[State.UNJUDGED] or not sum(states.values())
-    return Answer("warn" if uncertain else "good", words, ())
+    return Summary("warn" if uncertain else "good", words, ())
 
 
 def account_view(status: Status, fleet: Fleet, allowance: Allowance, now: float) -> AccountView:
-    """What the page says of an account."""
+    """What the page says about an account."""
     remarks = []
     if status.result is not None and _is_old(status, now):
         remarks.append(_since(status, fleet, now))
     if status.result is not None and fleet.known and not fleet.droplets:
         remarks.append(
-            "The account has no droplets, or its selection picks none. A token of the wrong team looks the same."
+            "The account has no droplets, or its selection matches none. A token of the wrong team looks the same."
         )
     progress = _progress(status, fleet)
     if status.unread and status.polling_since is None:
-        remarks.append("What the rate limit did not allow is left to the next polls; nothing else is needed.")
-    level, state = _state(status, fleet, now)
+        remarks.append("The rate limit did not allow the rest. The next polls read it; you need not do anything.")
+    health, state = _health(status, fleet, now)
     counted = Counter(status.problems)
     problems = tuple(
         _shortened(problem) + (f" ({count:,} times)" if count > 1 else "")
@@ -163,7 +164,7 @@ def account_view(status: Status, fleet: Fleet, allowance: Allowance, now: float)
     )
     return AccountView(
         name=status.account,
-        level=level,
+        health=health,
         state=state,
         droplets=plural(len(fleet.droplets), "droplet") if fleet.known else "not known yet",
         last_poll="none yet" if status.last_poll_at is None else _ago(status.last_poll_at, now),
@@ -176,8 +177,8 @@ def account_view(status: Status, fleet: Fleet, allowance: Allowance, now: float)
     )
 
 
-def row_of(entry: Entry, now: float, *, several_accounts: bool) -> Row:
-    """What the page says of a Droplet."""
+def row_of(entry: JudgedDroplet, now: float, *, several_accounts: bool) -> DropletRow:
+    """What the page says about a Droplet."""
     droplet, what = entry.droplet, entry.droplet.description
     details = [f"id {droplet.id}"]
     tags: tuple[str, ...] = ()
@@ -197,7 +198,7 @@ def row_of(entry: Entry, now: float, *, several_accounts: bool) -> Row:
         )
     newest = droplet.newest
     kept, size = droplet.backups, droplet.kept_size
-    return Row(
+    return DropletRow(
         id=droplet.id,
         name=droplet.name,
         account=entry.account if several_accounts else "",
@@ -235,12 +236,12 @@ def _why_unknown(status: Status) -> str:
 def _since(status: Status, fleet: Fleet, now: float) -> str:
     listed = status.last_listing_at
     if listed is None:
-        return "No complete listing was had yet" + ("; what is shown is a part." if fleet.known else ".")
+        return "There was no complete listing yet" + ("; only a part is shown." if fleet.known else ".")
     age = span(now - listed)
-    return f"Old data: what is shown is from {moment(listed, now)} UTC, {age} ago, the last complete listing."
+    return f"Old data: the last complete listing was {moment(listed, now)} UTC, {age} ago."
 
 
-def _state(status: Status, fleet: Fleet, now: float) -> tuple[Level, str]:
+def _health(status: Status, fleet: Fleet, now: float) -> tuple[Health, str]:
     if status.result is None:
         return "busy", "first poll running" if status.polling_since is not None else "about to poll"
     if status.result == "failure":
@@ -248,7 +249,7 @@ def _state(status: Status, fleet: Fleet, now: float) -> tuple[Level, str]:
     if _is_old(status, now):
         return "bad", "data are old"
     if status.result == "partial":
-        return "warn", "complete but for some lists"
+        return "warn", "complete except for some lists"
     if not fleet.droplets:
         return "warn", "no droplets"
     return "good", "up to date"
@@ -278,7 +279,7 @@ def _progress(status: Status, fleet: Fleet) -> Progress | None:
     return None
 
 
-def _limit(allowance: Allowance, now: float) -> Limit | None:
+def _limit(allowance: Allowance, now: float) -> RequestsLeft | None:
     if allowance.remaining is None:
         return None
     remaining = int(max(0.0, allowance.remaining))
@@ -286,7 +287,7 @@ def _limit(allowance: Allowance, now: float) -> Limit | None:
     words = f"{remaining:,} of {of:,} requests left" if of else f"{plural(remaining, 'request')} left"
     if not remaining and allowance.reset_at is not None and allowance.reset_at > now:
         words += f", more in {brief(allowance.reset_at - now)}"
-    return Limit(min(remaining, of), of, words)
+    return RequestsLeft(min(remaining, of), of, words)
 
 
 def _ago(instant: float, now: float) -> str:

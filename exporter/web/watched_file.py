@@ -1,7 +1,8 @@
-"""What is made of files and made anew when they change: no restart for a renewed certificate or a new user."""
+"""A value that is read from files, and read again when they change, so that a new user needs no restart."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,13 +15,19 @@ from exporter.config.yaml_document import ConfigError
 T = TypeVar("T")
 
 SETTLED = 1.0
-"""Seconds after which files count as written: a second change within a clock's tick would not show in their times."""
+"""Seconds without a change after which a file counts as completely written. File times are coarse: two changes within
+one tick look like one."""
+
+PATIENCE = 0.05
+"""Seconds that the event loop waits for the files. After that the previous value is used until they have been read."""
+FIRST_PATIENCE = 10.0
+"""Seconds for the first reading, before anything is served."""
 
 _Signature = tuple[tuple[int, ...] | None, ...]
 
 
-class Watched(Generic[T]):
-    """A value made of files. Where what they hold now is no good, the value from before stays, and the log says so."""
+class WatchedFile(Generic[T]):
+    """A value that is read from files. If they hold errors, the previous value stays, and the log says so."""
 
     def __init__(
         self,
@@ -28,55 +35,115 @@ class Watched(Generic[T]):
         make: Callable[[], T],
         files: Callable[[T], Iterable[Path]],
         *,
-        wait: Callable[[T, T], bool] = lambda old, new: False,  # noqa: ARG005
+        refuse: Callable[[T, T], str | None] = lambda old, new: None,  # noqa: ARG005
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`make` raises `ConfigError`, here too; `files` are those that a value is made of.
+        """`make` reads the value; it and this constructor raise `ConfigError`. `files` returns the files of a value.
 
-        `wait` says of an old and a new value whether the change is taken only from files that have settled.
+        `refuse` returns why a change from an old to a new value is not allowed, or `None`.
         """
         self._name = name
         self._make = make
         self._files = files
-        self._wait = wait
+        self._refuse = refuse
         self._monotonic = monotonic
-        self._value = make()
-        self._signature = self._look()
+        self._busy = threading.Lock()
+        self._value = self._first()
         self._seen_at = monotonic()
         self._settled = False
         self._changed = False
-        self._refused: tuple[str, ...] = ()
+        self.problems: tuple[str, ...] = ()
+        """Why the files as they are now are not used; empty if they are."""
 
     def current(self) -> T:
-        """The value by the files as they are now. Costs a look at each file's status."""
+        """The value by the files as they are now, or the previous one while they cannot be read at once.
+
+        The files are read in a thread, because a file system may hang. The caller waits `PATIENCE` at most, and not at
+        all while an earlier reading hangs.
+        """
+        if self._busy.acquire(blocking=False):
+            done = threading.Event()
+            if _start(self._read, done):
+                done.wait(PATIENCE)
+            else:
+                self._busy.release()
+        return self._value
+
+    def _first(self) -> T:
+        results: list[T | BaseException] = []
+        done = threading.Event()
+
+        def read() -> None:
+            try:
+                self._value = self._make()
+                self._signature = self._look()
+                results.append(self._value)
+            except BaseException as error:  # noqa: BLE001  # raised again by the caller
+                results.append(error)
+            finally:
+                done.set()
+
+        if not _start(read):
+            read()
+        if not done.wait(FIRST_PATIENCE):
+            raise ConfigError(f"{self._name}: not read within {FIRST_PATIENCE:g} s; is its file system hanging?")
+        if isinstance(results[0], BaseException):
+            raise results[0]
+        return results[0]
+
+    def _read(self, done: threading.Event) -> None:
+        try:
+            self._refresh()
+        except Exception:  # noqa: BLE001  # a bug must not end the reading of files for good
+            structlog.get_logger().exception("not read again", what=self._name, kept="what was read before")
+        finally:
+            self._busy.release()
+            done.set()
+
+    def _refresh(self) -> None:
         signature = self._look()
         now = self._monotonic()
         if signature != self._signature:
             self._signature, self._seen_at, self._settled, self._changed = signature, now, False, True
         if self._settled:
-            return self._value
+            return
         settled = now - self._seen_at >= SETTLED
-        log = structlog.get_logger()
         try:
             value = self._make()
         except ConfigError as error:
-            self._settled = settled
-            if error.problems != self._refused:
-                self._refused = error.problems
-                for problem in error.problems:
-                    log.error("not read anew", what=self._name, problem=problem, kept="what was read before")
-            return self._value
-        if not settled and self._wait(self._value, value):
-            return self._value
+            self._keep(error.problems, settled)
+            return
+        refused = self._refuse(self._value, value)
+        if refused is not None:
+            # A file that is being written is empty for a moment: that is not worth an error.
+            self._keep((refused,) if settled else self.problems, settled)
+            return
         if self._changed:
             self._changed = False
-            log.info("read anew", what=self._name)
-        self._refused = ()
+            structlog.get_logger().info("read again", what=self._name)
+        self.problems = ()
         self._value, self._settled = value, settled
-        return value
+
+    def _keep(self, problems: tuple[str, ...], settled: bool) -> None:
+        self._settled = settled
+        if problems != self.problems:
+            self.problems = problems
+            for problem in problems:
+                structlog.get_logger().error(
+                    "not read again", what=self._name, problem=problem, kept="what was read before"
+                )
 
     def _look(self) -> _Signature:
         return tuple(_status(file) for file in self._files(self._value))
+
+
+def _start(work: Callable[..., None], *arguments: object) -> bool:
+    """Starts a daemon thread; `False` if the system allows no more threads."""
+    try:
+        threading.Thread(target=work, args=arguments, name="read files", daemon=True).start()
+    except (RuntimeError, MemoryError):
+        return False
+    return True
 
 
 def _status(file: Path) -> tuple[int, ...] | None:
@@ -84,5 +151,5 @@ def _status(file: Path) -> tuple[int, ...] | None:
         status = file.stat()
     except OSError:
         return None
-    # The second time notices that a file has become readable.
+    # The second time changes when a file becomes readable.
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino

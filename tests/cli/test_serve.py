@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter.demo.fleet import demo_fleet
 from exporter.metrics.families import FAMILIES
 from tests.support.lookalike import Api, Fault, Fixture, served
-from tests.support.processes import Exporter, exporter, run, until
+from tests.support.processes import COMMAND, Exporter, exporter, run, until
 from tests.support.prometheus_server import running
 from tests.support.world import DAY
 
@@ -62,7 +63,7 @@ class TestDemo:
         """The page names the exporter and links to the rest."""
         status, text = demo.status("/")
         assert status == 200
-        assert 'href="/metrics"' in text
+        assert 'href="./metrics"' in text
 
     def test_lifecycle_is_off(self, demo: Exporter) -> None:
         """Reloading over HTTP is refused unless enabled, and never by GET."""
@@ -117,6 +118,67 @@ class TestStopping:
             started.line("listening")
             started.process.send_signal(signal.SIGINT)
             assert started.process.wait(10) == 0
+
+
+class TestSystemdSocket:
+    def test_handed_over(self, tool: Callable[[str], str]) -> None:
+        """With `--web.systemd-socket` it serves on the socket that systemd opened."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        activate = [tool("systemd-socket-activate"), f"--listen=127.0.0.1:{port}", "--setenv=PYTHONPATH"]
+        command = [*activate, *COMMAND, "serve", "--demo", "--web.systemd-socket"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        running = Exporter(process)
+        try:
+
+            def answers() -> bool:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+                    client.sendall(b"GET /-/healthy HTTP/1.0\r\n\r\n")
+                    return client.recv(100).split()[1:2] == [b"200"]
+                return False
+
+            until(answers, "an answer on systemd's socket")
+            assert running.url == f"http://127.0.0.1:{port}"
+            assert running.stop() == 0
+        finally:
+            process.kill()
+            process.wait()
+            running._reader.join()
+            assert process.stderr is not None
+            process.stderr.close()
+
+    def test_none_handed_over(self) -> None:
+        """Without a socket from systemd it says so in one line and exits."""
+        done = run("serve", "--demo", "--web.systemd-socket")
+        assert done.returncode == 2
+        assert "systemd handed over no socket" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_beside_an_address(self) -> None:
+        """A listen address beside it would be ignored, so it is an error."""
+        done = run("serve", "--demo", "--web.systemd-socket", "--web.listen-address=127.0.0.1:0")
+        assert done.returncode == 2
+        assert "not allowed with argument" in done.stderr
+
+
+def test_files_that_hang(tmp_path: Path) -> None:
+    """While the web configuration hangs, scrapes, health and SIGTERM go on."""
+    file = tmp_path / "web.yml"
+    file.write_text("http_server_config: {headers: {X-Frame-Options: deny}}\n")
+    with exporter("--demo", f"--web.config.file={file}") as started:
+        started.line('event="poll finished"')
+        started.status("/")  # the template is loaded at the first request
+        file.unlink()
+        os.mkfifo(file)
+        longest = 0.0
+        for path in ("/metrics", "/-/healthy", "/") * 5:
+            began = time.monotonic()
+            assert started.status(path)[0] == 200
+            longest = max(longest, time.monotonic() - began)
+        assert longest < 1
+        began = time.monotonic()
+        assert started.stop() == 0
+        assert time.monotonic() - began < 5
 
 
 class TestTheStart:

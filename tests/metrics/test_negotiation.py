@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.metrics.negotiation import OPENMETRICS, TEXT, Format, accepts_gzip, negotiate
+from exporter.metrics.negotiation import OPENMETRICS, TEXT, TextFormat, accepts_gzip, negotiate
 
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -37,7 +37,7 @@ PROMETHEUS_3 = (
         (",;,;=;q", TEXT),
     ],
 )
-def test_format_is_the_one_asked_for(accept: str | None, chosen: Format) -> None:
+def test_format_is_the_one_asked_for(accept: str | None, chosen: TextFormat) -> None:
     """OpenMetrics 1.0 is served to those who prefer it, text 0.0.4 to everyone else, whatever the header holds."""
     assert negotiate(accept) is chosen
 

@@ -9,9 +9,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 
-from exporter.web.answer import Answer, text
-from exporter.web.app import Respond
-from exporter.web.server import Limits, Server
+from exporter.web.connection import Limits
+from exporter.web.server import Answer, Respond, Server, text
 from exporter.web.settings import Settings
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

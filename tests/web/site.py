@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
 from typing import Any
+from urllib.parse import urljoin
 
 import aiohttp
 
@@ -51,7 +52,9 @@ class Site:
     async def get(self, path: str = "/", method: str = "GET", **headers: str) -> Reply:
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,
-            session.request(method, self.url + path, headers={"Accept-Encoding": "identity", **headers}) as answer,
+            session.request(
+                method, urljoin(f"{self.url}/", path), headers={"Accept-Encoding": "identity", **headers}
+            ) as answer,
         ):
             return Reply(answer.status, answer.headers, await answer.read())
 

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import gzip
 import os
+import threading
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
 from exporter.web.app import locked, routes
 from exporter.web.auth import Guard
-from exporter.web.server import SERVER, Server
+from exporter.web.connection import SERVER
+from exporter.web.server import Server
 from exporter.web.settings import Settings
 from tests.support.lookalike import Api, Fixture, backup, droplet, policy
 from tests.support.serving import Reply, asked, serving
@@ -181,6 +183,66 @@ async def test_no_request_asks_the_api(world: World, monkeypatch: pytest.MonkeyP
     assert world.api.count() == before
 
 
+async def test_repeated_header_lines_are_one_list(world: World) -> None:
+    """`Accept` and `Accept-Encoding` may be spread over several lines (RFC 9110, 5.3)."""
+    lines = (
+        "Accept: text/html",
+        "Accept: application/openmetrics-text",
+        "Accept-Encoding: br",
+        "Accept-Encoding: gzip",
+    )
+    reply = await world.get("/metrics", *lines)
+    assert reply.headers["content-type"].startswith("application/openmetrics-text")
+    assert reply.headers["content-encoding"] == "gzip"
+    assert (await world.get("/", *lines)).headers["content-encoding"] == "gzip"
+
+
+async def test_families_can_be_chosen(world: World) -> None:
+    """`name[]` serves these families alone, with their heads, of the fleet and of the exporter, plain and as gzip."""
+    await world.service.poll_once()
+    chosen = (
+        "digitalocean_backup_kept",
+        "digitalocean_backup_newest_age_seconds",
+        "digitalocean_backup_exporter_up",
+        "digitalocean_backup_exporter_polls_total",
+    )
+    path = "/metrics?" + "&".join(f"name[]={name}" for name in (*chosen, "nothing"))
+    reply = await world.get(path)
+    lines = reply.body.decode().splitlines()
+    assert {line.split("{")[0].split()[0] for line in lines if not line.startswith("#")} == set(chosen)
+    assert {line.split()[2] for line in lines if line.startswith("# TYPE")} == set(chosen)
+    packed = await world.get(path, "Accept: application/openmetrics-text", "Accept-Encoding: gzip")
+    text = gzip.decompress(packed.body).decode()
+    assert text.endswith("# EOF\n")
+    assert "digitalocean_backup_kept{" in text
+    assert "digitalocean_backup_overdue" not in text
+    assert (await world.get("/metrics?name[]=nothing")).body == b""
+
+
+async def test_polls_that_never_finish_are_unhealthy(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account whose polls have not finished for three intervals makes `/-/healthy` 503 and is named there."""
+    monkeypatch.setattr("exporter.polling.poller.JITTER", 0.0)
+    now = [0.0]
+    monkeypatch.setattr(world.service, "_monotonic", lambda: now[0])
+    hang = asyncio.Event()
+
+    async def hanging(*_: object) -> None:
+        await hang.wait()
+
+    [poller] = world.service._pollers.values()
+    monkeypatch.setattr(poller, "poll", hanging)
+    world.service.start()
+    interval = poller.status.interval
+    now[0] = 3 * interval
+    assert (await world.get("/-/healthy")).status == 200
+    now[0] += 1
+    reply = await world.get("/-/healthy")
+    assert (reply.status, reply.body) == (503, b"No poll has finished for 3 intervals: account 0.\n")
+    assert (await world.get("/metrics")).status == 200
+    poller.status = replace(poller.status, last_poll_at=NOW)
+    assert (await world.get("/-/healthy")).status == 200
+
+
 # Reloading
 
 
@@ -200,6 +262,42 @@ async def test_a_bad_configuration_is_answered_with_the_reason(world: World) -> 
     assert reply.status == 500
     assert reply.body.decode().splitlines()[1:] == ["accounts: missing; list one (c.yaml:1)", "poll: what? (c.yaml:2)"]
     assert b"digitalocean_backup_exporter_config_last_reload_successful 0.0" in (await world.get("/metrics")).body
+
+
+async def test_a_page_of_another_site_cannot_reload(world: World) -> None:
+    """A browser says for which site it asks; a foreign one is refused, and everything else may reload."""
+    world.load[0] = AssertionError("it was read")
+    for header in (
+        "Origin: http://evil.example",
+        "Origin: null",
+        "Sec-Fetch-Site: cross-site",
+        "Sec-Fetch-Site: same-site",
+    ):
+        assert (await world.get("/-/reload", header, method="POST")).status == 403
+    world.load[0] = world.service._config
+    for header in ("Origin: http://x", "Sec-Fetch-Site: same-origin", "User-Agent: curl"):
+        assert (await world.get("/-/reload", header, method="POST")).status == 200
+
+
+async def test_a_configuration_that_hangs_is_an_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration on a file system that hangs fails the reload in time; scrapes go on, and a later reload works."""
+    monkeypatch.setattr("exporter.service.READ_WITHIN", 0.1)
+    hang = threading.Event()
+    load = world.service._load
+
+    def hanging() -> Config:
+        hang.wait(10)
+        return load()
+
+    world.service._load = hanging
+    try:
+        reply = await world.get("/-/reload", method="POST")
+        assert (reply.status, b"not done within" in reply.body) == (500, True)
+        assert b"config_last_reload_successful 0.0" in (await world.get("/metrics")).body
+        world.service._load = load
+        assert (await world.get("/-/reload", method="POST")).status == 200
+    finally:
+        hang.set()
 
 
 @pytest.mark.parametrize("world", [{"lifecycle": False}], indirect=True)
@@ -237,7 +335,7 @@ async def test_every_path_but_healthy_needs_a_user(locked_settings: Settings) ->
                 for headers in ([], [WRONG], ["Authorization: Basic !"], ["Authorization: Bearer x"], [RIGHT, WRONG]):
                     reply = await world.get(path, *headers, method=method)
                     assert (reply.status, reply.body) == (401, b"Unauthorized.\n"), (path, method, headers)
-                    assert reply.headers["www-authenticate"] == "Basic"
+                    assert reply.headers["www-authenticate"].startswith("Basic realm=")
         assert (await world.get("/metrics", RIGHT)).status == 200
         assert (await world.get("/nothing", RIGHT)).status == 404
         assert (await world.get("/-/reload", RIGHT, method="POST")).status == 200

@@ -10,7 +10,18 @@ from contextlib import contextmanager
 import bcrypt
 import pytest
 
-from exporter.web.auth import BAD_KEPT, GOOD_KEPT, WAITING, WAITING_OF_ADDRESS, BusyError, Guard, credentials, matches
+from exporter.web.auth import (
+    BAD_KEPT,
+    GOOD_KEPT,
+    WAITING,
+    WAITING_OF_ADDRESS,
+    BusyError,
+    Guard,
+    UncheckedError,
+    credentials,
+    matches,
+)
+from tests.support.serving import eventually
 
 
 def basic(user: str | bytes, password: str | bytes) -> str:
@@ -346,3 +357,68 @@ async def test_who_goes_away_while_waiting_takes_nobody_along() -> None:
         first.cancel()
     assert not await behind
     assert await guard.admits([basic("alice", "a")], "x")
+
+
+# A check that fails
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("can't start new thread"), SystemExit(), StopIteration()]
+)
+async def test_a_check_that_breaks_is_an_answer_and_the_next_one_works(error: BaseException) -> None:
+    """Whatever is raised while a password is checked, its client and those behind it are answered."""
+    broken = [error]
+
+    def compare(password: bytes, stored: str) -> bool:
+        if broken:
+            raise broken.pop()
+        return stored == f"hash of {password.decode()}"
+
+    guard = guarded({"alice": "hash of a"}, compare)
+    async with asyncio.timeout(5):
+        first, behind = await asyncio.gather(
+            guard.admits([basic("alice", "b")], "x"), guard.admits([basic("alice", "a")], "x"), return_exceptions=True
+        )
+        assert isinstance(first, UncheckedError)
+        assert behind is True
+        assert not await guard.admits([basic("alice", "b")], "x")
+
+
+async def test_a_thread_that_does_not_start_is_an_answer_and_the_next_one_works() -> None:
+    """Where the system allows no more threads the client is told so, and a later login works."""
+    guard = guarded({"alice": "hash of a"}, lambda password, stored: stored == f"hash of {password.decode()}")
+    with pytest.MonkeyPatch.context() as patch:
+
+        def refuse(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patch.setattr(threading.Thread, "start", refuse)
+        async with asyncio.timeout(5):
+            with pytest.raises(UncheckedError):
+                await guard.admits([basic("alice", "a")], "x")
+    assert await guard.admits([basic("alice", "a")], "x")
+
+
+async def test_a_check_that_takes_too_long_is_an_answer_and_the_next_one_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that does not end keeps its own client waiting for seconds, and the next client as long at most."""
+    monkeypatch.setattr("exporter.web.auth.PATIENCE", 0.2)
+    monkeypatch.setattr("exporter.web.auth.TURN", 0.05)
+    hang = threading.Event()
+
+    def compare(password: bytes, stored: str) -> bool:
+        if password == b"slow":
+            hang.wait(10)
+        return True
+
+    guard = guarded({"alice": "hash of a"}, compare)
+    try:
+        with pytest.raises(UncheckedError):
+            await guard.admits([basic("alice", "slow")], "x")
+        assert await guard.admits([basic("alice", "a")], "x")
+    finally:
+        hang.set()
+    await eventually(lambda: not guard._under_way)
+    calls: list[object] = []
+    monkeypatch.setattr(guard, "_compare", lambda *asked: calls.append(asked))
+    assert await guard.admits([basic("alice", "slow")], "x")
+    assert not calls

@@ -96,9 +96,8 @@ REFUSED = {
     f"tls_server_config: {{{PAIR}, min_version: TLS13, max_version: TLS12}}\n": "min_version: above max_version",
     f"tls_server_config: {{{PAIR}, cipher_suites: [TLS_AES_128_GCM_SHA256]}}\n": "cipher_suites: not supported here",
     f"tls_server_config: {{{PAIR}, curve_preferences: [X25519]}}\n": "curve_preferences: not supported here",
-    f"tls_server_config: {{{PAIR}, prefer_server_cipher_suites: true}}\n": "prefer_server_cipher_suites: not supported",
-    "http_server_config: {http2: true}\n": "http_server_config.http2: not supported here; the exporter speaks HTTP/1.1",
-    "http_server_config: {http2: false}\n": "http_server_config.http2: not supported here",
+    f"tls_server_config: {{{PAIR}, prefer_server_cipher_suites: false}}\n": "is always the server's",
+    "http_server_config: {http2: true}\n": "the exporter speaks HTTP/1.1. Write false or take it out",
     'http_server_config: {headers: {Content-Security-Policy: "a\\r\\nSet-Cookie: b"}}\n': "the character U+000D",
     f"tls_server_config: {{{PAIR}, client_ca_file: server.key, client_auth_type: VerifyClientCertIfGiven}}\n": (
         "client_ca_file: the file holds no certificate"
@@ -226,3 +225,12 @@ def test_a_file_that_is_none(folder: Path) -> None:
     """A missing file is named."""
     with pytest.raises(ConfigError, match="the file does not exist"):
         Settings(folder / "gone.yml")
+
+
+def test_keys_that_ask_for_what_is_done_anyway_are_accepted(tmp_path: Path) -> None:
+    """`http2: false` and `prefer_server_cipher_suites: true` change nothing, and are no error."""
+    file = tmp_path / "web.yml"
+    file.write_text(
+        "http_server_config: {http2: false}\n" + f"tls_server_config: {{{PAIR}, prefer_server_cipher_suites: true}}\n"
+    )
+    assert load(file).tls is not None

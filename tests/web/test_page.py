@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
+import socket
+import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urljoin
 
 import pytest
 
@@ -17,9 +22,12 @@ from exporter import __version__
 from exporter.config.model import Config, Poll, RateLimit
 from exporter.demo.fleet import demo_fleet
 from exporter.fleet.model import Fleet
-from exporter.web.droplet_table import Board, Boards, Column, board_of
+from exporter.web.app import dispatch, routes
+from exporter.web.droplet_table import DropletTable, NewestTable, SortColumn, table_of
 from tests.support.lookalike import Fault, Fixture, backup, disabled, policy
 from tests.support.made_up_fleet import NOW, made_up_fleet
+from tests.support.processes import exporter, until
+from tests.support.serving import serving
 from tests.support.world import DAY, HOUR, MONDAY, TOKEN, add, healthy
 from tests.web.browser import PICTURES, Tab, chromium
 from tests.web.site import Site, names_of, site
@@ -112,8 +120,8 @@ class TestText:
         """Where nothing is missing it says so."""
         async with site(healthy(3, now=NOON), at=NOON) as running:
             page = (await running.get()).text
-        assert '<h1 id="answer">All 3 droplets are protected</h1>' in page
-        assert 'class="answer good"' in page
+        assert '<h1 id="summary">All 3 droplets are protected</h1>' in page
+        assert 'class="summary good"' in page
 
     async def test_row(self) -> None:
         """A Droplet's row tells its newest backup's age, how many are kept, their size, and draws each of them."""
@@ -152,7 +160,7 @@ class TestText:
             page = (await running.get()).text
             for path in re.findall(r'<nav aria-label="Exporter">(.*?)</nav>', page, re.DOTALL)[0].split('href="')[1:]:
                 assert (await running.get(path.partition('"')[0])).status == 200
-        assert '"/prom/m"' in page
+        assert '"./prom/m"' in page
 
     async def test_no_request_reaches_the_api(self) -> None:
         """Looking at the page costs the token nothing."""
@@ -207,7 +215,7 @@ class TestUnwell:
             page = (await running.get()).text
         text = text_of(page)
         assert "Not known: the API could not be read yet" in text
-        assert 'class="answer bad"' in page
+        assert 'class="summary bad"' in page
         assert "401" in text
         assert "TOKEN_OF_THE_TESTS" in text
         assert TOKEN not in page
@@ -220,7 +228,7 @@ class TestUnwell:
             await running.poll()
             page = (await running.get()).text
         text = text_of(page)
-        assert 'class="answer warn"' in page
+        assert 'class="summary warn"' in page
         assert "As of today 12:00 UTC: all 2 droplets are protected" in text
         assert "the last complete listing was today 12:00 UTC, 2 hours ago" in text
         assert "500" in text
@@ -241,7 +249,7 @@ class TestUnwell:
             running.apis[1].token = "another"
             await running.poll()
             page = (await running.get()).text
-        assert 'class="answer warn"' in page
+        assert 'class="summary warn"' in page
         assert "Nothing is known yet of account stage: no listing could be read" in text_of(page)
 
     async def test_cold_start_beyond_the_budget(self) -> None:
@@ -262,7 +270,7 @@ class TestUnwell:
         async with site(Fixture(), at=NOON) as running:
             page = (await running.get()).text
         text = text_of(page)
-        assert 'class="answer warn"' in page
+        assert 'class="summary warn"' in page
         assert "No droplet was looked at" in text
         assert "A token of the wrong team looks the same." in text
 
@@ -344,7 +352,7 @@ class TestQuery:
             assert link is not None
             path = unescape(link[1])
             seen.append(path)
-        assert seen == ["/?q=e&sort=-size", "/?q=e&sort=size"]
+        assert seen == ["./?q=e&sort=-size", "./?q=e&sort=size"]
 
     @pytest.mark.parametrize(
         ("asked", "note"),
@@ -445,7 +453,7 @@ class TestHostile:
         assert page.count("<img") == 1
         assert not {name for name, _ in parts.attributes if name.startswith("on") or name in ("style", "srcdoc")}
         assert {value[0] for name, value in parts.attributes if name in ("href", "src", "action") and value} <= {
-            "/",
+            ".",
             "#",
         }
         assert " 49 " not in text_of(page)
@@ -475,7 +483,7 @@ class TestHttp:
         async with site(mixed(), at=NOON) as running:
             page = (await running.get()).text
             for path in set(re.findall(r'(?:src|href|action)="([^"#][^"]*)"', page)):
-                assert path.startswith("/")
+                assert path.startswith("./")
                 assert (await running.get(unescape(path).partition("#")[0])).status == 200
         assert not re.search(r"https?://|<script|<style| style=|javascript:", page)
 
@@ -487,9 +495,34 @@ class TestHttp:
         assert style.headers["Content-Type"] == "text/css; charset=utf-8"
         assert icon.headers["Content-Type"] == "image/svg+xml"
         assert "max-age" in style.headers["Cache-Control"]
-        assert re.search(r'href="/-/style\.css\?[0-9a-f]{8}"', page)
+        assert re.search(r'href="\./-/style\.css\?[0-9a-f]{8}"', page)
         assert "@import" not in style.text
         assert "url(" not in style.text
+
+    async def test_behind_a_proxy(self, tool: Callable[[str], str], tmp_path: Path) -> None:
+        """Behind nginx under a sub-path every link, form, style and icon of the page leads to the exporter."""
+        async with site(mixed(), at=NOON) as running:
+            with nginx(tool("nginx"), tmp_path, running.url) as proxy:
+                page = (await running.get(f"{proxy}/tools/backups/")).text
+                assert len(names_of(page)) == 9
+                links = set(re.findall(r'(?:src|href|action)="([^"#][^"]*)"', page))
+                assert len(links) > 10
+                for link in links:
+                    reply = await running.get(urljoin(f"{proxy}/tools/backups/", unescape(link)))
+                    assert reply.status == 200, link
+
+    async def test_demo_and_refresh(self) -> None:
+        """The demo's page says that it is the demo; every page reloads itself at the poll interval, within bounds."""
+        async with site(healthy(1, now=NOON), at=NOON, config=Config((), poll=Poll(interval=300.0))) as running:
+            page = (await running.get("/?q=x")).text
+            assert "This is the demo" not in page
+            assert '<meta http-equiv="refresh" content="300">' in page
+            table = routes(running.service, "/metrics", lifecycle=False, demo=True)
+            async with serving(lambda request: dispatch(table, request)) as server:
+                page = (await running.get("http://{}:{}/".format(*server.addresses[0]))).text
+            assert "This is the demo" in page
+        async with site(healthy(1, now=NOON), at=NOON, config=Config((), poll=Poll(interval=1.0))) as running:
+            assert '<meta http-equiv="refresh" content="30">' in (await running.get()).text
 
     async def test_gzip(self) -> None:
         """The page is compressed where that is accepted."""
@@ -526,46 +559,97 @@ class TestLarge:
 
         other = asyncio.create_task(scrape())
         try:
-            board = await board_of((self.FLEET,), NOW)
+            table = await table_of((self.FLEET,), NOW)
             assert turns >= 10_000 / 500
             turns = 0
-            await board.found(Column.NAME)
+            await table.found(SortColumn.NAME)
             assert turns >= 10_000 / 500
             turns = 0
-            await board.found(words=["web", "fra"])
+            await table.found(words=["web", "fra"])
             assert turns >= 10_000 / 500
         finally:
             other.cancel()
 
     async def test_sorted_in_steps_is_sorted(self) -> None:
         """Sorting in steps gives the order that sorting at once gives."""
-        board = await board_of((self.FLEET,), NOW)
-        ages = [entry.droplet.newest.created_at for entry in board.entries if entry.droplet.newest]
+        table = await table_of((self.FLEET,), NOW)
+        ages = [entry.droplet.newest.created_at for entry in table.droplets if entry.droplet.newest]
         assert ages == sorted(ages)
-        names = [entry.droplet.name for entry in await board.found(Column.NAME)]
+        names = [entry.droplet.name for entry in await table.found(SortColumn.NAME)]
         assert names == sorted(names)
         assert len(set(names)) == 10_000
 
-    async def test_one_board_for_all_readers(self) -> None:
+    async def test_one_table_for_all_readers(self) -> None:
         """However many readers come, a fleet is judged and sorted once; a new fleet is seen at once."""
         fleets = [self.FLEET]
-        boards = Boards(lambda: (fleets[0],), lambda: NOW)
-        first, *others = await asyncio.gather(*(boards.current() for _ in range(10)))
+        tables = NewestTable(lambda: (fleets[0],), lambda: NOW)
+        first, *others = await asyncio.gather(*(tables.current() for _ in range(10)))
         assert all(other is first for other in others)
         fleets[0] = Fleet("production", known=True)
-        assert not (await boards.current()).entries
+        assert not (await tables.current()).droplets
+
+    async def test_reader_between_the_end_of_a_table_and_its_callbacks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A reader that comes when the table's task has ended, and its callbacks have not run, gets the table at once.
+
+        Awaiting a task that is done does not yield. A loop that does so never lets the callbacks run.
+        """
+        gate = asyncio.get_running_loop().create_future()
+        asked = 0
+
+        def fleets() -> tuple[Fleet, ...]:
+            nonlocal asked
+            asked += 1
+            assert asked < 50, "the reader asks again and again without yielding"
+            return (self.FLEET,)
+
+        async def gated(fleets: tuple[Fleet, ...], now: float) -> DropletTable:
+            await gate
+            return DropletTable(fleets, (), {}, 0, 0.0, now)
+
+        monkeypatch.setattr("exporter.web.droplet_table.table_of", gated)
+        tables = NewestTable(fleets, lambda: NOW)
+        first = asyncio.create_task(tables.current())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the table's task waits at the gate
+        gate.set_result(None)  # the loop runs the task's last step next,
+        second = asyncio.create_task(tables.current())  # and then, before the task's callbacks, this reader
+        assert await first is await second
+
+    async def test_fleets_that_change_faster_than_a_table_is_made(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """If every fleet changes while its table is made, as with hundreds of accounts, the reader still gets one."""
+        fleets = [(Fleet("production", known=True),)]
+
+        async def overtaken(of: tuple[Fleet, ...], now: float) -> DropletTable:
+            await asyncio.sleep(0)
+            fleets[0] = (Fleet("production", known=True),)
+            return DropletTable(of, (), {}, 0, 0.0, now)
+
+        monkeypatch.setattr("exporter.web.droplet_table.table_of", overtaken)
+        tables = NewestTable(lambda: fleets[0], lambda: NOW)
+        async with asyncio.timeout(10):
+            assert (await tables.current()).fleets
+
+    def test_many_readers_while_polls_run(self) -> None:
+        """Sixty readers of the page beside quick polls all get it, and the exporter still answers and stops."""
+        with exporter("--demo", "--demo.speed=20000") as running:
+            running.line('event="poll finished"')
+            with ThreadPoolExecutor(60) as readers:
+                replies = list(readers.map(lambda _: running.status("/"), range(240)))
+            assert {status for status, _ in replies} == {200}
+            assert running.status("/-/healthy")[0] == 200
+            assert running.stop() == 0
 
     async def test_ready_before_it_is_asked_for(self) -> None:
         """Once somebody has looked at the page, a poll prepares it for the next look; before that it costs nothing."""
         async with site(healthy(3, now=NOON), at=NOON, polled=False) as running:
             made = []
 
-            async def counted(fleets: tuple[Fleet, ...], now: float) -> Board:
+            async def counted(fleets: tuple[Fleet, ...], now: float) -> DropletTable:
                 made.append(now)
-                return await board_of(fleets, now)
+                return await table_of(fleets, now)
 
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("exporter.web.droplet_table.board_of", counted)
+                patch.setattr("exporter.web.droplet_table.table_of", counted)
                 await running.poll()
                 assert made == []
                 await running.get()
@@ -580,12 +664,38 @@ class TestLarge:
 
     async def test_reader_who_leaves(self) -> None:
         """A reader who goes away does not take the others' table along."""
-        boards = Boards(lambda: (self.FLEET,), lambda: NOW)
-        leaver = asyncio.create_task(boards.current())
-        stayer = asyncio.create_task(boards.current())
+        tables = NewestTable(lambda: (self.FLEET,), lambda: NOW)
+        leaver = asyncio.create_task(tables.current())
+        stayer = asyncio.create_task(tables.current())
         await asyncio.sleep(0)
         leaver.cancel()
-        assert len((await stayer).entries) == 10_000
+        assert len((await stayer).droplets) == 10_000
+
+
+@contextmanager
+def nginx(program: str, folder: Path, upstream: str) -> Iterator[str]:
+    """A reverse proxy that serves the upstream under `/tools/backups/`; gives its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    paths = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+    (folder / "nginx.conf").write_text(
+        f"daemon off; error_log stderr; pid {folder}/pid; events {{}} http {{ {paths} access_log off;"
+        f" server {{ listen 127.0.0.1:{port}; location /tools/backups/ {{ proxy_pass {upstream}/; }} }} }}"
+    )
+    process = subprocess.Popen([program, "-c", str(folder / "nginx.conf")], stderr=subprocess.DEVNULL)
+
+    def listens() -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return True
+        return False
+
+    try:
+        until(listens, "nginx listens")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 @pytest.fixture(scope="module")

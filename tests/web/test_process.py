@@ -174,7 +174,7 @@ async def test_what_keeps_it_from_serving_is_told_in_a_line(tmp_path: Path) -> N
     users, http2 = bad.splitlines()
     assert users.startswith("digitalocean-backup-exporter: basic_auth_users.alice: not a bcrypt hash; make one by: ")
     assert users.endswith(f"({tmp_path / 'bad.yml'}:1)")
-    assert http2.startswith("digitalocean-backup-exporter: http_server_config.http2: not supported here; ")
+    assert http2.startswith('digitalocean-backup-exporter: http_server_config.http2: "true" is not supported here; ')
     assert http2.endswith(f"({tmp_path / 'bad.yml'}:2)")
     (certificate,) = gone.splitlines()
     assert "tls_server_config.cert_file: the file does not exist; put it there or name another" in certificate

@@ -17,8 +17,8 @@ import pytest
 import structlog
 from aiohttp import web
 
-from exporter.web.answer import Answer, text
-from exporter.web.server import SERVER, Limits, Server, raise_file_limit
+from exporter.web.connection import SERVER, Limits
+from exporter.web.server import SEND_BUFFER, Answer, Server, raise_file_limit, text
 from tests.support.serving import GET, asked, connected, eventually, hello, serving
 
 SHORT = Limits(silence=0.3, body=0.3, handshake=0.3, goodbye=0.3, stall=0.2, answer=30.0, stop=0.5)
@@ -331,12 +331,12 @@ async def test_a_client_that_has_sent_all_it_will_is_answered() -> None:
 async def test_a_compressed_body_is_not_unpacked() -> None:
     """A body is never looked at, whether it would grow a thousandfold or is not what it is said to be."""
     bomb = gzip.compress(bytes(50_000_000))
-    async with serving() as server, connected(server) as client:
+    async with serving() as server:
         begun = time.process_time()
         for body in (bomb, b"no gzip at all"):
             head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
-            assert (await client.ask(head + body)).status == 200
-            assert (await client.ask()).status == 200
+            assert (await asked(server, head + body)).status == 200
+            assert (await asked(server)).status == 200
         assert time.process_time() - begun < 0.3
 
 
@@ -440,3 +440,53 @@ def test_limits_are_those_promised() -> None:
     assert max(limits.silence, limits.body, limits.handshake, limits.stop, limits.stall) <= 5.0
     assert limits.answer <= 300.0
     assert limits.connections > 2000
+
+
+async def test_a_name_with_an_address_that_is_absent_listens_on_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`localhost` where IPv6 is off: what this machine does not have is left out; with no address at all it fails."""
+    absent = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", 0, 0, 0))  # an address for documentation
+    present = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))
+    found = [absent, present]
+    monkeypatch.setattr("exporter.web.server.socket.getaddrinfo", lambda *_, **__: found)
+    server = Server(hello)
+    await server.listen("localhost", 0)
+    assert [host for host, _ in server.addresses] == ["127.0.0.1"]
+    found = [absent]
+    with pytest.raises(OSError, match=r"."):
+        await server.listen("localhost", 0)
+    await server.stop()
+
+
+async def test_the_system_buffers_little_for_each_client() -> None:
+    """Clients that stop reading fill the system's memory by this much each, and no more."""
+    async with serving() as server, connected(server):
+        await eventually(lambda: bool(server.connections))
+        [connection] = server.connections
+        assert connection._socket is not None
+        sock = connection._socket.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * SEND_BUFFER
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"NONSENSE\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    ],
+    ids=["no HTTP", "chunk extension", "body", "upgrade"],
+)
+async def test_what_follows_an_odd_request_is_not_read(begin: bytes) -> None:
+    """Garbage after an error, in a body or after an upgrade is left unread: it costs no memory and no time."""
+    async with serving() as server, connected(server) as client:
+        await eventually(lambda: bool(server.connections))
+        await client.send(begin)
+        await eventually(
+            lambda: any(connection._done_reading for connection in server.connections) or not server.connections
+        )
+        [connection] = server.connections or [None]
+        if connection is not None:
+            assert connection._socket is not None
+            assert not connection._socket.is_reading()
+        assert await client.seconds_open() < 7

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import bcrypt
 import pytest
 import structlog
 
+from exporter.config.yaml_document import ConfigError
 from exporter.web.settings import Settings
 from exporter.web.watched_file import SETTLED
 from tests.support.certificates import Authority
@@ -25,7 +28,7 @@ class Time:
     def __call__(self) -> float:
         return self.now
 
-    def flush_stderr(self) -> None:
+    def settle(self) -> None:
         self.now += SETTLED
 
 
@@ -62,7 +65,7 @@ def test_users_and_headers_follow_the_file(file: Path) -> None:
             "http_server_config: {headers: {X-Frame-Options: deny}}\nbasic_auth_users: {bob: " + BOB + "}\n"
         )
         assert settings.headers == {"X-Frame-Options": "deny"}
-    assert told(logs) == ["info read anew"] * 3
+    assert told(logs) == ["info read again"] * 3
 
 
 def test_changes_within_a_tick_of_the_clock_are_seen(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,23 +80,23 @@ def test_changes_within_a_tick_of_the_clock_are_seen(file: Path, monkeypatch: py
 
 def test_a_file_that_rests_is_not_read_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once it has settled a file costs a look at its status, not a reading."""
-    time = Time()
+    clock = Time()
     users_of(file, alice=ALICE)
-    settings = Settings(file, monotonic=time)
-    time.flush_stderr()
+    settings = Settings(file, monotonic=clock)
+    clock.settle()
     assert settings.users == {"alice": ALICE}
     monkeypatch.setattr("exporter.web.settings.load", lambda _: pytest.fail("it was read"))
     for _ in range(3):
-        time.now += 60
+        clock.now += 60
         assert settings.users == {"alice": ALICE}
 
 
 @pytest.mark.parametrize("broken", ["basic_auth_users: [", "basic_auth_users: {alice: secret}\n", "zzz: 1\n", None])
 def test_a_broken_file_keeps_what_was_read_before(file: Path, broken: str | None) -> None:
     """A file that is broken or gone changes nothing; the log says why, once; mended, it counts again."""
-    time = Time()
+    clock = Time()
     users_of(file, alice=ALICE)
-    settings = Settings(file, monotonic=time)
+    settings = Settings(file, monotonic=clock)
     with structlog.testing.capture_logs() as logs:
         if broken is None:
             file.unlink()
@@ -101,45 +104,83 @@ def test_a_broken_file_keeps_what_was_read_before(file: Path, broken: str | None
             file.write_text(broken)
         for _ in range(4):
             assert settings.users == {"alice": ALICE}
-            time.flush_stderr()
-    assert told(logs) == ["error not read anew"]
+            clock.settle()
+    assert told(logs) == ["error not read again"]
     assert str(file) in logs[0]["problem"]
     assert "secret" not in str(logs)
     with structlog.testing.capture_logs() as logs:
         users_of(file, bob=BOB)
         assert settings.users == {"bob": BOB}
-    assert told(logs) == ["info read anew"]
+    assert told(logs) == ["info read again"]
 
 
 def test_a_file_that_is_being_written_opens_no_door(file: Path) -> None:
-    """A file that is empty for a moment, as while it is written, keeps its users; one that stays so has none."""
-    time = Time()
+    """A file that is empty, for a moment while it is written or for good on a full disk, lets nobody in."""
+    clock = Time()
     users_of(file, alice=ALICE)
-    settings = Settings(file, monotonic=time)
-    time.flush_stderr()
+    settings = Settings(file, monotonic=clock)
+    clock.settle()
     file.write_text("")
     assert settings.users == {"alice": ALICE}
     users_of(file, bob=BOB)
     assert settings.users == {"bob": BOB}
     file.write_text("")
-    time.now += SETTLED / 2
+    clock.now += SETTLED / 2
     assert settings.users == {"bob": BOB}
-    time.flush_stderr()
-    assert settings.users == {}
+    assert settings.followed
+    with structlog.testing.capture_logs() as logs:
+        clock.settle()
+        assert settings.users == {"bob": BOB}
+        assert not settings.followed
+        clock.settle()
+        assert settings.users == {"bob": BOB}
+    assert told(logs) == ["error not read again"]
+    assert "the last user was removed" in logs[0]["problem"]
+    users_of(file, alice=ALICE)
+    assert settings.users == {"alice": ALICE}
+    assert settings.followed
 
 
 def test_tls_is_settled_at_the_start(tmp_path: Path, file: Path) -> None:
-    """TLS that is turned on or off in the file waits for a restart, and the log says that; the rest counts."""
+    """TLS that is turned on or off in the file waits for a restart, and the log says so; the old file counts on."""
     Authority().issue().write(tmp_path, "server")
     tls = "tls_server_config: {cert_file: server.crt, key_file: server.key}\n"
     for before, after, on in ((tls, "", True), ("", tls, False)):
         file.write_text(before)
-        settings = Settings(file)
+        clock = Time()
+        settings = Settings(file, monotonic=clock)
         assert (settings.context is not None) is on
         with structlog.testing.capture_logs() as logs:
             file.write_text(after + f"basic_auth_users: {{alice: {ALICE}}}\n")
-            assert settings.users == {"alice": ALICE}
-            assert settings.users == {"alice": ALICE}
-        assert told(logs) == ["info read anew", "warning web configuration not wholly followed"]
-        assert logs[1]["remedy"] == "restart it"
+            assert settings.users == {}
+            clock.settle()
+            assert settings.users == {}
+            assert not settings.followed
+        assert told(logs) == ["error not read again"]
+        assert "restart it" in logs[0]["problem"]
         assert (settings.context is not None) is on
+
+
+def test_a_file_system_that_hangs_holds_up_nobody(file: Path) -> None:
+    """While the file cannot be read, what was read before counts, at once; when it can, it counts again."""
+    users_of(file, alice=ALICE)
+    settings = Settings(file)
+    file.unlink()
+    os.mkfifo(file)
+    begun = time.monotonic()
+    for _ in range(100):
+        assert settings.users == {"alice": ALICE}
+    assert time.monotonic() - begun < 1
+    bob = f"basic_auth_users: {{bob: {BOB}}}\n"
+    while settings.users != {"bob": BOB}:  # each reading of a pipe takes what was written once
+        with file.open("w") as pipe:
+            pipe.write(bob)
+    assert settings.users == {"bob": BOB}
+
+
+def test_a_file_that_hangs_at_the_start_is_an_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start does not wait for ever for a file system that hangs."""
+    monkeypatch.setattr("exporter.web.watched_file.FIRST_PATIENCE", 0.05)
+    os.mkfifo(file)
+    with pytest.raises(ConfigError, match="not read within"):
+        Settings(file)

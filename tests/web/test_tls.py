@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from exporter.web.server import Limits
+from exporter.web.connection import Limits
 from exporter.web.settings import Settings
 from tests.support.certificates import Authority
 from tests.support.serving import Client, asked, connected, eventually, serving
@@ -95,7 +95,7 @@ async def test_a_renewed_certificate_is_shown(folder: Path) -> None:
             async with connected(server, tls=trusting()) as after:
                 assert serial_of(after) == renewed.serial_number
                 assert (await after.ask()).status == 200
-        assert [(log["event"], log["what"]) for log in logs] == [("read anew", "certificate")]
+        assert [(log["event"], log["what"]) for log in logs] == [("read again", "certificate")]
         assert (await before.ask()).status == 200
 
 
@@ -121,7 +121,7 @@ async def test_a_broken_pair_keeps_the_old_one(folder: Path, broken: str) -> Non
                     assert serial_of(client) == SERVER.serial_number
                     assert (await client.ask()).status == 200
         (log,) = logs
-        assert (log["log_level"], log["event"], log["what"]) == ("error", "not read anew", "certificate")
+        assert (log["log_level"], log["event"], log["what"]) == ("error", "not read again", "certificate")
         assert "server." in log["problem"]
         renewed.write(folder, "server")
         async with connected(server, tls=trusting()) as client:
@@ -245,7 +245,7 @@ async def test_idle_and_trickling_tls_clients_are_gone_too(folder: Path) -> None
 
 async def test_who_stops_reading_over_tls_is_let_go(folder: Path) -> None:
     """A client that stops in the middle of 25 MB over TLS is disconnected, with little buffered for it meanwhile."""
-    from exporter.web.answer import Answer
+    from exporter.web.server import Answer
 
     async def respond(_request: object) -> Answer:
         return Answer([MIB] * 25)

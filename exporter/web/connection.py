@@ -1,0 +1,181 @@
+"""One client's connection, and what a client may take."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import _ErrInfo
+
+if TYPE_CHECKING:
+    from exporter.web.server import Server
+
+SERVER = "digitalocean-backup-exporter"
+"""The `Server` header. It holds no version: an attacker should not learn it from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a client may take, in seconds and bytes. A client that is idle, stalled or trickling is cut off within
+    five seconds."""
+
+    silence: float = 4.0
+    """For a request to arrive with all its headers, on a new connection or on a kept one."""
+    body: float = 3.0
+    """For a request's body to arrive after the answer; no handler reads one."""
+    handshake: float = 3.5
+    """For a TLS handshake."""
+    goodbye: float = 2.0
+    """For the shutdown of a TLS connection."""
+    stall: float = 5.0
+    """During which a client that has an answer to read reads no byte. It is noticed after at most twice this time."""
+    answer: float = 120.0
+    """For a whole answer to be read, however large it is. Prometheus itself gives up earlier."""
+    stop: float = 3.5
+    """For the answers that are being sent when the exporter is told to stop."""
+    line: int = 8190
+    """Bytes of the request line, and of each header."""
+    headers: int = 64
+    read: int = 16 * 1024
+    """Bytes that are read and parsed at a time."""
+    buffered: int = 64 * 1024
+    """Bytes of an answer that wait in the exporter for a slow client."""
+    connections: int = 8192
+    """Open at the same time; a new one replaces the one that has been idle the longest. Fewer if the system allows
+    fewer open files."""
+
+
+class Connection(web.RequestHandler):
+    """One client's connection."""
+
+    __slots__ = ("_buffered", "_done_reading", "_ending", "_server", "_socket", "_watch", "answering")
+
+    def __init__(self, server: Server, manager: web.Server) -> None:
+        limits = server.limits
+        super().__init__(
+            manager,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=limits.silence,
+            lingering_time=limits.body,
+            access_log=None,  # type: ignore[arg-type]  # aiohttp's own runners pass None too
+            max_line_size=limits.line,
+            max_field_size=limits.line,
+            max_headers=limits.headers,
+            auto_decompress=False,
+        )
+        self.answering = False
+        self._server = server
+        self._socket: asyncio.Transport | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._ending: asyncio.TimerHandle | None = None
+        self._buffered = 0
+        self._done_reading = False
+
+    def finish(self) -> None:
+        """Ends the connection: at once if it is idle, else after the answer that is being sent."""
+        if self.answering:
+            self.close()
+        else:
+            self.force_close()
+
+    def abort(self) -> None:
+        """Ends the connection and drops what has not been sent."""
+        if self._socket is not None:
+            self._socket.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._socket = cast(asyncio.Transport, transport)
+        # The default for TLS is eight times as much.
+        self._socket.set_write_buffer_limits(self._server.limits.buffered)
+        if hasattr(transport, "max_size"):
+            # asyncio reads 256 KiB at a time; a request is far smaller.
+            transport.max_size = self._server.limits.read
+        self._server.opened(self)
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Parses requests. What follows an error, a request with a body or an upgrade is not even read.
+
+        aiohttp would parse it, and keep bodies and error messages, until the client stops.
+        """
+        if self._done_reading:
+            return
+        super().data_received(data)
+        strange = self._upgraded or any(
+            isinstance(message, _ErrInfo) or payload is not EMPTY_PAYLOAD for message, payload in self._messages
+        )
+        if strange and self._socket is not None:
+            self._done_reading = True
+            self._message_tail = b""
+            self._socket.pause_reading()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        for timer in (self._watch, self._ending):
+            if timer is not None:
+                timer.cancel()
+        self._server.closed(self)
+        self._socket = None
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's signature; aiohttp ends the connection
+        """The client will send no more, as socat and ncat do after their input. It may still read its answer."""
+        # By then, the answer to a request that has just arrived has begun.
+        asyncio.get_running_loop().call_soon(self.finish)
+        # TLS cannot end one direction alone.
+        return self._socket is not None and self._socket.get_extra_info("sslcontext") is None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        super().resume_writing()
+
+    def _watch_reader(self) -> None:
+        if self._socket is not None:
+            self._buffered = self._socket.get_write_buffer_size()
+            self._watch = asyncio.get_running_loop().call_later(self._server.limits.stall, self._check_reader)
+
+    def _check_reader(self) -> None:
+        if self._socket is not None and self._socket.get_write_buffer_size() >= self._buffered:
+            self.abort()
+        else:
+            self._watch_reader()
+
+    async def start(self) -> None:
+        """Answers one request after the other; then the client has a moment to read what is still unsent."""
+        try:
+            await super().start()
+        finally:
+            if self._socket is not None:
+                self._ending = asyncio.get_running_loop().call_later(self._server.limits.stall, self.abort)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  # not repeated: it quotes what the client sent
+    ) -> web.StreamResponse:
+        """Answers what is not HTTP, and ends the connection of an answer that was interrupted."""
+        if isinstance(exc, ConnectionError) or request.writer.output_size > 0:
+            raise ConnectionResetError("the connection was interrupted")
+        what = "Bad request.\n"
+        if isinstance(exc, LineTooLong):
+            status, what = 431, "The request line or a header is too long.\n"
+        response = web.Response(
+            status=status, text=what, headers={hdrs.SERVER: SERVER, "X-Content-Type-Options": "nosniff"}
+        )
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Logs clients' mistakes, at debug level only. Our own errors are logged where they happen."""
+        structlog.get_logger().debug("connection interrupted", problem=repr(kw.get("exc_info") or args[:1]))
