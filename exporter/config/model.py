@@ -54,6 +54,14 @@ class TagLabel:
 
 
 @dataclass(frozen=True, slots=True)
+class MaxAge:
+    """How old, in seconds, the newest backup of the Droplets that `select` means may be."""
+
+    select: Selection
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What the exporter was told; times are seconds."""
 
@@ -63,6 +71,7 @@ class Config:
     expect_backups: Selection = ALL_BUT_KUBERNETES
     grace: float = 14400.0
     tag_labels: tuple[TagLabel, ...] = ()
+    max_age: tuple[MaxAge, ...] = ()
     state_file: Path | None = None
     proxies: Proxies = NO_PROXIES
     """Of the environment, not of the file."""

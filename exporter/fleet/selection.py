@@ -31,7 +31,8 @@ class Criteria:
         if self.droplet_ids:
             found.append(droplet_id in self.droplet_ids)
         if self.tags:
-            found.append(None if description is None else not self.tags.isdisjoint(description.tags))
+            tags = None if description is None else description.tags
+            found.append(None if tags is None else not self.tags.isdisjoint(tags))
         if self.names:
             found.append(None if description is None else any(name.fullmatch(description.name) for name in self.names))
         if self.regions:
