@@ -36,19 +36,26 @@ class Assembled:
 
     source: TrackedDroplet
     droplet: Droplet
-    clock_wrong: bool
+    clock_ahead: float | None
     at: float
     until: float
 
-    def stands(self, known: TrackedDroplet, now: float, *, clock_wrong: bool) -> bool:
+    def stands(self, known: TrackedDroplet, now: float, clock_ahead: float | None) -> bool:
         """Whether the Droplet is still right; the rules and the supported policies must be the same ones."""
-        return self.source is known and self.clock_wrong == clock_wrong and self.at <= now < self.until
+        return self.source is known and self.clock_ahead == clock_ahead and self.at <= now < self.until
 
 
 def assemble(
-    known: TrackedDroplet, supported: Mapping[str, SupportedPolicy], rules: Rules, now: float, *, clock_wrong: bool
+    known: TrackedDroplet,
+    supported: Mapping[str, SupportedPolicy],
+    rules: Rules,
+    now: float,
+    clock_ahead: float | None = None,
 ) -> Assembled:
-    """The Droplet as served, judged as of `now`; `source` remembers the misses that were found."""
+    """The Droplet as served, judged as of `now`; `source` remembers the misses that were found.
+
+    `clock_ahead`: seconds by which the API's clock is ahead of ours, where that is too much to judge anything.
+    """
     policy, description = known.policy, known.description
     plan = supported_of(policy, supported)
     expected = rules.expected.means(known.id, description)
@@ -59,11 +66,13 @@ def assemble(
         grace=rules.grace,
         max_age=rules.max_age_of(known.id, description),
         expected=expected,
-        clock_wrong=clock_wrong,
+        clock_wrong=clock_ahead is not None,
     )
     history = judged.history
     if history is not known.history:
         known = replace(known, history=history)
+    newest_kept = max((backup.created_at for backup in known.backups or ()), default=0.0)
+    snapshots = (description.snapshot_ids if description else None) or ()
     droplet = Droplet(
         id=known.id,
         description=description,
@@ -82,8 +91,12 @@ def assemble(
         first_seen=history.first_seen,
         ever_backed_up=ever_backed_up(known),
         newest_ever=newest_counted(known, now),
+        newer_gone=sum(one.created_at > newest_kept for one in history.departed),
+        newest_snapshot=max((one.created_at for one in history.departed if one.id in snapshots), default=None),
+        settings_changed_at=history.changed_at,
+        clock_ahead=clock_ahead,
     )
-    return Assembled(known, droplet, clock_wrong, now, judged.until)
+    return Assembled(known, droplet, clock_ahead, now, judged.until)
 
 
 def supported_of(policy: Policy | None, supported: Mapping[str, SupportedPolicy]) -> SupportedPolicy | None:

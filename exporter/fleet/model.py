@@ -149,6 +149,14 @@ class Droplet(Struct, frozen=True, gc=False):
     """Whether a backup was ever seen."""
     newest_ever: float | None = None
     """When the newest backup that was ever made was created, kept or not."""
+    newer_gone: int = 0
+    """Backups that are gone and were newer than the newest that is kept."""
+    newest_snapshot: float | None = None
+    """When the newest backup that was turned into a snapshot was created."""
+    settings_changed_at: float | None = None
+    """When plan, hour or weekday were last seen to change."""
+    clock_ahead: float | None = None
+    """Seconds by which the API's clock is ahead of ours, where that is too much to judge anything."""
     confirmed: bool = False
     """Whether the last complete listing named just the backups that are known."""
 

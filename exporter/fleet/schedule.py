@@ -50,8 +50,8 @@ def schedule_of(
     """The Droplet's windows; `None` where interval, phase or length is not known, so that nothing can be judged.
 
     `named_start`, `named_length`: of the window that the API named last. The phase is the policy's hour and weekday,
-    the owner's own settings; without them it is that start. Where both are known and lie apart, going round the interval,
-    the window runs from the earlier start to the later end.
+    the owner's own settings; without them it is that start. Where both are known and lie apart, going round the
+    interval, the window runs from the earlier start to the later end.
     """
     interval = interval_of(policy.plan) if policy else None
     length = length_of(policy, supported, named_length)

@@ -337,7 +337,9 @@ class Poller:
             if not self._watched(known):
                 continue
             enabled += known.policy is not None and known.policy.enabled is True
-            reason = reason_to_read(known, self._supported, self._rules, habits, now, clock_wrong=self._clock_wrong)
+            reason = reason_to_read(
+                known, self._supported, self._rules, habits, now, clock_wrong=self._clock_ahead is not None
+            )
             if reason is not None and reason in among:
                 reasons.append((reason, known))
         return plan_of(reasons, enabled, self._budget.spare(self._keep_back()))
@@ -350,7 +352,7 @@ class Poller:
             keep=self._keep_back(),
             progress=self._progress,
             supported=self._supported,
-            clock_wrong=self._clock_wrong,
+            clock_wrong=self._clock_ahead is not None,
         )
 
     def _keep_back(self) -> int:
@@ -401,16 +403,17 @@ class Poller:
     def _assembled_droplet(self, known: TrackedDroplet, now: float) -> Droplet:
         """The Droplet as served: the one from before, unless it changed or the time has come to judge it anew."""
         before = self._assembled.get(known.id)
-        if before is None or not before.stands(known, now, clock_wrong=self._clock_wrong):
-            before = assemble(known, self._supported, self._rules, now, clock_wrong=self._clock_wrong)
+        if before is None or not before.stands(known, now, self._clock_ahead):
+            before = assemble(known, self._supported, self._rules, now, self._clock_ahead)
             self._known[known.id] = before.source
             self._assembled[known.id] = before
         return before.droplet
 
     @property
-    def _clock_wrong(self) -> bool:
-        """Whether the API's clock and ours differ so much that no verdict would be right."""
-        return abs(self._client.clock_skew or 0.0) > CLOCK_WRONG
+    def _clock_ahead(self) -> float | None:
+        """By how much the API's clock is ahead of ours, to the hour, where that is too much to judge anything."""
+        skew = self._client.clock_skew or 0.0
+        return round(skew / HOUR) * HOUR if abs(skew) > CLOCK_WRONG else None
 
     async def _keep(self) -> None:
         if self._store is not None and self._listed:

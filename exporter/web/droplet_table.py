@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from exporter.fleet.model import Droplet, Fleet
 from exporter.fleet.state import State
-from exporter.reports.phrases import next_window_of, state_of, tally, weekday_number, worst_first
+from exporter.reports.phrases import next_window_of, tally, weekday_number, worst_first
 
 _T = TypeVar("_T")
 
@@ -131,8 +131,8 @@ async def board_of(fleets: tuple[Fleet, ...], now: float) -> Board:
     for fleet in fleets:
         async for some in _in_steps(fleet.droplets):
             for droplet in some:
-                state = state_of(droplet, now)
-                keyed.append((*worst_first(droplet, state), len(entries)))
+                state = droplet.verdict.state
+                keyed.append((*worst_first(droplet), len(entries)))
                 entries.append(Entry(fleet.account, droplet, state))
                 backups = droplet.backups or ()
                 kept += len(backups)
@@ -183,7 +183,7 @@ def _text(entry: Entry) -> str:
     what, policy = entry.droplet.description, entry.droplet.policy
     words = [entry.account, str(entry.droplet.id)]
     if what is not None:
-        words += (what.name, what.region, what.size, what.status, *what.tags)
+        words += (what.name, what.region, what.size, what.status, *(what.tags or ()))
     if policy is not None and policy.enabled and policy.plan:
         words.append(policy.plan)
     return "\n".join(words).casefold()

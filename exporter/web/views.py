@@ -185,7 +185,7 @@ def row_of(entry: Entry, now: float, *, several_accounts: bool) -> Row:
         details += [detail for detail in (what.region, what.size) if detail]
         if what.status and what.status != "active":
             details.append(what.status)
-        tags = what.tags
+        tags = what.tags or ()
     window = next_window_of(droplet, now)
     following = None
     if window is not None:
@@ -205,7 +205,7 @@ def row_of(entry: Entry, now: float, *, several_accounts: bool) -> Row:
         tags=tags[:MOST_TAGS],
         more_tags=max(0, len(tags) - MOST_TAGS),
         state=entry.state,
-        verdict=verdict_of(droplet, entry.state, now),
+        verdict=verdict_of(droplet, now),
         plan=schedule_words(droplet),
         retention=retention_words(droplet),
         next=following,
