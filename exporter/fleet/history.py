@@ -198,6 +198,22 @@ def with_images(history: BackupHistory, found: Iterable[Backup], now: float) -> 
     return history if unproven == history.unproven else replace(history, unproven=unproven)
 
 
+def with_made(history: BackupHistory, shown: Iterable[Backup], now: float) -> BackupHistory:
+    """What is remembered once the own list showed these backups, be it whole or not: one with a size was made."""
+    backups = list(shown)
+    made = [backup for backup in backups if backup.size is not None and backup.created_at <= now + FUTURE]
+    if history.newest_made is not None:
+        made.append(history.newest_made)
+    newest = max(made, key=lambda backup: (backup.created_at, backup.id), default=None)
+    if newest is not None:
+        history = replace(
+            history,
+            newest_made=newest,
+            unproven=tuple(one for one in history.unproven if one.created_at > newest.created_at),
+        )
+    return replace(history, ever_backed_up=history.ever_backed_up or bool(backups))
+
+
 def with_own_list(
     history: BackupHistory,
     backups: tuple[Backup, ...],
@@ -212,27 +228,17 @@ def with_own_list(
     `listed`: the ids that the latest listing named. `retention`: seconds, if it is known. `whole`: every record was
     understood and none is dated in times to come; only then does the list prove that a backup is missing.
     """
+    history = with_made(history, backups, read_at)
+    if not whole:
+        return history
     shown = {backup.id for backup in backups}
-    made = [backup for backup in backups if backup.size is not None and backup.created_at <= read_at + FUTURE]
-    if history.newest_made is not None:
-        made.append(history.newest_made)
-    newest = max(made, key=lambda backup: (backup.created_at, backup.id), default=None)
-    unproven = history.unproven
-    if whole:
-        # An id that the listing names and the own list lacks was never a backup.
-        unproven = tuple(backup for backup in unproven if backup.id not in listed or backup.id in shown)
-    unproven = tuple(one for one in unproven if newest is None or one.created_at > newest.created_at)
-    if newest is not None:
-        history = replace(history, misses=tuple(start for start in history.misses if start > newest.created_at + EARLY))
-    if whole:
-        history = replace(history, departed=_departed(history, backups, shown, retention, read_at))
     return replace(
         history,
-        newest_made=newest,
-        unproven=unproven,
-        own_list=backups if whole else history.own_list,
-        read_at=read_at if whole else history.read_at,
-        ever_backed_up=history.ever_backed_up or bool(backups),
+        # An id that the listing names and the own list lacks was never a backup.
+        unproven=tuple(one for one in history.unproven if one.id not in listed or one.id in shown),
+        departed=_departed(history, backups, shown, retention, read_at),
+        own_list=backups,
+        read_at=read_at,
     )
 
 

@@ -7,7 +7,15 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from exporter.fleet.history import EARLY_SHARE, FUTURE, BackupHistory, with_images, with_own_list, with_policy
+from exporter.fleet.history import (
+    EARLY_SHARE,
+    FUTURE,
+    BackupHistory,
+    with_images,
+    with_made,
+    with_own_list,
+    with_policy,
+)
 from exporter.fleet.model import Backup, Description, Policy, SupportedPolicy
 from exporter.fleet.schedule import DAY
 
@@ -136,14 +144,12 @@ def own_list_read(
     read_at: float,
     now: float,
     supported: SupportedPolicy | None = None,
-    clock_wrong: bool = False,
 ) -> TrackedDroplet:
     """The Droplet's own list was asked for at `read_at` and read whole.
 
     `rejected`: records that could not be understood and stay as they were known. `unreadable`: how many more there are,
     of which nothing is known. Only where there are none does the list prove that a backup is missing, and only if no
-    backup is dated in times to come: it may be the very one. `clock_wrong`: the API's clock and ours differ so much
-    that nothing may be concluded from what the list holds.
+    backup is dated in times to come: it may be the very one.
     """
     held = dict(found)
     before = {backup.id: backup for backup in known.backups or ()}
@@ -153,16 +159,14 @@ def own_list_read(
     backups = _ordered(held.values())
     if backups == known.backups:
         backups = known.backups
-    history = known.history
-    if not clock_wrong:
-        history = with_own_list(
-            history,
-            backups,
-            frozenset(known.listed or ()),
-            retention_of(known.policy, supported),
-            read_at=read_at,
-            whole=not unreadable and all(backup.created_at <= now + FUTURE for backup in backups),
-        )
+    history = with_own_list(
+        known.history,
+        backups,
+        frozenset(known.listed or ()),
+        retention_of(known.policy, supported),
+        read_at=read_at,
+        whole=not unreadable and all(backup.created_at <= now + FUTURE for backup in backups),
+    )
     return _if_resolved(
         replace(
             known,
@@ -181,9 +185,9 @@ def own_list_read(
     )
 
 
-def own_list_failed(known: TrackedDroplet, now: float) -> TrackedDroplet:
-    """The own list could not be read, or not whole: nothing is concluded from what it held."""
-    return replace(known, failed_at=now)
+def own_list_failed(known: TrackedDroplet, found: Iterable[Backup], now: float) -> TrackedDroplet:
+    """The own list could not be read, or not whole: that the backups seen of it were made is remembered all the same."""
+    return replace(known, history=with_made(known.history, found, now), failed_at=now)
 
 
 def retention_of(policy: Policy | None, supported: SupportedPolicy | None) -> float | None:

@@ -39,7 +39,7 @@ def slack_of(known: TrackedDroplet, grace: float) -> float:
     The size is that of the newest backup whose size is known, or the Droplet's disk where there is none.
     """
     sized = [backup for backup in _seen(known) if backup.size is not None]
-    newest = max(sized, key=lambda backup: backup.created_at, default=None)
+    newest = max(sized, key=lambda backup: (backup.created_at, backup.id), default=None)
     size = newest.size if newest else known.description.disk if known.description else None
     return grace + (size or 0.0) * FINISHING_PER_BYTE
 
@@ -55,9 +55,9 @@ def window_of(schedule: Schedule, backup: float) -> int:
 
 
 def tracked_schedule(known: TrackedDroplet, supported: SupportedPolicy | None) -> Schedule | None:
-    """The windows that the Droplet is judged by; `None` if backups are not known to be on, or too little is known."""
+    """The Droplet's windows; `None` if its backups are off, or too little is known."""
     settings = known.history.settings
-    if known.history.on_since is None:
+    if known.policy is None or known.policy.enabled is False:
         return None
     return schedule_of(known.policy, supported, settings.named_start, settings.named_length)
 
@@ -133,8 +133,11 @@ def judge(
     slack = slack_of(known, grace)
     schedule = tracked_schedule(known, supported)
     history = known.history
-    if schedule is not None and not clock_wrong:
-        history = _windows_judged(history, schedule, slack)
+    on = history.on_since is not None
+    if not clock_wrong:
+        history = _forgiven(history)
+        if schedule is not None and on:
+            history = _windows_judged(history, schedule, slack)
     known = known if history is known.history else replace(known, history=history)
     limit = age_limit(known, supported, max_age, slack)
     begun = age_from(known)
@@ -145,10 +148,10 @@ def judge(
     shown = _shown(known, now, clock_wrong=clock_wrong)
     reason = _reason(known, schedule, slack, limit, begun, now, expected, shown, stale=stale, clock_wrong=clock_wrong)
     missed: tuple[float, ...] | None = None
-    if history.on_since is not None and learned:
+    if on and learned:
         missed = shown if shown or reason is None else None
     state = _state(known, schedule, slack, now, expected, missed, reason, stale=bool(stale))
-    first = None if schedule is None else schedule.start(schedule.window_at(counted_after(history)) + 1)
+    first = None if schedule is None or not on else schedule.start(schedule.window_at(counted_after(history)) + 1)
     verdict = Verdict(
         state=state,
         reason=reason,
@@ -181,6 +184,14 @@ def _seen(known: TrackedDroplet) -> Iterable[Backup]:
     yield from known.history.unproven
 
 
+def _forgiven(history: BackupHistory) -> BackupHistory:
+    """The history without the misses that a backup made since has answered."""
+    made = history.newest_made
+    if made is None or not history.misses or history.misses[0] - EARLY > made.created_at:
+        return history
+    return replace(history, misses=tuple(start for start in history.misses if start - EARLY > made.created_at))
+
+
 def _windows_judged(history: BackupHistory, schedule: Schedule, slack: float) -> BackupHistory:
     """The history after the last reading of the own list judged each window that it can judge.
 
@@ -199,8 +210,7 @@ def _windows_judged(history: BackupHistory, schedule: Schedule, slack: float) ->
 
 def _shown(known: TrackedDroplet, now: float, *, clock_wrong: bool) -> tuple[float, ...]:
     """The misses since the newest backup that counts. While the clocks differ, no new backup forgives one."""
-    made = known.history.newest_made
-    newest = (made.created_at if made else None) if clock_wrong else newest_counted(known, now)
+    newest = None if clock_wrong else newest_counted(known, now)
     return known.history.misses if newest is None else tuple(m for m in known.history.misses if m - EARLY > newest)
 
 
@@ -226,7 +236,8 @@ def _reason(
     if schedule is None:
         return Reason.NO_SCHEDULE
     if not is_learned(known):
-        return Reason.UNREAD
+        # A 404 is an answer: the API knows of no list. Nothing is known then, and nothing was left unread.
+        return Reason.UNREAD if known.not_found_at is None else None
     if known.unread:
         too_old = limit is not None and now - begun > limit and not stale
         if too_old or has_unanswered(known, schedule, slack, now):
@@ -268,7 +279,7 @@ def _state(
         return State.UNJUDGED
     if history.on_since is None:
         return State.UNPROTECTED if expected else State.NOT_EXPECTED
-    if known.backups == () or _waits_for_its_first_window(known, schedule, slack, now):
+    if not known.backups or _waits_for_its_first_window(known, schedule, slack, now):
         return State.WAITING
     return State.PROTECTED
 

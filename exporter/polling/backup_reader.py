@@ -53,7 +53,6 @@ class BackupReader:
         self._known: dict[int, TrackedDroplet] = {}
         self._keep = 0
         self._supported: Mapping[str, SupportedPolicy] = {}
-        self._clock_wrong = False
         self._progress: Callable[[int], None] = _told_nobody
         self._begin()
 
@@ -73,12 +72,11 @@ class BackupReader:
         keep: int,
         progress: Callable[[int], None],
         supported: Mapping[str, SupportedPolicy] = MappingProxyType({}),
-        clock_wrong: bool = False,
     ) -> Outcome:
         """Carries the plan out as far as budget and time allow; `keep` requests of the hour are left for listings."""
         self._begin()
         self._known, self._keep, self._progress = known, keep, progress
-        self._supported, self._clock_wrong = supported, clock_wrong
+        self._supported = supported
         async with asyncio.TaskGroup() as beside:
 
             async def lists(droplet_ids: Sequence[int]) -> None:
@@ -125,7 +123,6 @@ class BackupReader:
                 read_at=listing.started_at,
                 now=now,
                 supported=supported_of(known.policy, self._supported),
-                clock_wrong=self._clock_wrong,
             )
             self._settle(droplet_id)
             self._progress(self._done)
@@ -135,7 +132,7 @@ class BackupReader:
             self._settle(droplet_id)
             self._progress(self._done)
         else:
-            self._known[droplet_id] = own_list_failed(known, now)
+            self._known[droplet_id] = own_list_failed(known, found.values(), now)
             self._note(listing.error)
 
     def _settle(self, droplet_id: int) -> None:

@@ -352,7 +352,6 @@ class Poller:
             keep=self._keep_back(),
             progress=self._progress,
             supported=self._supported,
-            clock_wrong=self._clock_ahead is not None,
         )
 
     def _keep_back(self) -> int:

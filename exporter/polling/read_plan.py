@@ -110,7 +110,7 @@ def reason_to_read(
     if for_verdict is not None:
         return for_verdict
     read_at = history.first_seen if history.read_at is None else history.read_at
-    schedule = tracked_schedule(known, plan)
+    schedule = tracked_schedule(known, plan) if on else None
     if schedule is not None and (habits.ids_lag or known.listed is None):
         ended = schedule.window_at(now - schedule.length)
         newest = newest_counted(known, now)

@@ -69,7 +69,7 @@ async def ask_for_droplet(
     # As due, so that its own list is read, whatever is believed of it.
     plan = ReadPlan(((Urgency.DUE, droplet_id),))
     outcome = await BackupReader(client, clock, 1, 1.0).read(
-        plan, fleet, keep=0, progress=lambda _: None, supported=supported, clock_wrong=False
+        plan, fleet, keep=0, progress=lambda _: None, supported=supported
     )
     errors += [in_words(error, token) for error in outcome.errors]
     return SingleDroplet(replace(fleet[droplet_id], unread=not outcome.settled), supported, errors=tuple(errors))
