@@ -49,7 +49,6 @@ async def _report(options: CheckOptions) -> CheckReport:
             source.clock.now(),
             accounts,
             service.fleets,
-            config.grace,
             tags=options.tags,
             only=options.only,
             tag_labels=service.tag_labels,

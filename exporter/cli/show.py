@@ -23,7 +23,7 @@ from exporter.console import is_terminal, print_error, print_result
 from exporter.digitalocean.budget import Budget
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError
-from exporter.fleet.assemble import Rules, droplet_of, supported_of
+from exporter.fleet.assemble import Rules, assemble
 from exporter.fleet.listings import AccountListings
 from exporter.fleet.model import Fleet
 from exporter.polling.lister import Lister
@@ -69,8 +69,6 @@ def show(options: ShowOptions) -> int:
     reports = [
         droplet_report(
             droplet,
-            supported_of(droplet.droplet.policy, answer.told.supported),
-            config.grace,
             at,
             watched=answer.watched,
             width=width,
@@ -159,10 +157,11 @@ async def _ask(droplet_id: int, account: Account, config: Config, store: StateFi
         return _AccountAnswer(account, droplet_id, told)
     now = clock.now()
     prefixes = tuple(label.prefix for label in config.tag_labels)
-    rules = Rules(account.selection, config.expect_backups, prefixes, config.grace)
-    droplet = droplet_of(known, told.supported, rules, now)
+    limits_by_age = tuple((limit.select, limit.age) for limit in config.max_age)
+    rules = Rules(account.selection, config.expect_backups, prefixes, config.grace, limits_by_age)
+    droplet = assemble(known, told.supported, rules, now).droplet
     fleet = Fleet(account.name, (droplet,), tuple(told.supported.values()))
-    verdict = judged(fleet, droplet, now, config.grace, remembered=before is not None)
+    verdict = judged(fleet, droplet, now)
     return _AccountAnswer(
         account, droplet_id, told, verdict, account.selection.watches(droplet_id, known.description), remembered
     )

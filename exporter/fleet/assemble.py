@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from exporter.fleet.history import judge
-from exporter.fleet.model import Droplet, Policy, SupportedPolicy
+from msgspec.structs import replace
+
+from exporter.fleet.model import Description, Droplet, Policy, SupportedPolicy
 from exporter.fleet.schedule import interval_of
 from exporter.fleet.selection import EVERYTHING, Selection
 from exporter.fleet.tracked import TrackedDroplet
+from exporter.fleet.verdict import ever_backed_up, judge, newest_counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,35 +22,81 @@ class Rules:
     expected: Selection = EVERYTHING
     tag_prefixes: tuple[str, ...] = ()
     grace: float = 4 * 3600.0
+    max_age: tuple[tuple[Selection, float], ...] = ()
+    """How old the newest backup may be: the first entry that means a Droplet."""
+
+    def max_age_of(self, droplet_id: int, description: Description | None) -> float | None:
+        """What the configuration says of this Droplet; an entry that depends on what is not known does not fit."""
+        return next((age for means, age in self.max_age if means.means(droplet_id, description)), None)
 
 
-def droplet_of(known: TrackedDroplet, supported: Mapping[str, SupportedPolicy], rules: Rules, now: float) -> Droplet:
-    """The Droplet as served, judged as of `now`."""
-    policy, description, evidence = known.policy, known.description, known.evidence
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A Droplet as served, with what it was made from; it is the same until something of that changes."""
+
+    source: TrackedDroplet
+    droplet: Droplet
+    clock_ahead: float | None
+    at: float
+    until: float
+
+    def stands(self, known: TrackedDroplet, now: float, clock_ahead: float | None) -> bool:
+        """Whether the Droplet is still right; the rules and the supported policies must be the same ones."""
+        return self.source is known and self.clock_ahead == clock_ahead and self.at <= now < self.until
+
+
+def assemble(
+    known: TrackedDroplet,
+    supported: Mapping[str, SupportedPolicy],
+    rules: Rules,
+    now: float,
+    clock_ahead: float | None = None,
+) -> Assembled:
+    """The Droplet as served, judged as of `now`; `source` remembers the misses that were found.
+
+    `clock_ahead`: seconds by which the API's clock is ahead of ours, where that is too much to judge anything.
+    """
+    policy, description = known.policy, known.description
     plan = supported_of(policy, supported)
-    return Droplet(
+    expected = rules.expected.means(known.id, description)
+    judged = judge(
+        known,
+        plan,
+        now,
+        grace=rules.grace,
+        max_age=rules.max_age_of(known.id, description),
+        expected=expected,
+        clock_wrong=clock_ahead is not None,
+    )
+    history = judged.history
+    if history is not known.history:
+        known = replace(known, history=history)
+    newest_kept = max((backup.created_at for backup in known.backups or ()), default=0.0)
+    snapshots = (description.snapshot_ids if description else None) or ()
+    droplet = Droplet(
         id=known.id,
         description=description,
         policy=policy,
         backups=known.backups,
         unreadable=known.unreadable,
         refreshed_at=known.refreshed_at,
-        expected=rules.expected.means(known.id, description),
+        confirmed=known.confirmed,
+        expected=expected,
         tag_labels=tag_values((description.tags if description else None) or (), rules.tag_prefixes),
         interval=interval_of(policy.plan) if policy else None,
         retention_days=_retention(policy, plan),
         policy_supported=_is_supported(policy, plan),
-        verdict=judge(
-            evidence,
-            policy,
-            plan,
-            description.disk if description else None,
-            rules.grace,
-            now,
-            backups_known=known.backups is not None or evidence.newest is not None or evidence.read_at is not None,
-            unread=known.unread or (known.backups is None and known.unreadable > 0),
-        ),
+        verdict=judged.verdict,
+        on_since=history.on_since,
+        first_seen=history.first_seen,
+        ever_backed_up=ever_backed_up(known),
+        newest_ever=newest_counted(known, now),
+        newer_gone=sum(one.created_at > newest_kept for one in history.departed),
+        newest_snapshot=max((one.created_at for one in history.departed if one.id in snapshots), default=None),
+        settings_changed_at=history.changed_at,
+        clock_ahead=clock_ahead,
     )
+    return Assembled(known, droplet, clock_ahead, now, judged.until)
 
 
 def supported_of(policy: Policy | None, supported: Mapping[str, SupportedPolicy]) -> SupportedPolicy | None:

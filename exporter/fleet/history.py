@@ -1,222 +1,278 @@
-"""What is remembered of a Droplet, and the verdict that it allows: which windows were missed.
+"""What is remembered of a Droplet's backups and settings, whatever the API shows now.
 
-A failed backup leaves no trace in the API; it shows only as one that is missing. So a verdict rests on what was seen
-and when: an outage, a restart, a new Droplet or a listing that lags must never look like a backup that was not made.
+A failed backup leaves no trace in the API: it shows only as one that is missing. So a verdict rests on what was seen
+and when. An outage, a restart, a new Droplet or a listing that lags must never look like a backup that was not made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from exporter.fleet.model import GIB, Backup, Policy, SupportedPolicy, Verdict
-from exporter.fleet.schedule import DAY, Schedule, clock_start, interval_of, length_of, named_length, schedule_of
+from exporter.fleet.model import Backup, Policy
+from exporter.fleet.schedule import DAY, HOUR, clock_start, interval_of, moved
 
 _T = TypeVar("_T")
 
 EARLY = 15 * 60.0
-"""How long before a window's start a backup still belongs to it, and how far a schedule may move unchanged."""
-FINISHING_PER_BYTE = 3 * 60.0 / GIB
-"""A backup starts in its window and finishes later, by 1 to 3 minutes a gigabyte
-(https://docs.digitalocean.com/products/backups/details/limits/)."""
+"""How long before a window's start a backup still belongs to it, and how far a named window may move unchanged."""
 FUTURE = DAY
 """A backup dated further ahead than any clock is wrong proves nothing: it would hide every miss to come."""
+EARLY_SHARE = 0.8
+"""A backup that is gone before this share of its retention had passed is gone before its time."""
+SWITCHED_OFF_WITHIN = HOUR
+"""Switching backups off deletes them. Those that vanished this long before the switch was noticed were not lost."""
 
 
-class PolicyTrace(Struct, frozen=True, gc=False):
-    """The last known value of each part of a policy, and when one was last seen to change."""
+class Settings(Struct, frozen=True, gc=False, omit_defaults=True):
+    """The last known value of each of the owner's settings, and of the window that the API named last."""
 
-    enabled: bool | None = None
     plan: str | None = None
+    hour: int | None = None
+    weekday: str | None = None
     named_start: float | None = None
-    clock_start: float | None = None
     named_length: float | None = None
-    policy_length: float | None = None
-    supported_length: float | None = None
-    changed_at: float | None = None
-
-    @property
-    def length(self) -> float | None:
-        return length_of(self.named_length, self.policy_length, self.supported_length)
 
 
-class BackupHistory(Struct, frozen=True, gc=False):
-    """What is remembered of one Droplet, whatever the API shows now."""
+class Departed(Struct, frozen=True, gc=False, omit_defaults=True):
+    """A backup that the Droplet's own list once showed and shows no longer."""
+
+    id: int
+    created_at: float
+    noticed_at: float
+    until: float | None = None
+    """When its retention would have ended, if it is gone before its time."""
+
+
+class BackupHistory(Struct, frozen=True, gc=False, omit_defaults=True):
+    """What is remembered of one Droplet. Instants are Unix seconds; windows are named by their starts."""
 
     first_seen: float
-    newest: Backup | None = None
-    """The newest backup ever seen: one turned into a snapshot left the list, and was made all the same."""
-    previous: Backup | None = None
-    """The one before it."""
+    on_since: float | None = None
+    """Since when backups are known to be on; `None`: they are off, or it is not known."""
+    told_off: bool = False
+    """Whether the policy last said that backups are off."""
+    silent: int = 0
+    """Successive complete listings in which the policy did not say whether backups are on, counted up to two."""
+    settings: Settings = Settings()
+    changed_at: float | None = None
+    """When the settings were last seen to change."""
+    plan_changed_at: float | None = None
+    newest_made: Backup | None = None
+    """The newest backup that the own list ever showed with a size: it was made, whatever became of it."""
+    unproven: tuple[Backup, ...] = ()
+    """Newer ones that the images told of with a size; the own list did not show them yet, nor deny them."""
+    own_list: tuple[Backup, ...] | None = None
+    """The own list as last read; `None`: never."""
     read_at: float | None = None
-    """When the Droplet's own list was last asked for, and read."""
-    policy: PolicyTrace = PolicyTrace()
+    """When the own list was last asked for, and read."""
+    departed: tuple[Departed, ...] = ()
+    ever_backed_up: bool = False
+    """Whether the own list ever showed a backup, or the images one that was not denied since."""
+    judged_to: float | None = None
+    """The start of the latest window that was judged."""
+    misses: tuple[float, ...] = ()
+    """The starts of the windows that were missed since the newest backup that was made."""
+
+    @property
+    def switched_on_at(self) -> float | None:
+        """When backups were seen to be switched on; `None` where they were on at the first sight."""
+        return self.on_since if self.on_since is not None and self.on_since > self.first_seen else None
+
+    @property
+    def policy_unknown(self) -> bool:
+        """Whether it is not known if backups are on or off."""
+        return self.on_since is None and (not self.told_off or self.silent >= 2)
 
 
-def not_ahead(evidence: BackupHistory, now: float) -> BackupHistory:
-    """What is left of it if the clock was set back: nothing was seen, and nothing proved, in times yet to come."""
-    changed_at, read_at = evidence.policy.changed_at, evidence.read_at
-    if evidence.first_seen <= now and (read_at or now) <= now and (changed_at or now) <= now:
-        return evidence
+def not_ahead(history: BackupHistory, now: float) -> BackupHistory:
+    """The history with every moment that lies ahead of a clock that was set back moved to now, or forgotten."""
+    moments = (history.first_seen, history.on_since, history.changed_at, history.plan_changed_at, history.read_at)
+    if all(moment is None or moment <= now for moment in (*moments, history.judged_to, *history.misses[-1:])):
+        return history
+    read_at = history.read_at
     return replace(
-        evidence,
-        first_seen=min(evidence.first_seen, now),
+        history,
+        first_seen=min(history.first_seen, now),
+        on_since=_no_later(history.on_since, now),
+        changed_at=_no_later(history.changed_at, now),
+        plan_changed_at=_no_later(history.plan_changed_at, now),
         read_at=None if read_at is not None and read_at > now else read_at,
-        policy=replace(evidence.policy, changed_at=None if changed_at is None else min(changed_at, now)),
+        judged_to=_no_later(history.judged_to, now),
+        misses=tuple(start for start in history.misses if start <= now),
     )
 
 
-def with_policy(
-    evidence: BackupHistory, policy: Policy | None, supported: SupportedPolicy | None, now: float
-) -> BackupHistory:
-    """What is remembered once a policy was seen; a record or value that is missing for a while is no change."""
-    if policy is None:
-        return evidence
-    known = evidence.policy
-    plan = _latest(policy.plan, known.plan)
-    interval = interval_of(plan)
-    named = policy.next_window.start if policy.next_window else None
-    clock = clock_start(policy, interval) if interval else None
-    seen = PolicyTrace(
-        enabled=_latest(policy.enabled, known.enabled),
-        plan=plan,
-        named_start=_latest(named, known.named_start),
-        clock_start=_latest(clock, known.clock_start),
-        named_length=_latest(named_length(policy), known.named_length),
-        policy_length=_latest(policy.window_length, known.policy_length),
-        supported_length=_latest(supported.window_length if supported else None, known.supported_length),
-        changed_at=known.changed_at,
-    )
-    # The hour and weekday count only while no window is named, since only then do the windows follow them.
-    clock_moved = named is None and clock is not None and _moved(known.clock_start, clock, interval)
-    if clock_moved:
-        seen = replace(seen, named_start=clock)
-    if (
-        clock_moved
-        or (known.enabled is not None and seen.enabled != known.enabled)
-        or (known.plan is not None and seen.plan != known.plan)
-        or (named is not None and _moved(known.named_start, named, interval))
-        or _grew(known.length, seen.length)
-    ):
-        seen = replace(seen, changed_at=now)
-    return evidence if seen == known else replace(evidence, policy=seen)
+def with_policy(history: BackupHistory, policy: Policy | None, now: float, *, complete: bool = True) -> BackupHistory:
+    """What is remembered once a listing of policies was read; `policy` is `None` if it named none for the Droplet.
 
-
-def with_backups(evidence: BackupHistory, backups: Iterable[Backup], now: float) -> BackupHistory:
-    """What is remembered once these backups were seen, wherever that was."""
-    seen = {backup.id: backup for backup in (evidence.newest, evidence.previous) if backup}
-    for backup in backups:
-        if backup.created_at <= now + FUTURE:
-            known = seen.get(backup.id)
-            # A size once told stays known.
-            seen[backup.id] = known if known is not None and backup == replace(known, size=None) else backup
-    latest = sorted(seen.values(), key=lambda backup: (backup.created_at, backup.id), reverse=True)[:2]
-    newest, previous = (*latest, None, None)[:2]
-    if newest == evidence.newest and previous == evidence.previous:
-        return evidence
-    return replace(evidence, newest=newest, previous=previous)
-
-
-def with_reading(evidence: BackupHistory, read_at: float) -> BackupHistory:
-    """What is remembered once the Droplet's own list, asked for at `read_at`, was read."""
-    return replace(evidence, read_at=read_at)
-
-
-def slack_of(evidence: BackupHistory, disk: float | None, grace: float) -> float:
-    """Seconds after a window's end at which it is due: the grace, and the time that a backup of this size takes."""
-    newest = evidence.newest
-    size = newest.size if newest and newest.size is not None else disk
-    return grace + (size or 0.0) * FINISHING_PER_BYTE
-
-
-def due_window(schedule: Schedule, slack: float, instant: float) -> int:
-    """The number of the latest window that is due at the instant."""
-    return schedule.window_at(instant - schedule.length - slack)
-
-
-def counted_from(evidence: BackupHistory, schedule: Schedule, disk: float | None) -> int:
-    """The number of the first window that can count as missed: after the baseline and the newest backup's own."""
-    newest = evidence.newest
-    own = schedule.window_at(newest.created_at + EARLY) if newest else None
-    baseline = _baseline(evidence, schedule, slack_of(evidence, disk, 0.0))
-    after_baseline = schedule.window_at(baseline) + 1
-    return after_baseline if own is None else max(after_baseline, own + 1)
-
-
-def is_due(
-    evidence: BackupHistory,
-    policy: Policy | None,
-    supported: SupportedPolicy | None,
-    disk: float | None,
-    grace: float,
-    now: float,
-) -> bool:
-    """Whether a window that counts is due without a backup that belongs to it or a later one: missed, once proved."""
-    schedule = schedule_of(policy, supported) if policy and policy.enabled else None
-    if schedule is None:
-        return False
-    return due_window(schedule, slack_of(evidence, disk, grace), now) >= counted_from(evidence, schedule, disk)
-
-
-def judge(
-    evidence: BackupHistory,
-    policy: Policy | None,
-    supported: SupportedPolicy | None,
-    disk: float | None,
-    grace: float,
-    now: float,
-    *,
-    backups_known: bool,
-    unread: bool,
-) -> Verdict:
-    """How many windows in a row were missed up to now.
-
-    `disk` is in bytes, `grace` in seconds. `backups_known`: something was ever learned of the backups; `unread`: the
-    list had to be read and was not.
+    A value that is missing is no change. What a listing that is not `complete` lacks means nothing.
     """
-    schedule = schedule_of(policy, supported) if policy and policy.enabled else None
-    if schedule is None:
-        return Verdict()
-    if not backups_known:
-        return Verdict(unjudged=unread)
-    first = counted_from(evidence, schedule, disk)
-    slack = slack_of(evidence, disk, grace)
-    due = max(0, due_window(schedule, slack, now) - first + 1)
-    proved = 0
-    if evidence.read_at is not None and evidence.read_at <= now:
-        proved = max(0, due_window(schedule, slack, evidence.read_at) - first + 1)
-    if due == proved:
-        return Verdict(missed_windows=proved)
-    return Verdict(missed_windows=proved or None, unjudged=True)
+    enabled = policy.enabled if policy else None
+    if enabled is None:
+        history = _silent(history) if complete else history
+    elif enabled:
+        history = _on(history, now)
+    else:
+        history = _off(history, now)
+    return history if policy is None else _with_settings(history, policy, now)
 
 
-def _baseline(evidence: BackupHistory, schedule: Schedule, finishing: float) -> float:
-    """From when on windows count: the policy's last change; else a newest backup on schedule; else first sight."""
-    if evidence.policy.changed_at is not None:
-        return evidence.policy.changed_at
-    newest, previous = evidence.newest, evidence.previous
-    if newest is None:
-        return evidence.first_seen
-    own = schedule.window_at(newest.created_at + EARLY)
-    in_window = newest.created_at <= schedule.start(own) + schedule.length + finishing
-    unbroken = previous is None or schedule.window_at(previous.created_at + EARLY) >= own - 1
-    return newest.created_at if in_window and unbroken else evidence.first_seen
+def _silent(history: BackupHistory) -> BackupHistory:
+    if history.silent >= 2:
+        return history
+    silent = history.silent + 1
+    return replace(history, silent=silent, on_since=None if silent >= 2 else history.on_since)
+
+
+def _on(history: BackupHistory, now: float) -> BackupHistory:
+    if history.on_since is not None:
+        return replace(history, silent=0) if history.silent else history
+    seen_otherwise = history.told_off or history.silent >= 2
+    return replace(history, on_since=now if seen_otherwise else history.first_seen, told_off=False, silent=0)
+
+
+def _off(history: BackupHistory, now: float) -> BackupHistory:
+    if history.told_off and not history.silent:
+        return history
+    return replace(
+        history,
+        on_since=None,
+        told_off=True,
+        silent=0,
+        misses=(),
+        departed=tuple(
+            replace(one, until=None) if one.noticed_at > now - SWITCHED_OFF_WITHIN else one for one in history.departed
+        ),
+    )
+
+
+def _with_settings(history: BackupHistory, policy: Policy, now: float) -> BackupHistory:
+    before = history.settings
+    window = policy.next_window
+    after = Settings(
+        plan=_latest(policy.plan, before.plan),
+        hour=_latest(policy.hour, before.hour),
+        weekday=_latest(policy.weekday, before.weekday),
+        named_start=_latest(window.start if window else None, before.named_start),
+        named_length=_latest(max(0.0, window.end - window.start) if window else None, before.named_length),
+    )
+    if after == before:
+        return history
+    plan_changed = before.plan is not None and after.plan != before.plan
+    changed = (
+        plan_changed
+        or (before.hour is not None and after.hour != before.hour)
+        or (before.weekday is not None and after.weekday != before.weekday)
+        or _named_window_moved(before, after, policy)
+    )
+    return replace(
+        history,
+        settings=after,
+        changed_at=now if changed else history.changed_at,
+        plan_changed_at=now if plan_changed else history.plan_changed_at,
+    )
+
+
+def _named_window_moved(before: Settings, after: Settings, policy: Policy) -> bool:
+    """The named start is the owner's setting only where hour and weekday tell no phase."""
+    interval = interval_of(policy.plan)
+    if interval is None or clock_start(policy, interval) is not None:
+        return False
+    if before.named_start is None or after.named_start is None:
+        return False
+    return moved(before.named_start, after.named_start, interval) >= EARLY
+
+
+def with_images(history: BackupHistory, found: Iterable[Backup], now: float) -> BackupHistory:
+    """What is remembered once images told of these backups, each with a size."""
+    newest = history.newest_made
+    held = {backup.id: backup for backup in history.unproven}
+    for backup in found:
+        if backup.created_at <= now + FUTURE and (newest is None or backup.created_at > newest.created_at):
+            held[backup.id] = backup
+    unproven = tuple(sorted(held.values(), key=lambda backup: (backup.created_at, backup.id)))
+    return history if unproven == history.unproven else replace(history, unproven=unproven)
+
+
+def with_made(history: BackupHistory, shown: Iterable[Backup], now: float) -> BackupHistory:
+    """What is remembered once the own list showed these backups, be it whole or not: one with a size was made."""
+    backups = list(shown)
+    made = [backup for backup in backups if backup.size is not None and backup.created_at <= now + FUTURE]
+    if history.newest_made is not None:
+        made.append(history.newest_made)
+    newest = max(made, key=lambda backup: (backup.created_at, backup.id), default=None)
+    if newest is not None:
+        history = replace(
+            history,
+            newest_made=newest,
+            unproven=tuple(one for one in history.unproven if one.created_at > newest.created_at),
+        )
+    return replace(history, ever_backed_up=history.ever_backed_up or bool(backups))
+
+
+def with_own_list(
+    history: BackupHistory,
+    backups: tuple[Backup, ...],
+    listed: Set[int],
+    retention: float | None,
+    *,
+    read_at: float,
+    whole: bool,
+) -> BackupHistory:
+    """What is remembered once the Droplet's own list, asked for at `read_at`, was read.
+
+    `listed`: the ids that the latest listing named. `retention`: seconds, if it is known. `whole`: every record was
+    understood and none is dated in times to come; only then does the list prove that a backup is missing.
+    """
+    history = with_made(history, backups, read_at)
+    if not whole:
+        return history
+    shown = {backup.id for backup in backups}
+    return replace(
+        history,
+        # An id that the listing names and the own list lacks was never a backup.
+        unproven=tuple(one for one in history.unproven if one.id not in listed or one.id in shown),
+        departed=_departed(history, backups, shown, retention, read_at),
+        own_list=backups,
+        read_at=read_at,
+    )
+
+
+def _departed(
+    history: BackupHistory, backups: tuple[Backup, ...], shown: Set[int], retention: float | None, now: float
+) -> tuple[Departed, ...]:
+    unchanged_since = max(history.switched_on_at or 0.0, history.changed_at or 0.0)
+    gone = [
+        Departed(
+            one.id,
+            one.created_at,
+            now,
+            one.created_at + retention
+            if retention is not None
+            and history.on_since is not None
+            and unchanged_since <= one.created_at
+            and now - one.created_at < EARLY_SHARE * retention
+            else None,
+        )
+        for one in history.own_list or ()
+        if one.id not in shown
+    ]
+    # One that is older than a kept backup, and counts as lost no longer, tells nothing any more.
+    newest_kept = max((backup.created_at for backup in backups), default=0.0)
+    return tuple(
+        one
+        for one in (*history.departed, *gone)
+        if one.id not in shown and (one.created_at > newest_kept or (one.until or 0.0) > now)
+    )
+
+
+def _no_later(moment: float | None, now: float) -> float | None:
+    return None if moment is None else min(moment, now)
 
 
 def _latest(value: _T | None, known: _T | None) -> _T | None:
     return known if value is None else value
-
-
-def _moved(known: float | None, seen: float, interval: float | None) -> bool:
-    """Whether a start lies elsewhere in the interval than the last known one did."""
-    if known is None or interval is None:
-        return False
-    distance = (seen - known) % interval
-    return min(distance, interval - distance) >= EARLY
-
-
-def _grew(known: float | None, seen: float | None) -> bool:
-    return known is not None and seen is not None and abs(seen - known) >= EARLY

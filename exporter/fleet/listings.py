@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from exporter.fleet.assemble import supported_of
 from exporter.fleet.history import BackupHistory, not_ahead
-from exporter.fleet.model import Description, Policy, SupportedPolicy
+from exporter.fleet.model import Description, Policy
 from exporter.fleet.tracked import TrackedDroplet, description_seen, ids_listed, policy_absent, policy_seen
 
 
@@ -64,7 +63,6 @@ def learn(
     known: TrackedDroplet | None,
     droplet_id: int,
     listings: AccountListings,
-    supported: Mapping[str, SupportedPolicy],
     now: float,
     *,
     tells_backup_ids: bool,
@@ -78,22 +76,22 @@ def learn(
         if description is None and policy is None:
             return None
         known = TrackedDroplet(droplet_id, BackupHistory(first_seen=now))
-    evidence = not_ahead(known.evidence, now)
-    if evidence is not known.evidence:
-        known = replace(known, evidence=evidence)
+    history = not_ahead(known.history, now)
+    if history is not known.history:
+        known = replace(known, history=history)
     absent = listings.absent(droplet_id)
     if droplet_id in listings.gone or (absent and known.absences):
         return None
     if absent is not None and known.absences != absent:
         known = replace(known, absences=int(absent))
     if policy is not None:
-        known = policy_seen(known, policy, supported_of(policy, supported), now)
+        known = policy_seen(known, policy, now, complete=listings.policies_complete)
     elif (
         listings.policies_complete
         and droplet_id not in listings.rejected_policies
         and not listings.unidentified_policies
     ):
-        known = policy_absent(known)
+        known = policy_absent(known, now)
     if description is not None:
         listed = listings.backup_ids.get(droplet_id) if tells_backup_ids else None
         known = ids_listed(description_seen(known, description), listed, now)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from exporter.fleet.state import Reason, State
+
 GIB = 1024**3
 """A gigabyte of the API, as the other DigitalOcean exporters read it."""
 
@@ -21,7 +23,7 @@ class Window(Struct, frozen=True, gc=False):
     end: float
 
 
-class Policy(Struct, frozen=True, gc=False):
+class Policy(Struct, frozen=True, gc=False, omit_defaults=True):
     """When a Droplet's backups are taken and how long they are kept; a disabled one says nothing more."""
 
     enabled: bool | None = None
@@ -46,7 +48,7 @@ class SupportedPolicy(Struct, frozen=True, gc=False):
     retention_days: float | None = None
 
 
-class Backup(Struct, frozen=True, gc=False):
+class Backup(Struct, frozen=True, gc=False, omit_defaults=True):
     """A restore point of a Droplet, whichever `type` the API gives it."""
 
     id: int
@@ -54,7 +56,7 @@ class Backup(Struct, frozen=True, gc=False):
     size: float | None = None
 
 
-class Description(Struct, frozen=True, gc=False):
+class Description(Struct, frozen=True, gc=False, omit_defaults=True):
     """What a droplet listing says of a Droplet."""
 
     name: str = ""
@@ -72,17 +74,50 @@ class Description(Struct, frozen=True, gc=False):
     """How many block storage volumes are attached, which backups do not hold."""
 
 
-class Verdict(Struct, frozen=True, gc=False):
-    """What the evidence says of a Droplet's windows."""
+class Schedule(Struct, frozen=True, gc=False):
+    """Windows of one length that repeat for ever, both ways, numbered by their starts."""
 
-    missed_windows: int | None = None
-    """How many in a row were missed up to now; `None`: cannot know."""
-    unjudged: bool = False
-    """A due window could not be judged for want of a reading."""
+    anchor: float
+    """The start of window 0."""
+    interval: float
+    length: float
+
+    def window_at(self, instant: float) -> int:
+        """The number of the latest window that has started by the instant."""
+        return int((instant - self.anchor) // self.interval)
+
+    def start(self, number: int) -> float:
+        return self.anchor + number * self.interval
+
+
+class Verdict(Struct, frozen=True, gc=False):
+    """What is to be said of a Droplet's backups; `verdict.judge` is the one place that decides it."""
+
+    state: State
+    reason: Reason | None = None
+    """Why the Droplet cannot be judged, if it cannot. Its state can be worse: a miss that stands goes on standing."""
+    missed: tuple[float, ...] | None = None
+    """The starts of the windows that were missed since the newest backup; `None`: not known."""
+    max_age: float | None = None
+    """How old the newest backup may be, in seconds."""
+    stale: bool | None = None
+    """Whether it was older when the Droplet's own list was last read; `None`: there is no limit, or it is not known."""
+    lost: int | None = None
+    """Backups that are gone before their time."""
+    schedule: Schedule | None = None
+    """The windows that the Droplet is judged by."""
+    slack: float = 0.0
+    """Seconds after a window's end at which it is due."""
+    first_counted: float | None = None
+    """The start of the first window that counts."""
+
+    @property
+    def missed_windows(self) -> int | None:
+        return None if self.missed is None else len(self.missed)
 
     @property
     def overdue(self) -> bool | None:
-        return None if self.missed_windows is None else self.missed_windows > 0
+        return None if self.missed is None else bool(self.missed)
 
 
 class Droplet(Struct, frozen=True, gc=False):
@@ -106,7 +141,24 @@ class Droplet(Struct, frozen=True, gc=False):
     """Expected time between two backups."""
     retention_days: float | None = None
     policy_supported: bool | None = None
-    verdict: Verdict = Verdict()
+    verdict: Verdict = Verdict(State.NOT_EXPECTED)
+    on_since: float | None = None
+    """Since when backups are known to be on; `None`: they are off, or it is not known."""
+    first_seen: float = 0.0
+    ever_backed_up: bool = False
+    """Whether a backup was ever seen."""
+    newest_ever: float | None = None
+    """When the newest backup that was ever made was created, kept or not."""
+    newer_gone: int = 0
+    """Backups that are gone and were newer than the newest that is kept."""
+    newest_snapshot: float | None = None
+    """When the newest backup that was turned into a snapshot was created."""
+    settings_changed_at: float | None = None
+    """When plan, hour or weekday were last seen to change."""
+    clock_ahead: float | None = None
+    """Seconds by which the API's clock is ahead of ours, where that is too much to judge anything."""
+    confirmed: bool = False
+    """Whether the last complete listing named just the backups that are known."""
 
     @property
     def name(self) -> str:
@@ -135,5 +187,7 @@ class Fleet(Struct, frozen=True, gc=False):
     droplets: tuple[Droplet, ...] = ()
     """By id."""
     supported: tuple[SupportedPolicy, ...] = ()
+    listed_at: float | None = None
+    """When a complete listing of Droplets was last had: of a confirmed Droplet the backups were known then."""
     known: bool = False
     """Whether a listing has named the Droplets yet: an empty fleet is not an unknown one."""

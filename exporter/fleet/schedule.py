@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 
-from msgspec import Struct
-
-from exporter.fleet.model import Policy, SupportedPolicy, Window
+from exporter.fleet.model import Policy, Schedule, SupportedPolicy, Window
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -30,22 +28,6 @@ def interval_of(plan: str | None) -> float | None:
     return int(intra_daily[1]) * HOUR if intra_daily else None
 
 
-class Schedule(Struct, frozen=True, gc=False):
-    """Windows of one length that repeat for ever, both ways, numbered by their starts."""
-
-    anchor: float
-    """The start of window 0."""
-    interval: float
-    length: float
-
-    def window_at(self, instant: float) -> int:
-        """The number of the latest window that has started by the instant."""
-        return int((instant - self.anchor) // self.interval)
-
-    def start(self, number: int) -> float:
-        return self.anchor + number * self.interval
-
-
 def clock_start(policy: Policy, interval: float) -> float | None:
     """Some start of a window by the policy's hour and weekday; `None` where they do not tell.
 
@@ -59,39 +41,53 @@ def clock_start(policy: Policy, interval: float) -> float | None:
     return None if weekday is None else weekday + policy.hour * HOUR
 
 
-def length_of(named: float | None, policy: float | None, supported: float | None) -> float | None:
-    """The length of a window: the longer of the named window's and the policy's; with neither, the plan's usual one."""
-    told = [length for length in (named, policy) if length is not None]
-    return max(told) if told else supported
+def schedule_of(
+    policy: Policy | None,
+    supported: SupportedPolicy | None,
+    named_start: float | None = None,
+    named_length: float | None = None,
+) -> Schedule | None:
+    """The Droplet's windows; `None` where interval, phase or length is not known, so that nothing can be judged.
 
-
-def named_length(policy: Policy) -> float | None:
-    window = policy.next_window
-    return None if window is None else max(0.0, window.end - window.start)
-
-
-def schedule_of(policy: Policy, supported: SupportedPolicy | None) -> Schedule | None:
-    """The policy's windows; `None` where interval, start or length is unknown, so that nothing can be judged."""
-    interval = interval_of(policy.plan)
-    if interval is None:
-        return None
-    anchor = policy.next_window.start if policy.next_window else clock_start(policy, interval)
-    length = length_of(named_length(policy), policy.window_length, supported.window_length if supported else None)
-    return None if anchor is None or length is None else Schedule(anchor, interval, length)
-
-
-def hours_until_next_window(window: Window | None, interval: float | None, now: float) -> float | None:
-    """Hours to the start of the window that the API names, 0 while it is open; once closed, to the next one from it on.
-
-    `None` where no window is named, or where it has closed and the interval is unknown.
+    `named_start`, `named_length`: of the window that the API named last. The phase is the policy's hour and weekday,
+    the owner's own settings; without them it is that start. Where both are known and lie apart, going round the
+    interval, the window runs from the earlier start to the later end.
     """
-    if window is None:
+    interval = interval_of(policy.plan) if policy else None
+    length = length_of(policy, supported, named_length)
+    if policy is None or interval is None or length is None:
         return None
-    start, length = window.start, max(0.0, window.end - window.start)
-    if now > start and now >= start + length:
-        if interval is None:
-            return None
-        # The first that has not ended, so that one longer than its interval counts; one of no length is its own start.
-        passed = (now - start - length) // interval + 1 if length else -((start - now) // interval)
-        start += passed * interval
-    return max(0.0, start - now) / HOUR
+    clock = clock_start(policy, interval)
+    if clock is None or named_start is None:
+        anchor = named_start if clock is None else clock
+        return None if anchor is None else Schedule(anchor, interval, length)
+    later = (named_start - clock) % interval
+    earlier = (clock - named_start) % interval
+    return Schedule(clock - min(earlier, later) * (earlier < later), interval, length + min(earlier, later))
+
+
+def length_of(policy: Policy | None, supported: SupportedPolicy | None, named_length: float | None) -> float | None:
+    """The longer of the policy's length and that of the window named last; with neither, the supported policy's."""
+    lengths = [length for length in (named_length, policy.window_length if policy else None) if length is not None]
+    if lengths:
+        return max(lengths)
+    return supported.window_length if supported else None
+
+
+def moved(before: float, after: float, interval: float) -> float:
+    """How far one start lies from the other, going round the interval."""
+    distance = (after - before) % interval
+    return min(distance, interval - distance)
+
+
+def hours_until_next_window(schedule: Schedule | None, window: Window | None, now: float) -> float | None:
+    """Hours to the start of the next window, 0 while one is open.
+
+    `window`, which the API names, tells only where there is no schedule, and only while it is open or still to come.
+    """
+    if schedule is None:
+        return max(0.0, window.start - now) / HOUR if window and now < max(window.end, window.start) else None
+    number = schedule.window_at(now)
+    if now < schedule.start(number) + schedule.length:
+        return 0.0
+    return max(0.0, schedule.start(number + 1) - now) / HOUR

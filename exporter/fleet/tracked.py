@@ -7,18 +7,27 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from exporter.fleet.history import FUTURE, BackupHistory, with_backups, with_policy, with_reading
+from exporter.fleet.history import (
+    EARLY_SHARE,
+    FUTURE,
+    BackupHistory,
+    with_images,
+    with_made,
+    with_own_list,
+    with_policy,
+)
 from exporter.fleet.model import Backup, Description, Policy, SupportedPolicy
+from exporter.fleet.schedule import DAY
 
 DISMISSED_FOR = 3600.0
 """How long what the Droplet's own endpoint denied, an id a listing names or the whole list, is not asked again."""
 
 
-class TrackedDroplet(Struct, frozen=True, gc=False):
+class TrackedDroplet(Struct, frozen=True, gc=False, omit_defaults=True):
     """One Droplet, as known so far; `None` where nothing is."""
 
     id: int
-    evidence: BackupHistory
+    history: BackupHistory
     description: Description | None = None
     policy: Policy | None = None
     backups: tuple[Backup, ...] | None = None
@@ -28,6 +37,9 @@ class TrackedDroplet(Struct, frozen=True, gc=False):
     dismissed: tuple[int, ...] = ()
     """Those of them that the Droplet's own list lacked."""
     refreshed_at: float | None = None
+    """When the own list was last read, or the ids that a listing named were resolved."""
+    confirmed: bool = False
+    """Whether the last listing named just the backups that are known: they are known as of that listing."""
     unlisted: bool = False
     """Whether a backup of the own list was not among the listing's ids."""
     absences: int = 0
@@ -52,25 +64,27 @@ class TrackedDroplet(Struct, frozen=True, gc=False):
         if not self.listed:
             return []
         held = {backup.id for backup in self.backups or ()}
-        read_at = self.evidence.read_at
+        read_at = self.history.read_at
         if read_at is not None and now - read_at < DISMISSED_FOR:
             held.update(self.dismissed)
         return [backup_id for backup_id in self.listed if backup_id not in held]
 
 
-def policy_seen(known: TrackedDroplet, policy: Policy, supported: SupportedPolicy | None, now: float) -> TrackedDroplet:
-    evidence = with_policy(known.evidence, policy, supported, now)
-    if evidence is known.evidence and policy == known.policy and not known.policy_absences:
+def policy_seen(known: TrackedDroplet, policy: Policy, now: float, *, complete: bool) -> TrackedDroplet:
+    """A listing of policies named this one; `complete`: it was read whole."""
+    history = with_policy(known.history, policy, now, complete=complete)
+    if history is known.history and policy == known.policy and not known.policy_absences:
         return known
-    return replace(known, policy=policy, evidence=evidence, policy_absences=0)
+    return replace(known, policy=policy, history=history, policy_absences=0)
 
 
-def policy_absent(known: TrackedDroplet) -> TrackedDroplet:
-    """A complete listing named no policy for it: gone after the second."""
+def policy_absent(known: TrackedDroplet, now: float) -> TrackedDroplet:
+    """A complete listing named no policy for it: the policy is gone after the second."""
+    history = with_policy(known.history, None, now)
     if known.policy is None:
-        return known
+        return known if history is known.history else replace(known, history=history)
     absences = known.policy_absences + 1
-    return replace(known, policy=None if absences >= 2 else known.policy, policy_absences=absences)
+    return replace(known, policy=None if absences >= 2 else known.policy, history=history, policy_absences=absences)
 
 
 def description_seen(known: TrackedDroplet, description: Description) -> TrackedDroplet:
@@ -83,9 +97,9 @@ def ids_listed(known: TrackedDroplet, listed: tuple[int, ...] | None, now: float
     Compared with what the *listing* named before: an id that only the own list held is one the listing may yet name.
     """
     if listed is None:
-        return known if known.listed is None else replace(known, listed=None)
+        return known if known.listed is None else replace(known, listed=None, confirmed=False)
     if listed == known.listed:
-        return _if_resolved(known, now)
+        return known if known.confirmed else _if_resolved(known, now)
     backups = known.backups
     before = known.listed if known.listed is not None else [backup.id for backup in backups or ()]
     gone = set(before).difference(listed)
@@ -99,6 +113,7 @@ def ids_listed(known: TrackedDroplet, listed: tuple[int, ...] | None, now: float
         listed=listed,
         dismissed=tuple(backup_id for backup_id in known.dismissed if backup_id in listed),
         unlisted=_unlisted(backups, listed),
+        confirmed=False,
     )
     return _if_resolved(changed, now)
 
@@ -106,16 +121,18 @@ def ids_listed(known: TrackedDroplet, listed: tuple[int, ...] | None, now: float
 def backups_resolved(known: TrackedDroplet, found: Mapping[int, Backup], now: float) -> TrackedDroplet:
     """What became known of some of the listed ids, from wherever; of what was not found nothing changes."""
     listed = known.listed or ()
-    fresh = [found[backup_id] for backup_id in known.unresolved(now) if backup_id in found]
+    # What the own list denied does not come back by an id and an image: only the own list can tell again.
+    wanted = set(known.unresolved(now)).difference(known.dismissed)
+    fresh = [found[backup_id] for backup_id in sorted(wanted) if backup_id in found]
     if not fresh:
         return known
     held = {backup.id: backup for backup in known.backups or ()}
     held.update((backup.id, backup) for backup in fresh)
-    evidence = with_backups(known.evidence, fresh, now)
+    history = with_images(known.history, fresh, now)
     if known.backups is None and any(backup_id not in held for backup_id in listed):
         # How many there are is known once all are; that one was made is known already.
-        return replace(known, evidence=evidence)
-    return _if_resolved(replace(known, backups=_ordered(held.values()), evidence=evidence), now)
+        return replace(known, history=history)
+    return _if_resolved(replace(known, backups=_ordered(held.values()), history=history), now)
 
 
 def own_list_read(
@@ -126,6 +143,7 @@ def own_list_read(
     unreadable: int,
     read_at: float,
     now: float,
+    supported: SupportedPolicy | None = None,
 ) -> TrackedDroplet:
     """The Droplet's own list was asked for at `read_at` and read whole.
 
@@ -137,32 +155,66 @@ def own_list_read(
     before = {backup.id: backup for backup in known.backups or ()}
     held.update((backup_id, before[backup_id]) for backup_id in rejected if backup_id in before)
     if not held and unreadable:
-        return replace(known, backups=None, unreadable=unreadable, unread=False, failed_at=None)
-    evidence = with_backups(known.evidence, held.values(), now)
-    if not unreadable and all(backup.created_at <= now + FUTURE for backup in found.values()):
-        evidence = with_reading(evidence, read_at)
+        return replace(known, backups=None, unreadable=unreadable, unread=False, failed_at=None, confirmed=False)
     backups = _ordered(held.values())
-    return replace(
-        known,
-        backups=known.backups if backups == known.backups else backups,
-        dismissed=tuple(backup_id for backup_id in known.listed or () if backup_id not in held),
-        unlisted=_unlisted(backups, known.listed),
-        evidence=evidence,
-        refreshed_at=read_at,
-        unreadable=unreadable,
-        unread=False,
-        not_found_at=None,
-        failed_at=None,
+    if backups == known.backups:
+        backups = known.backups
+    history = with_own_list(
+        known.history,
+        backups,
+        frozenset(known.listed or ()),
+        retention_of(known.policy, supported),
+        read_at=read_at,
+        whole=not unreadable and all(backup.created_at <= now + FUTURE for backup in backups),
+    )
+    return _if_resolved(
+        replace(
+            known,
+            backups=backups,
+            dismissed=tuple(backup_id for backup_id in known.listed or () if backup_id not in held),
+            unlisted=_unlisted(backups, known.listed),
+            history=history,
+            refreshed_at=read_at,
+            unreadable=unreadable,
+            unread=False,
+            not_found_at=None,
+            failed_at=None,
+            confirmed=False,
+        ),
+        read_at,
     )
 
 
 def own_list_failed(known: TrackedDroplet, found: Iterable[Backup], now: float) -> TrackedDroplet:
-    """The own list could not be read, or not whole: what was seen of it is evidence all the same."""
-    return replace(known, evidence=with_backups(known.evidence, found, now), failed_at=now)
+    """The own list could not be read, or not whole. That the backups seen of it were made is remembered all the same."""
+    return replace(known, history=with_made(known.history, found, now), failed_at=now)
+
+
+def retention_of(policy: Policy | None, supported: SupportedPolicy | None) -> float | None:
+    """Seconds for which a backup is kept: by the policy, or else by the supported policy of its plan."""
+    days = policy.retention_days if policy else None
+    if days is None and supported is not None:
+        days = supported.retention_days
+    return None if days is None else days * DAY
+
+
+def vanished_early(known: TrackedDroplet, retention: float | None, now: float) -> bool:
+    """Whether the last listing lacks a backup of the own list that should be kept for long yet."""
+    if retention is None or known.listed is None or not known.history.own_list:
+        return False
+    return any(
+        backup.id not in known.listed and now - backup.created_at < EARLY_SHARE * retention
+        for backup in known.history.own_list
+        if not known.unlisted
+    )
 
 
 def _if_resolved(known: TrackedDroplet, now: float) -> TrackedDroplet:
-    return known if known.backups is None or known.unresolved(now) else replace(known, refreshed_at=now)
+    """Confirmed, if every id that the listing named is resolved."""
+    if known.backups is None or known.listed is None or known.unresolved(now):
+        return known
+    refreshed_at = now if known.refreshed_at is None else max(known.refreshed_at, now)
+    return replace(known, refreshed_at=refreshed_at, confirmed=True)
 
 
 def _unlisted(backups: tuple[Backup, ...] | None, listed: tuple[int, ...] | None) -> bool:

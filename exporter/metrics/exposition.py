@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import floor, inf
-from operator import itemgetter
+from operator import is_, itemgetter
 from typing import cast
 
 from prometheus_client.utils import floatToGoString
@@ -29,11 +29,14 @@ from exporter.metrics.families import (
     DropletFamily,
     Family,
     FleetFamily,
+    ListingFamily,
 )
 from exporter.threads import ThreadPool
 
+BATCH = 100
+"""Droplets that are rendered together: a batch of which none changed keeps its text from poll to poll."""
 STEP = 500
-"""Droplets of one family rendered in one go: about a millisecond, and 64 KiB of text."""
+"""Samples that are computed in one go at a scrape: about a millisecond."""
 PIECE = 32 * 1024
 """Shorter pieces of text are joined, so that a small fleet is not sent in a hundred writes."""
 
@@ -47,8 +50,8 @@ THREADS = ThreadPool("render the metrics", 4)
 RENDERED_WITHIN = 60.0
 """Seconds. Nothing but a bug or a machine without processor time makes it longer."""
 
-STATIC_FAMILIES: tuple[DropletFamily | FleetFamily, ...] = (
-    *(family for family in DROPLET_FAMILIES if isinstance(family, DropletFamily)),
+STATIC_FAMILIES: tuple[DropletFamily | ListingFamily | FleetFamily, ...] = (
+    *(family for family in DROPLET_FAMILIES if not isinstance(family, ClockFamily)),
     *ACCOUNT_FAMILIES,
 )
 CLOCK_FAMILIES = tuple(family for family in DROPLET_FAMILIES if isinstance(family, ClockFamily))
@@ -148,6 +151,7 @@ class _Samples:
     """One account's samples of one family that does not move, as text and as raw deflate blocks."""
 
     text: tuple[bytes, ...]
+    """A piece for each batch of Droplets."""
     deflated: bytes | None = None
 
     def compressed(self) -> _Samples:
@@ -189,15 +193,28 @@ class _Clocked:
         return text
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Batch:
+    """Some Droplets, and the labels that identify each, as text."""
+
+    droplets: tuple[Droplet, ...]
+    identities: list[str]
+
+    def holds(self, droplets: tuple[Droplet, ...]) -> bool:
+        """Whether it is made of these very Droplets, none of which changed."""
+        return len(droplets) == len(self.droplets) and all(map(is_, droplets, self.droplets))
+
+
 @dataclass(frozen=True, slots=True)
 class _Account:
     """All of one account's samples, by family."""
 
+    batches: tuple[_Batch, ...]
     static: tuple[_Samples, ...]
     clocked: tuple[_Clocked, ...]
 
     def compressed(self) -> _Account:
-        return _Account(tuple(samples.compressed() for samples in self.static), self.clocked)
+        return _Account(self.batches, tuple(samples.compressed() for samples in self.static), self.clocked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,33 +305,53 @@ class _Moment:
 
 
 def _render(fleet: Fleet, tag_labels: tuple[str, ...], old: _Account | None) -> Steps[_Account]:
-    """One account's text; families that have not changed since `old` are kept with their compressed form."""
-    batches: list[tuple[Sequence[Droplet], list[str]]] = []
+    """One account's text. What has not changed since `old` is kept: a batch's text, a family's compressed form."""
+    batches: list[_Batch] = []
     account = escape(fleet.account)
-    batch: Sequence[Droplet]
-    for start in range(0, len(fleet.droplets), STEP):
-        batch = fleet.droplets[start : start + STEP]
-        batches.append(
-            (batch, [f'account="{account}",droplet_id="{d.id}",droplet_name="{escape(d.name)}"' for d in batch])
-        )
+    before = old.batches if old else ()
+    for place, start in enumerate(range(0, len(fleet.droplets), BATCH)):
+        droplets = fleet.droplets[start : start + BATCH]
+        if place < len(before) and before[place].holds(droplets):
+            batches.append(before[place])
+        else:
+            identities = [f'account="{account}",droplet_id="{d.id}",droplet_name="{escape(d.name)}"' for d in droplets]
+            batches.append(_Batch(droplets, identities))
         yield
+    changed = [place for place, batch in enumerate(batches) if place >= len(before) or batch is not before[place]]
     static = []
     for place, family in enumerate(STATIC_FAMILIES):
-        pieces = []
+        kept = old.static[place] if old else _Samples(())
         if isinstance(family, FleetFamily):
-            pieces.append(_account_samples(family, fleet))
-        else:
-            lines = _lines(family, fleet.account, tag_labels)
-            for batch, identities in batches:
-                pieces.append(lines(batch, identities))
+            pieces = [_account_samples(family, fleet)]
+        elif isinstance(family, ListingFamily):
+            pieces = []
+            for batch in batches:
+                pieces.append(_listing_lines(family, fleet, batch))
                 yield
-        samples = _Samples(tuple(filter(None, pieces)))
-        same = old is not None and old.static[place].text == samples.text
-        static.append(old.static[place] if same and old is not None else samples)
+        else:
+            pieces = [*kept.text[: len(batches)], *(b"",) * (len(batches) - len(kept.text))]
+            lines = _lines(family, fleet.account, tag_labels)
+            for number in changed:
+                pieces[number] = lines(batches[number].droplets, batches[number].identities)
+                yield
+        static.append(kept if kept.text == tuple(pieces) else _Samples(tuple(pieces)))
+    same = old is not None and not changed and len(batches) == len(before)
+    if same and old is not None:
+        return _Account(tuple(batches), tuple(static), old.clocked)
     clocked: list[_Clocked] = []
     for clock_family in CLOCK_FAMILIES:
         clocked += [(yield from _clocked(clock_family, batches))]
-    return _Account(tuple(static), tuple(clocked))
+    return _Account(tuple(batches), tuple(static), tuple(clocked))
+
+
+def _listing_lines(family: ListingFamily, fleet: Fleet, batch: _Batch) -> bytes:
+    return "".join(
+        [
+            f"{family.name}{{{identity}}} {number(value)}\n"
+            for droplet, identity in zip(batch.droplets, batch.identities, strict=True)
+            if (value := family.value(droplet, fleet)) is not None
+        ]
+    ).encode()
 
 
 def _lines(
@@ -364,12 +401,12 @@ def _account_samples(family: FleetFamily, fleet: Fleet) -> bytes:
     return "".join(lines).encode()
 
 
-def _clocked(family: ClockFamily, batches: Iterable[tuple[Sequence[Droplet], list[str]]]) -> Steps[_Clocked]:
+def _clocked(family: ClockFamily, batches: Iterable[_Batch]) -> Steps[_Clocked]:
     prefixes: list[bytes] = []
     places: dict[Hashable, int] = {}
     which: list[int] = []
-    for batch, identities in batches:
-        for droplet, identity in zip(batch, identities, strict=True):
+    for batch in batches:
+        for droplet, identity in zip(batch.droplets, batch.identities, strict=True):
             basis = family.basis(droplet)
             if basis is not None:
                 prefixes.append(f"{family.name}{{{identity}}} ".encode())

@@ -6,12 +6,14 @@ newline, which the two text formats escape differently.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from exporter.fleet.model import Droplet, Fleet, SupportedPolicy, Window
+from exporter.fleet.model import Droplet, Fleet, Schedule, SupportedPolicy, Window
 from exporter.fleet.schedule import DAY, hours_until_next_window
+from exporter.fleet.state import Reason, State
 
 ACCOUNT_LABEL = "account"
 IDENTITY = (ACCOUNT_LABEL, "droplet_id", "droplet_name")
@@ -51,6 +53,14 @@ class DropletFamily(Family):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListingFamily(Family):
+    """At most one sample a Droplet, which moves with each complete listing of the account."""
+
+    labels: tuple[str, ...] = IDENTITY
+    value: Callable[[Droplet, Fleet], float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClockFamily(Family):
     """At most one sample a Droplet, which moves with the clock and so is computed at the scrape."""
 
@@ -76,9 +86,16 @@ def _policy_labels(droplet: Droplet) -> tuple[str, ...]:
     return (policy.plan or "", policy.weekday or "", "" if policy.hour is None else str(policy.hour))
 
 
-def _schedule(droplet: Droplet) -> tuple[Window, float | None] | None:
-    window = droplet.policy and droplet.policy.next_window
-    return (window, droplet.interval) if window else None
+def _windows(droplet: Droplet) -> tuple[Schedule | None, Window | None] | None:
+    schedule = droplet.verdict.schedule
+    window = droplet.policy.next_window if droplet.policy and schedule is None else None
+    return (schedule, window) if schedule or window else None
+
+
+def _refreshed(droplet: Droplet, fleet: Fleet) -> float | None:
+    if not droplet.confirmed or fleet.listed_at is None:
+        return droplet.refreshed_at
+    return max(droplet.refreshed_at or 0.0, fleet.listed_at)
 
 
 def _by_plan(
@@ -96,7 +113,15 @@ def _by_plan(
     return samples
 
 
-DROPLET_FAMILIES: tuple[DropletFamily | ClockFamily, ...] = (
+def _unjudged(fleet: Fleet) -> Iterable[tuple[tuple[str, ...], float]]:
+    if not fleet.known:
+        return
+    counted = Counter(d.verdict.reason for d in fleet.droplets if d.verdict.state is State.UNJUDGED)
+    for reason in Reason:
+        yield (reason.value,), counted[reason]
+
+
+DROPLET_FAMILIES: tuple[DropletFamily | ListingFamily | ClockFamily, ...] = (
     DropletFamily(
         name="digitalocean_backup_droplet_info",
         help="Always 1, for every known Droplet: its region, size slug, status and the configured tag labels, to be "
@@ -181,28 +206,55 @@ DROPLET_FAMILIES: tuple[DropletFamily | ClockFamily, ...] = (
         value=lambda d: d.kept_size,
     ),
     DropletFamily(
+        name="digitalocean_backup_state",
+        help="Always 1, for every known Droplet: the one word for the state of its backups.",
+        labels=(*IDENTITY, "state"),
+        value=lambda _: 1,
+        more=lambda d: (d.verdict.state.value,),
+    ),
+    DropletFamily(
         name="digitalocean_backup_missed_windows",
-        help="How many backup windows in a row have passed without a backup, by evidence. Absent where backups are off "
+        help="How many backup windows were missed since the newest backup, by evidence. Absent where backups are off "
         "or it cannot be judged.",
         value=lambda d: d.verdict.missed_windows,
     ),
     DropletFamily(
         name="digitalocean_backup_overdue",
-        help="1 if at least one due backup window in a row was missed, else 0. Absent where backups are off or it "
-        "cannot be judged.",
+        help="1 if at least one backup window was missed since the newest backup, else 0. Absent where backups are off "
+        "or it cannot be judged.",
         value=lambda d: d.verdict.overdue,
     ),
     DropletFamily(
+        name="digitalocean_backup_max_age_seconds",
+        help="How old the newest backup may be, by the configuration or else by the plan. Absent if backups are off.",
+        value=lambda d: d.verdict.max_age,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_stale",
+        help="1 if the newest backup is older than it may be, or none is kept and one should be by now, else 0.",
+        value=lambda d: d.verdict.stale,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_lost",
+        help="Backups that are gone before their time: listed once, and neither listed nor turned into snapshots now.",
+        value=lambda d: d.verdict.lost,
+    ),
+    DropletFamily(
+        name="digitalocean_backup_attached_volumes",
+        help="Block storage volumes attached to the Droplet, which its backups do not hold.",
+        value=lambda d: d.description.volumes if d.description else None,
+    ),
+    ListingFamily(
         name="digitalocean_backup_refreshed_timestamp_seconds",
         help="When the Droplet's list of backups was last known to be complete, as Unix time: read from its own "
         "endpoint, or every id that a listing named resolved.",
-        value=lambda d: d.refreshed_at,
+        value=_refreshed,
     ),
     ClockFamily(
         name="digitalocean_backup_hours_until_next_window",
         help="Hours from now to the start of the next backup window, 0 while one is open.",
-        basis=_schedule,
-        at=lambda schedule, now: hours_until_next_window(schedule[0], schedule[1], now),
+        basis=_windows,
+        at=lambda windows, now: hours_until_next_window(windows[0], windows[1], now),
     ),
     ClockFamily(
         name="digitalocean_backup_newest_age_seconds",
@@ -220,8 +272,9 @@ ACCOUNT_FAMILIES: tuple[FleetFamily, ...] = (
     ),
     FleetFamily(
         name="digitalocean_backup_unjudged_droplets",
-        help="Droplets whose last due backup window could not be judged, for want of a reading of their backups.",
-        samples=lambda fleet: [((), sum(d.verdict.unjudged for d in fleet.droplets))] if fleet.known else (),
+        help="Droplets that should be judged and cannot be, by reason.",
+        labels=(ACCOUNT_LABEL, "reason"),
+        samples=_unjudged,
     ),
     FleetFamily(
         name="digitalocean_backup_supported_policy_retention_seconds",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from msgspec.structs import replace
@@ -13,10 +14,11 @@ from exporter.clock import Clock
 from exporter.cooperative import unhurried
 from exporter.digitalocean.client import Client, ImagePage
 from exporter.digitalocean.errors import ApiError, NotFound, OutOfBudget, Throttled, Unauthorized
-from exporter.fleet.model import Backup
+from exporter.fleet.assemble import supported_of
+from exporter.fleet.model import Backup, SupportedPolicy
 from exporter.fleet.tracked import TrackedDroplet, backups_resolved, own_list_failed, own_list_read
 from exporter.polling.conversion import backup_of, backup_of_image
-from exporter.polling.read_plan import ReadPlan, Reason, pages_of, sweep_is_idle, sweep_lists_backups, sweep_pays
+from exporter.polling.read_plan import ReadPlan, Urgency, pages_of, sweep_is_idle, sweep_lists_backups, sweep_pays
 
 HOPELESS_AFTER = 20
 """Lists that fail with none read before a poll leaves the others alone: the endpoint is down, not a Droplet."""
@@ -50,6 +52,7 @@ class BackupReader:
         self._no_sweep_before = 0.0
         self._known: dict[int, TrackedDroplet] = {}
         self._keep = 0
+        self._supported: Mapping[str, SupportedPolicy] = {}
         self._progress: Callable[[int], None] = _told_nobody
         self._begin()
 
@@ -62,11 +65,18 @@ class BackupReader:
         self._errors = dict[str, ApiError]()
 
     async def read(
-        self, plan: ReadPlan, known: dict[int, TrackedDroplet], *, keep: int, progress: Callable[[int], None]
+        self,
+        plan: ReadPlan,
+        known: dict[int, TrackedDroplet],
+        *,
+        keep: int,
+        progress: Callable[[int], None],
+        supported: Mapping[str, SupportedPolicy] = MappingProxyType({}),
     ) -> Outcome:
         """Carries the plan out as far as budget and time allow; `keep` requests of the hour are left for listings."""
         self._begin()
         self._known, self._keep, self._progress = known, keep, progress
+        self._supported = supported
         async with asyncio.TaskGroup() as beside:
 
             async def lists(droplet_ids: Sequence[int]) -> None:
@@ -75,11 +85,11 @@ class BackupReader:
                 beside.create_task(self._lists(failed, max(1, self._concurrency // FAILED_SHARE)))
                 await self._lists([one for one in droplet_ids if known[one].failed_at is None], self._concurrency)
 
-            await lists(plan.ids(Reason.DUE, Reason.OVERDUE))
-            changed = plan.ids(Reason.CHANGED)
+            await lists(plan.ids(Urgency.DUE, Urgency.OVERDUE))
+            changed = plan.ids(Urgency.CHANGED)
             await self._sweep(changed)
             await lists([droplet_id for droplet_id in changed if droplet_id not in self._settled])
-            await lists(plan.ids(Reason.WINDOW_ENDED, Reason.IDLE, Reason.VERIFY, Reason.UNSURE))
+            await lists(plan.ids(Urgency.STALE, Urgency.WINDOW_ENDED, Urgency.IDLE, Urgency.VERIFY, Urgency.UNSURE))
         return Outcome(frozenset(self._settled), frozenset(self._swept), tuple(self._errors.values()))
 
     # Own lists
@@ -112,6 +122,7 @@ class BackupReader:
                 unreadable=listing.unidentified + len(listing.rejected - before),
                 read_at=listing.started_at,
                 now=now,
+                supported=supported_of(known.policy, self._supported),
             )
             self._settle(droplet_id)
             self._progress(self._done)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -20,7 +20,7 @@ from exporter.cooperative import unhurried
 from exporter.digitalocean.budget import Budget, Budgets
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError, NotFound, OutOfBudget, Throttled
-from exporter.fleet.assemble import Rules, droplet_of
+from exporter.fleet.assemble import Assembled, Rules, assemble
 from exporter.fleet.listings import AccountListings, learn
 from exporter.fleet.model import Droplet, Fleet, SupportedPolicy
 from exporter.fleet.schedule import HOUR
@@ -32,14 +32,14 @@ from exporter.polling.lister import Lister
 from exporter.polling.read_plan import (
     Habits,
     ReadPlan,
-    Reason,
+    Urgency,
     backups_an_hour,
     demand_of,
     pages_of,
     plan_of,
     reason_to_read,
 )
-from exporter.polling.state_file import StateFile, state_of
+from exporter.polling.state_file import AccountState, StateFile
 from exporter.polling.status import Status, in_words
 
 Result = Literal["success", "partial", "failure"]
@@ -48,6 +48,8 @@ JITTER = 2.0
 """Seconds within which the first polls of several accounts are spread."""
 CLOCKS_DIFFER = 60.0
 """Seconds between the API's clock and ours from which on it is worth a word; more than a slow answer explains."""
+CLOCK_WRONG = 3600.0
+"""Seconds of difference beyond which nothing is judged."""
 CONFIRMED_AT_ONCE = 3
 """How many Droplets that a complete listing no longer names are looked up in one poll; the others wait for the next."""
 
@@ -82,6 +84,7 @@ class Poller:
             expected=config.expect_backups,
             tag_prefixes=tuple(label.prefix for label in config.tag_labels),
             grace=config.grace,
+            max_age=tuple((limit.select, limit.age) for limit in config.max_age),
         )
         limits = config.rate_limit
         heir_of = heir_of if heir_of is not None and heir_of.account.api_url == account.api_url else None
@@ -116,6 +119,13 @@ class Poller:
         self._told_skew: float | None = None
         """By how much the clocks differed when that was last logged."""
         self._droplets_listed = False
+        self._listed_at: float | None = None
+        """When a complete listing of Droplets was last had."""
+        self._remembered = frozenset[int]()
+        """The Droplets that the state file told of, until a complete listing shows that they are this token's."""
+        self._assembled: dict[int, Assembled] = {}
+        """Each Droplet as last judged, by the supported policies of `_assembled_by`."""
+        self._assembled_by: Mapping[str, SupportedPolicy] | None = None
         self._listed = False
         """Whether any Droplets were ever listed, by whatever listing tells which of them are watched."""
         self._store = store
@@ -125,6 +135,9 @@ class Poller:
             self._inherit(heir_of)
         elif kept is not None:
             self._known = kept.known()
+            self._remembered = frozenset(self._known)
+            self._listed = any(known.named for known in self._known.values())
+            self._droplets_listed = any(known.description for known in self._known.values())
             self._supported = {policy.plan: policy for policy in kept.supported}
             self._supported_at = kept.supported_at
 
@@ -149,6 +162,9 @@ class Poller:
         self.status = replace(self.status, running_since=self._clock.now())
         await self._clock.sleep(random.uniform(0, min(JITTER, interval / 10)))  # noqa: S311  # no secret hangs on it
         try:
+            if self._listed:
+                # What the state file remembers is served until a listing says otherwise.
+                await self.judge()
             while True:
                 # A poll that the minute's limit would starve is better a little late than a failure.
                 await self._clock.sleep(self._budget.minute_wait(self._lister.cost))
@@ -241,13 +257,22 @@ class Poller:
     async def _learn(self, listings: AccountListings) -> None:
         now = self._clock.now()
         self._droplets_listed |= listings.droplets_complete
+        if listings.droplets_complete:
+            self._listed_at = now
         self._listed |= self._droplets_listed if self._rules.watched.needs_description else listings.told
+        if self._remembered and listings.complete:
+            if not any(map(listings.names, self._remembered)):
+                self._log.warning(
+                    "state not used",
+                    problem="the listings know none of the Droplets that the state file remembers",
+                    effect="they are forgotten: the token is another team's",
+                )
+                self._known = {}
+            self._remembered = frozenset()
         tells_ids = listings.tells_backup_ids
         everyone = {*self._known, *listings.descriptions, *listings.policies}
         async for droplet_id in unhurried(everyone):
-            learnt = learn(
-                self._known.get(droplet_id), droplet_id, listings, self._supported, now, tells_backup_ids=tells_ids
-            )
+            learnt = learn(self._known.get(droplet_id), droplet_id, listings, now, tells_backup_ids=tells_ids)
             if learnt is None:
                 self._known.pop(droplet_id, None)
             else:
@@ -266,7 +291,7 @@ class Poller:
             return plan.needed, ()
         outcome = await self._read(plan)
         # What a sweep told of a Droplet not known before may show a window without backup: its own list proves it.
-        proofs = await self._plan(outcome.swept, (Reason.DUE,))
+        proofs = await self._plan(outcome.swept, (Urgency.DUE,))
         if not proofs.readings:
             return plan.needed - outcome.settled, outcome.errors
         proved = await self._read(proofs)
@@ -316,7 +341,9 @@ class Poller:
                 self._log.warning(
                     "the API's clock and ours differ",
                     ahead_seconds=round(skew),
-                    effect="windows are judged by our clock: verdicts come as much too early or too late",
+                    effect="nothing is judged until they agree"
+                    if abs(skew) > CLOCK_WRONG
+                    else "windows are judged by our clock: verdicts come as much too early or too late",
                     remedy="set this host's clock, by NTP or the like",
                 )
                 self._told_skew = skew
@@ -324,25 +351,33 @@ class Poller:
             self._log.info("the API's clock and ours agree again", ahead_seconds=round(skew))
             self._told_skew = None
 
-    async def _plan(self, droplet_ids: Iterable[int], among: Collection[Reason] = tuple(Reason)) -> ReadPlan:
+    async def _plan(self, droplet_ids: Iterable[int], among: Collection[Urgency] = tuple(Urgency)) -> ReadPlan:
         now = self._clock.now()
         # A turn is taken at the first poll after it, so turns are that much closer than the lists are to be read.
         turns = max(self._config.poll.verify_every - self._config.poll.interval, self._config.poll.interval)
         habits = Habits(any(known.unlisted for known in self._known.values()), turns)
-        reasons: list[tuple[Reason, TrackedDroplet]] = []
+        reasons: list[tuple[Urgency, TrackedDroplet]] = []
         enabled = 0
         async for known in unhurried([self._known[droplet_id] for droplet_id in droplet_ids]):
             if not self._watched(known):
                 continue
             enabled += known.policy is not None and known.policy.enabled is True
-            reason = reason_to_read(known, self._supported, self._rules, habits, now)
+            reason = reason_to_read(
+                known, self._supported, self._rules, habits, now, clock_wrong=self._clock_ahead is not None
+            )
             if reason is not None and reason in among:
                 reasons.append((reason, known))
         return plan_of(reasons, enabled, self._budget.spare(self._keep_back()))
 
     async def _read(self, plan: ReadPlan) -> Outcome:
         self.status = replace(self.status, readings_planned=len(plan.readings))
-        return await self._reader.read(plan, self._known, keep=self._keep_back(), progress=self._progress)
+        return await self._reader.read(
+            plan,
+            self._known,
+            keep=self._keep_back(),
+            progress=self._progress,
+            supported=self._supported,
+        )
 
     def _keep_back(self) -> int:
         """What the coming hour's listings will take: without them nothing new is noticed at all.
@@ -369,21 +404,46 @@ class Poller:
     async def judge(self) -> None:
         """Judges anew what is known, and swaps in the Fleet that comes of it."""
         now = self._clock.now()
+        if self._assembled_by is not self._supported:
+            self._assembled, self._assembled_by = {}, self._supported
+        for gone in self._assembled.keys() - self._known.keys():
+            del self._assembled[gone]
         droplets: list[Droplet] = []
         if self._listed:
             everyone = sorted(self._known.values(), key=lambda known: known.id)
             droplets = [
-                droplet_of(known, self._supported, self._rules, now)
-                async for known in unhurried(everyone)
-                if self._watched(known)
+                self._assembled_droplet(known, now) async for known in unhurried(everyone) if self._watched(known)
             ]
-        self.fleet = Fleet(self.account.name, tuple(droplets), tuple(self._supported.values()), known=self._listed)
+        self.fleet = Fleet(
+            self.account.name,
+            tuple(droplets),
+            tuple(self._supported.values()),
+            listed_at=self._listed_at,
+            known=self._listed,
+        )
         if self._on_fleet is not None:
             await self._on_fleet(self.fleet)
 
+    def _assembled_droplet(self, known: TrackedDroplet, now: float) -> Droplet:
+        """The Droplet as served: the one from before, unless it changed or the time has come to judge it anew."""
+        before = self._assembled.get(known.id)
+        if before is None or not before.stands(known, now, self._clock_ahead):
+            before = assemble(known, self._supported, self._rules, now, self._clock_ahead)
+            self._known[known.id] = before.source
+            self._assembled[known.id] = before
+        return before.droplet
+
+    @property
+    def _clock_ahead(self) -> float | None:
+        """By how much the API's clock is ahead of ours, to the hour, where that is too much to judge anything."""
+        skew = self._client.clock_skew or 0.0
+        return round(skew / HOUR) * HOUR if abs(skew) > CLOCK_WRONG else None
+
     async def _keep(self) -> None:
         if self._store is not None and self._listed:
-            state = state_of(self.account.api_url, list(self._known.values()), self._supported, self._supported_at)
+            state = AccountState(
+                self.account.api_url, list(self._known.values()), list(self._supported.values()), self._supported_at
+            )
             await self._store.keep(self.account.name, state)
             self._telemetry.state_kept(self._store.kept)
 

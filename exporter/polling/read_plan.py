@@ -14,10 +14,20 @@ from enum import IntEnum
 
 from exporter.digitalocean.records import PER_PAGE
 from exporter.fleet.assemble import Rules, supported_of
-from exporter.fleet.history import EARLY, due_window, is_due, slack_of
 from exporter.fleet.model import SupportedPolicy
-from exporter.fleet.schedule import HOUR, interval_of, schedule_of
-from exporter.fleet.tracked import DISMISSED_FOR, TrackedDroplet
+from exporter.fleet.schedule import HOUR, interval_of
+from exporter.fleet.tracked import DISMISSED_FOR, TrackedDroplet, retention_of, vanished_early
+from exporter.fleet.verdict import (
+    age_from,
+    age_limit,
+    has_unanswered,
+    is_learned,
+    is_unanswered,
+    newest_counted,
+    slack_of,
+    tracked_schedule,
+    window_of,
+)
 
 IDLE_AT_ONCE = 3
 """How many Droplets without enabled backups have an unknown list read in one poll, however short the budget is; more
@@ -31,28 +41,30 @@ SWEEP_PROOF = 20
 """A sweep that has shown no backup yet is given up once it cost a 20th of the readings that it should have saved."""
 
 
-class Reason(IntEnum):
+class Urgency(IntEnum):
     """Why a Droplet's own list is to be read, the most urgent first."""
 
     DUE = 0
-    """A window is due, no backup belongs to it, and the list was not read since."""
+    """A window that counts is due and no backup answers it, or the newest is older than its limit: a verdict waits."""
     OVERDUE = 1
-    """A missed window was proved; the backup may have come late."""
+    """A miss is shown; the backup may have come late."""
     CHANGED = 2
-    """A listing names backups that are not known, or nothing is known yet."""
-    WINDOW_ENDED = 3
+    """A listing names backups that are not known or lacks some that should be kept, or nothing is known yet."""
+    STALE = 3
+    """The newest backup was older than its limit when the list was last read, an hour ago or more."""
+    WINDOW_ENDED = 4
     """The listing's ids cannot be relied on, and a window has ended since the list was read."""
-    IDLE = 4
-    """Nothing is known, but backups are not enabled either: while budget is plenty, else few at a time."""
-    VERIFY = 5
+    IDLE = 5
+    """Nothing is known, but backups are not on either: while budget is plenty, else few at a time."""
+    VERIFY = 6
     """Its turn has come within `verify_every`."""
-    UNSURE = 6
+    UNSURE = 7
     """The listing does not tell its backups, or told that there are none and may lag: while budget is plenty."""
 
     @property
     def needed(self) -> bool:
         """Whether leaving it for later is a shortfall."""
-        return self < Reason.IDLE
+        return self < Urgency.IDLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,55 +76,86 @@ class Habits:
     verify_every: float = 86400.0
 
 
+STALE_READ_EVERY = HOUR
+"""A stale Droplet's list is read this often: a backup that comes late ends it within the hour."""
+
+
 def reason_to_read(
-    known: TrackedDroplet, supported: Mapping[str, SupportedPolicy], rules: Rules, habits: Habits, now: float
-) -> Reason | None:
-    """Why this Droplet's own list is to be read now, if it is."""
+    known: TrackedDroplet,
+    supported: Mapping[str, SupportedPolicy],
+    rules: Rules,
+    habits: Habits,
+    now: float,
+    *,
+    clock_wrong: bool = False,
+) -> Urgency | None:
+    """Why this Droplet's own list is to be read now, if it is.
+
+    `clock_wrong`: nothing can be judged until the clocks agree, so no reading for a verdict's sake helps.
+    """
     if known.absences:
         return None  # It is most likely gone; if not, the next listing names it.
-    policy, evidence = known.policy, known.evidence
-    enabled = policy is not None and policy.enabled is True
-    read_at = evidence.first_seen if evidence.read_at is None else evidence.read_at
-    schedule = None
-    if policy is not None and enabled:
-        plan = supported_of(policy, supported)
-        schedule = schedule_of(policy, plan)
-        disk = known.description.disk if known.description else None
-        if schedule is not None and is_due(evidence, policy, plan, disk, rules.grace, now):
-            slack = slack_of(evidence, disk, rules.grace)
-            proved = evidence.read_at is not None and due_window(schedule, slack, evidence.read_at) >= due_window(
-                schedule, slack, now
-            )
-            return Reason.OVERDUE if proved else Reason.DUE
-    if known.unresolved(now):
-        return Reason.CHANGED
+    plan = supported_of(known.policy, supported)
+    for_verdict = None if clock_wrong else _reason_of_verdict(known, plan, rules, now)
+    if for_verdict in (Urgency.DUE, Urgency.OVERDUE):
+        return for_verdict
+    if known.unresolved(now) or vanished_early(known, retention_of(known.policy, plan), now):
+        return Urgency.CHANGED
+    history = known.history
+    on = history.on_since is not None
     if known.backups is None:
         if known.not_found_at is not None and 0 <= now - known.not_found_at < DISMISSED_FOR:
             return None
-        return Reason.CHANGED if enabled else Reason.IDLE
+        return Urgency.CHANGED if on else Urgency.IDLE
+    if for_verdict is not None:
+        return for_verdict
+    read_at = history.first_seen if history.read_at is None else history.read_at
+    schedule = tracked_schedule(known, plan) if on else None
     if schedule is not None and (habits.ids_lag or known.listed is None):
         ended = schedule.window_at(now - schedule.length)
-        waiting = (
-            known.listed is None
-            or evidence.newest is None
-            or schedule.window_at(evidence.newest.created_at + EARLY) < ended
-        )
+        newest = newest_counted(known, now)
+        waiting = known.listed is None or newest is None or window_of(schedule, newest) < ended
         if waiting and read_at < schedule.start(ended) + schedule.length:
-            return Reason.WINDOW_ENDED
+            return Urgency.WINDOW_ENDED
     if _turn_has_come(known.id, read_at, habits.verify_every, now):
-        return Reason.VERIFY
+        return Urgency.VERIFY
     untold = (known.listed is None or known.unlisted) and (schedule is not None or bool(known.backups))
-    unproved = enabled and not known.backups and evidence.read_at is None
-    return Reason.UNSURE if untold or unproved or _has_grown(known, now) else None
+    unproved = on and not known.backups and history.read_at is None
+    return Urgency.UNSURE if untold or unproved or _has_grown(known, now) else None
+
+
+def _reason_of_verdict(known: TrackedDroplet, plan: SupportedPolicy | None, rules: Rules, now: float) -> Urgency | None:
+    """Why the verdict needs a reading of the own list: what it would prove cannot be told by ids and images."""
+    if known.history.on_since is None or not is_learned(known):
+        return None
+    read_at = known.history.read_at
+    slack = slack_of(known, rules.grace)
+    schedule = tracked_schedule(known, plan)
+    if schedule is not None:
+        if has_unanswered(known, schedule, slack, now):
+            return Urgency.DUE
+        # At a first look, only the own list can tell that an old gap is one.
+        if read_at is None and is_unanswered(known, schedule, slack, now):
+            return Urgency.DUE
+        newest = newest_counted(known, now)
+        if known.history.misses and (newest is None or known.history.misses[-1] > newest):
+            return Urgency.OVERDUE
+    limit = age_limit(known, plan, rules.max_age_of(known.id, known.description), slack)
+    begun = age_from(known)
+    if limit is None or now - begun <= limit:
+        return None
+    if read_at is None or read_at - begun <= limit:
+        return Urgency.DUE
+    return Urgency.STALE if now - read_at >= STALE_READ_EVERY else None
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
     """Whose lists to read in this poll, in order."""
 
-    readings: tuple[tuple[Reason, int], ...] = ()
+    readings: tuple[tuple[Urgency, int], ...] = ()
 
-    def ids(self, *reasons: Reason) -> list[int]:
+    def ids(self, *reasons: Urgency) -> list[int]:
         return [droplet_id for reason, droplet_id in self.readings if reason in reasons]
 
     @property
@@ -120,17 +163,17 @@ class ReadPlan:
         return frozenset(droplet_id for reason, droplet_id in self.readings if reason.needed)
 
 
-def plan_of(reasons: Iterable[tuple[Reason, TrackedDroplet]], enabled: int, spare: int) -> ReadPlan:
+def plan_of(reasons: Iterable[tuple[Urgency, TrackedDroplet]], enabled: int, spare: int) -> ReadPlan:
     """The readings in the order in which the budget is spent on them; `spare` is what the hour still allows.
 
     Within a reason, lists that failed before come last, so that they never hold up the others; then the longest unread.
     """
     ordered = sorted(
         reasons,
-        key=lambda item: (item[0], item[1].failed_at is not None, item[1].evidence.read_at or 0.0, item[1].id),
+        key=lambda item: (item[0], item[1].failed_at is not None, item[1].history.read_at or 0.0, item[1].id),
     )
     plenty = spare // SPARE_SHARE
-    left = {Reason.IDLE: max(IDLE_AT_ONCE, enabled // 20, plenty), Reason.UNSURE: plenty}
+    left = {Urgency.IDLE: max(IDLE_AT_ONCE, enabled // 20, plenty), Urgency.UNSURE: plenty}
     readings = []
     for reason, known in ordered:
         if reason in left:
@@ -194,11 +237,10 @@ def sweep_is_idle(pages_read: int, unresolved: int) -> bool:
 
 def _has_grown(known: TrackedDroplet, now: float) -> bool:
     """Whether the newest backup should be whole by now, and had no size when the list was last read."""
-    newest, read_at = known.evidence.newest, known.evidence.read_at
+    newest, read_at = (known.backups or (None,))[-1], known.history.read_at
     if newest is None or newest.size or read_at is None:
         return False
-    disk = known.description.disk if known.description else None
-    whole_at = newest.created_at + max(HOUR, slack_of(known.evidence, disk, 0.0))
+    whole_at = newest.created_at + max(HOUR, slack_of(known, 0.0))
     return read_at < whole_at <= now
 
 

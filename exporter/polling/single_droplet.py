@@ -17,7 +17,7 @@ from exporter.fleet.tracked import TrackedDroplet
 from exporter.polling.backup_reader import BackupReader
 from exporter.polling.conversion import supported_policies_of
 from exporter.polling.lister import Lister
-from exporter.polling.read_plan import ReadPlan, Reason
+from exporter.polling.read_plan import ReadPlan, Urgency
 from exporter.polling.status import in_words
 
 
@@ -60,12 +60,14 @@ async def ask_for_droplet(
         errors.append(in_words(plans.error, token))
     supported = supported_policies_of(plans.records.values())
     now = clock.now()
-    known = learn(before, droplet_id, listings, supported, now, tells_backup_ids=listings.tells_backup_ids)
+    known = learn(before, droplet_id, listings, now, tells_backup_ids=listings.tells_backup_ids)
     if known is None:
         return SingleDroplet(errors=tuple(errors))
     fleet = {droplet_id: known}
     # As due, so that its own list is read, whatever is believed of it.
-    plan = ReadPlan(((Reason.DUE, droplet_id),))
-    outcome = await BackupReader(client, clock, 1, 1.0).read(plan, fleet, keep=0, progress=lambda _: None)
+    plan = ReadPlan(((Urgency.DUE, droplet_id),))
+    outcome = await BackupReader(client, clock, 1, 1.0).read(
+        plan, fleet, keep=0, progress=lambda _: None, supported=supported
+    )
     errors += [in_words(error, token) for error in outcome.errors]
     return SingleDroplet(replace(fleet[droplet_id], unread=not outcome.settled), supported, errors=tuple(errors))

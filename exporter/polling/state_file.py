@@ -1,7 +1,7 @@
 """What survives a restart: one file for all accounts, replaced whole, readable by its owner alone.
 
-It holds what verdicts rest on and what is dear to ask for again: backups by id, the newest ever seen, when a Droplet
-was first seen and its own list last read, the last known policy values and their last change. It holds no secret.
+It holds all that is tracked of each Droplet: what is served (description, policy, backups) and what verdicts rest on
+(the history). So an exporter restarted during an outage goes on serving what was known. It holds no secret.
 """
 
 from __future__ import annotations
@@ -14,84 +14,95 @@ import stat
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
 
 from exporter.cooperative import unhurried
-from exporter.fleet.history import BackupHistory, PolicyTrace
+from exporter.fleet.history import BackupHistory, Settings
 from exporter.fleet.model import Backup, SupportedPolicy
 from exporter.fleet.tracked import TrackedDroplet
 from exporter.threads import ThreadPool, ThreadPoolError
 
 MARK = b'{"digitalocean_backup_exporter_state":'
 """How each of our files begins, of whatever version; a file that begins otherwise is somebody else's and left alone."""
-VERSION = 1
+VERSION = 2
 HELD = "another exporter holds the file"
 WRITE_WITHIN = 10.0
 """Seconds that a poll waits for its disk."""
 
 
-class _Droplet(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class AccountState(msgspec.Struct, frozen=True):
+    """What is kept of one account: each Droplet as it is tracked, and the supported policies."""
+
+    api_url: str
+    droplets: list[TrackedDroplet]
+    supported: list[SupportedPolicy] = []
+    supported_at: float | None = None
+
+    def known(self) -> dict[int, TrackedDroplet]:
+        return {droplet.id: _restarted(droplet) for droplet in self.droplets}
+
+
+def _restarted(droplet: TrackedDroplet) -> TrackedDroplet:
+    """The Droplet after a restart: what only holds from one poll to the next is begun anew."""
+    history = droplet.history
+    if history.own_list is not None and history.own_list == droplet.backups:
+        # Held once, as before the restart.
+        history = msgspec.structs.replace(history, own_list=droplet.backups)
+    return msgspec.structs.replace(droplet, history=history, absences=0, policy_absences=0, failed_at=None)
+
+
+class _DropletV1(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A Droplet as version 1 of the file kept it; what that lacks is not known."""
+
     id: int
     first_seen: float
     read_at: float | None
     refreshed_at: float | None
     newest: Backup | None
     previous: Backup | None
-    policy: PolicyTrace
+    policy: dict[str, Any]
     backups: tuple[Backup, ...] | None
     listed: list[int] | None = None
-    """The ids that the listing named, where they lacked some of the backups."""
+
+    def tracked(self) -> TrackedDroplet:
+        seen = self.policy
+        settings = Settings(
+            plan=seen.get("plan"), named_start=seen.get("named_start"), named_length=seen.get("named_length")
+        )
+        on = seen.get("enabled")
+        changed_at = seen.get("changed_at")
+        history = BackupHistory(
+            self.first_seen,
+            on_since=(changed_at or self.first_seen) if on else None,
+            told_off=on is False,
+            settings=settings,
+            changed_at=changed_at,
+            newest_made=self.newest if self.newest and self.newest.size is not None else None,
+            own_list=self.backups if self.read_at is not None else None,
+            read_at=self.read_at,
+            ever_backed_up=self.newest is not None,
+        )
+        return TrackedDroplet(
+            self.id,
+            history,
+            backups=self.backups,
+            listed=None if self.listed is None else tuple(self.listed),
+            refreshed_at=self.refreshed_at,
+        )
 
 
-class AccountState(msgspec.Struct, frozen=True):
-    """What is kept of one account."""
-
+class _AccountV1(msgspec.Struct, frozen=True):
     api_url: str
-    droplets: list[_Droplet]
+    droplets: list[_DropletV1]
     supported: list[SupportedPolicy] = []
     supported_at: float | None = None
 
-    def known(self) -> dict[int, TrackedDroplet]:
-        """What was known of each Droplet; what only a listing tells is for the next listing to tell."""
-        return {
-            droplet.id: TrackedDroplet(
-                droplet.id,
-                BackupHistory(droplet.first_seen, droplet.newest, droplet.previous, droplet.read_at, droplet.policy),
-                backups=droplet.backups,
-                listed=None if droplet.listed is None else tuple(droplet.listed),
-                refreshed_at=droplet.refreshed_at,
-            )
-            for droplet in self.droplets
-        }
-
-
-def state_of(
-    api_url: str,
-    known: Iterable[TrackedDroplet],
-    supported: Mapping[str, SupportedPolicy],
-    supported_at: float | None,
-) -> AccountState:
-    return AccountState(
-        api_url,
-        [
-            _Droplet(
-                one.id,
-                one.evidence.first_seen,
-                one.evidence.read_at,
-                one.refreshed_at if one.listed is None else None,
-                one.evidence.newest,
-                one.evidence.previous,
-                one.evidence.policy,
-                one.backups,
-                list(one.listed) if one.unlisted and one.listed is not None else None,
-            )
-            for one in known
-        ],
-        list(supported.values()),
-        supported_at,
-    )
+    def now(self) -> AccountState:
+        droplets = [droplet.tracked() for droplet in self.droplets]
+        return AccountState(self.api_url, droplets, self.supported, self.supported_at)
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -313,11 +324,14 @@ def _around(digest: str, accounts: bytes) -> tuple[bytes, bytes, bytes]:
 def _states_in(content: bytes) -> dict[str, AccountState]:
     """The accounts that `_around` was given; raises MsgspecError, ValueError or RecursionError if not certain."""
     version = msgspec.json.decode(content, type=_Version).digitalocean_backup_exporter_state
-    if version != VERSION:
+    if version not in (1, VERSION):
         raise ValueError(f"its version is {version}, and this exporter writes {VERSION}")
     file = msgspec.json.decode(content, type=_File)
     if _digest(bytes(file.accounts)) != file.sha256:
         raise ValueError("it was changed or damaged after it was written")
+    if version == 1:
+        before = msgspec.json.decode(file.accounts, type=dict[str, _AccountV1])
+        return {name: account.now() for name, account in before.items()}
     return msgspec.json.decode(file.accounts, type=dict[str, AccountState])
 
 

@@ -6,17 +6,15 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from msgspec.structs import replace
-
-from exporter.fleet.history import BackupHistory, judge
-from exporter.fleet.model import Droplet, Fleet, SupportedPolicy, Verdict
+from exporter.fleet.model import Droplet, Fleet
 from exporter.fleet.state import State
-from exporter.reports.phrases import headline, plural, span, state_of, tally, verdict_of, worst_first
+from exporter.reports.phrases import headline, plural, span, tally, verdict_of, worst_first
 
 SINGLE_LOOK = (
     "nothing is remembered from before, so a backup turned into a snapshot, or a policy changed lately, can look like "
     "a miss; a state_file remembers"
 )
+NO_TAGS = "the API tells no tags, so what depends on them is not known; give the token the scope tag:read"
 NO_DROPLETS = "no droplets; if there should be some, the token may be another team's, or select leave them out"
 
 
@@ -41,9 +39,12 @@ class JudgedDroplet:
 
     account: str
     droplet: Droplet
-    state: State
     verdict: str
-    """The state in a sentence."""
+    """Why it is in its state, in a sentence."""
+
+    @property
+    def state(self) -> State:
+        return self.droplet.verdict.state
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,32 +84,30 @@ class CheckReport:
         """0: all that was asked for is well; 1: something is wrong; 2: something is not known, or nothing was there."""
         if any(entry.state.is_bad for entry in self.droplets):
             return 1
-        if not self.complete or not sum(self.counts.values()):
-            return 2
-        return 2 if any(entry.state is State.UNJUDGED for entry in self.droplets) else 0
+        unsure = not self.complete or any(entry.state is State.UNJUDGED for entry in self.droplets)
+        return 2 if unsure or not sum(self.counts.values()) else 0
 
 
 def check_report(
     at: float,
     accounts: Iterable[AccountResult],
     fleets: Iterable[Fleet],
-    grace: float,
     *,
     tags: Collection[str] = (),
     only: Collection[State] = tuple(State),
     tag_labels: tuple[str, ...] = (),
     notes: Iterable[str] = (),
 ) -> CheckReport:
-    """The fleets as of `at`, judged with `grace` (seconds); of Droplets that have any of `tags`, if any is named."""
+    """The fleets as of `at`, in words; of Droplets that have any of `tags`, if any is named."""
     told = {account.name: account for account in accounts}
     fleets = list(fleets)
     entries = [
-        judged(fleet, droplet, at, grace, remembered=told[fleet.account].remembered)
+        judged(fleet, droplet, at)
         for fleet in fleets
         for droplet in fleet.droplets
         if not tags or (droplet.description is not None and not set(tags).isdisjoint(droplet.description.tags or ()))
     ]
-    entries.sort(key=lambda entry: (worst_first(entry.droplet, entry.state), entry.account))
+    entries.sort(key=lambda entry: (worst_first(entry.droplet), entry.account))
     said = list(notes)
     empty = {fleet.account for fleet in fleets if not fleet.droplets}
     remembered = {
@@ -117,6 +116,9 @@ def check_report(
         if fleet.droplets
     }
     """When anything of what the accounts' state files know was last read, in Unix seconds; 0: not known."""
+    without_tags = {
+        fleet.account for fleet in fleets if any(d.description and d.description.tags is None for d in fleet.droplets)
+    }
     for account in told.values():
         if account.result == "failure" and not account.learned and account.name in remembered:
             age = f", {span(at - remembered[account.name])} old" if remembered[account.name] else ""
@@ -126,6 +128,8 @@ def check_report(
             said.append(f"{account.name}: the listings are incomplete, so {missing}")
         elif account.unread:
             said.append(f"{account.name}: {plural(account.unread, 'list')} of backups could not be read")
+        elif account.name in without_tags:
+            said.append(f"{account.name}: {NO_TAGS}")
         elif account.name in empty:
             said.append(f"{account.name}: {NO_DROPLETS}")
     if entries and not all(told[entry.account].remembered for entry in entries):
@@ -140,37 +144,5 @@ def check_report(
     )
 
 
-def judged(fleet: Fleet, droplet: Droplet, at: float, grace: float, *, remembered: bool) -> JudgedDroplet:
-    """A Droplet of the fleet with its verdict.
-
-    Where nothing is remembered, a look for the first time takes an old gap for none: the windows before it do not
-    count. A server judges the next; a command that ends would say "on time" at every run, so it says what it is:
-    not known.
-    """
-    state = state_of(droplet, at)
-    if not remembered and state is State.PROTECTED:
-        behind = windows_behind(droplet, fleet, at, grace)
-        if behind and droplet.newest is not None:
-            age = span(at - droplet.newest.created_at)
-            windows = "the window since was" if behind == 1 else f"the {behind:,} windows since were"
-            return JudgedDroplet(
-                fleet.account,
-                replace(droplet, verdict=Verdict(unjudged=True)),
-                State.UNJUDGED,
-                f"the newest backup is {age} old; a single look cannot tell whether {windows} missed",
-            )
-    return JudgedDroplet(fleet.account, droplet, state, verdict_of(droplet, state, at))
-
-
-def windows_behind(droplet: Droplet, fleet: Fleet, at: float, grace: float) -> int:
-    """How many windows are due since the one to which the newest backup belongs, from whenever one counts."""
-    always = BackupHistory(first_seen=0.0, newest=droplet.newest, read_at=at)
-    disk = droplet.description.disk if droplet.description else None
-    policy = droplet.policy
-    plan = supported_of(fleet, policy.plan if policy else None)
-    verdict = judge(always, policy, plan, disk, grace, at, backups_known=True, unread=False)
-    return verdict.missed_windows or 0
-
-
-def supported_of(fleet: Fleet, plan: str | None) -> SupportedPolicy | None:
-    return next((policy for policy in fleet.supported if policy.plan == plan), None)
+def judged(fleet: Fleet, droplet: Droplet, at: float) -> JudgedDroplet:
+    return JudgedDroplet(fleet.account, droplet, verdict_of(droplet, at))

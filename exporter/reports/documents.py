@@ -20,7 +20,7 @@ from exporter.config.tokens import redact
 from exporter.console import UNSAFE, escaped
 from exporter.fleet.model import Backup, Droplet, Policy, Window
 from exporter.fleet.schedule import HOUR
-from exporter.fleet.state import State
+from exporter.fleet.state import Reason, State
 from exporter.reports.check_report import CheckReport, JudgedDroplet
 from exporter.reports.phrases import next_window_of
 
@@ -76,7 +76,15 @@ class DropletDocument(Struct, frozen=True):
     labels: Annotated[dict[str, str], Meta(description="The configuration's labels.tags; empty where no tag has one.")]
     state: State
     verdict: Annotated[str, Meta(description="The state in a sentence; its wording may change.")]
+    reason: Annotated[Reason | None, Meta(description="Why it cannot be judged, if it cannot.")]
     missed_windows: Annotated[Count | None, Meta(description="Windows missed since the newest backup.")]
+    missed_window_starts: Annotated[list[Instant] | None, Meta(description="The starts of those windows.")]
+    max_age_seconds: Annotated[Count | None, Meta(description="How old the newest backup may be.")]
+    stale: Annotated[bool | None, Meta(description="Whether it is older, or none is kept and one should be.")]
+    lost_backups: Annotated[Count | None, Meta(description="Backups that are gone before their time.")]
+    attached_volumes: Annotated[
+        Count | None, Meta(description="Block storage volumes, which the Droplet's backups do not hold.")
+    ]
     expected: Annotated[bool | None, Meta(description="Whether it ought to have backups.")]
     enabled: Annotated[bool | None, Meta(description="Whether its policy says that backups are on.")]
     policy: PolicyDocument | None
@@ -184,6 +192,12 @@ def _droplet(judged: JudgedDroplet, at: float, tag_labels: tuple[str, ...]) -> d
         "labels": dict(zip(tag_labels, droplet.tag_labels, strict=True)),
         "state": judged.state,
         "verdict": judged.verdict,
+        "reason": droplet.verdict.reason,
+        "missed_window_starts": _instants(droplet.verdict.missed),
+        "max_age_seconds": whole(droplet.verdict.max_age),
+        "stale": droplet.verdict.stale,
+        "lost_backups": droplet.verdict.lost,
+        "attached_volumes": described.volumes if described else None,
         "missed_windows": droplet.verdict.missed_windows,
         "expected": droplet.expected,
         "enabled": droplet.policy.enabled if droplet.policy else None,
@@ -227,6 +241,10 @@ def instant(at: float | None) -> str | None:
         return None if at is None else datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (OverflowError, ValueError, OSError):
         return None
+
+
+def _instants(moments: tuple[float, ...] | None) -> list[str] | None:
+    return None if moments is None else [said for moment in moments if (said := instant(moment)) is not None]
 
 
 def whole(value: float | None) -> int | None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
 from exporter.console import printable
-from exporter.fleet.model import Droplet, SupportedPolicy, Window
+from exporter.fleet.model import Droplet, Window
 from exporter.reports.check_report import JudgedDroplet
-from exporter.reports.phrases import brief, next_window_of, policy_words, size_words, span
+from exporter.reports.phrases import brief, next_window_of, plural, policy_words, size_words, span
 from exporter.reports.table import TONES, TextColumn, TextTable, Tone
 from exporter.reports.timeline import LEGEND, timeline
 
@@ -30,8 +30,6 @@ class DropletReport:
 
 def droplet_report(
     entry: JudgedDroplet,
-    supported: SupportedPolicy | None,
-    grace: float,
     at: float,
     *,
     watched: bool = True,
@@ -48,8 +46,14 @@ def droplet_report(
     if window is not None:
         told.append(("next window", window_words(window, at, zone)))
     told.append(("backups", _kept(droplet)))
+    limit = droplet.verdict.max_age
+    if limit is not None:
+        told.append(("age limit", f"{span(limit)} for the newest backup"))
+    volumes = droplet.description.volumes if droplet.description else None
+    if volumes:
+        told.append(("volumes", f"{plural(volumes, 'attached volume')}, which backups do not hold"))
     told.append(("verdict", f"{entry.state.words}: {printable(entry.verdict)}"))
-    drawn = timeline(droplet, supported, grace, at)
+    drawn = timeline(droplet, at)
     line = (*drawn.lines(width), LEGEND) if drawn is not None else ()
     return DropletReport(
         f"{printable(droplet.name) or 'a droplet without a name'} ({droplet.id})",

@@ -7,16 +7,14 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from math import inf, isfinite
 
-from exporter.fleet.history import EARLY
 from exporter.fleet.model import GIB, Droplet, Policy, Window
-from exporter.fleet.schedule import DAY, HOUR, WEEK, clock_start, hours_until_next_window, interval_of, named_length
-from exporter.fleet.state import State
+from exporter.fleet.schedule import DAY, HOUR, interval_of
+from exporter.fleet.state import Reason, State
+from exporter.fleet.verdict import window_of
 
 MINUTE = 60.0
-FIRST_BACKUP_WITHIN = 2 * DAY
-"""How old a Droplet may be without a backup; a plan with days between its windows has a week more."""
-
 MOST_DRAWN = 60
+"""Missed windows that are drawn at most, the latest ones."""
 
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -25,33 +23,10 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 WorstFirst = tuple[int, float, str, int]
 
 
-def state_of(droplet: Droplet, now: float) -> State:
-    """The one state of a Droplet; where several fit, the worst."""
-    policy, verdict = droplet.policy, droplet.verdict
-    enabled = policy.enabled if policy else None
-    if not enabled:
-        if droplet.expected is False:
-            return State.NOT_EXPECTED
-        return State.UNPROTECTED if enabled is False and droplet.expected else State.UNJUDGED
-    if verdict.missed_windows:
-        return State.MISSING if verdict.missed_windows > 1 else State.OVERDUE
-    if droplet.backups == ():
-        created_at = droplet.description.created_at if droplet.description else None
-        patience = FIRST_BACKUP_WITHIN + (WEEK if (droplet.interval or 0) > DAY else 0)
-        if created_at is not None and now - created_at > patience:
-            return State.NEVER_TAKEN
-    if verdict.unjudged:
-        return State.UNJUDGED
-    if verdict.missed_windows is None:
-        # A list that had to be read and was not makes it unjudged, save where the answer was 404.
-        return State.GONE if droplet.backups is None and _anchor(droplet) is not None else State.UNJUDGED
-    return State.WAITING if droplet.backups == () else State.PROTECTED
-
-
-def worst_first(droplet: Droplet, state: State) -> WorstFirst:
+def worst_first(droplet: Droplet) -> WorstFirst:
     """The key that sorts Droplets by state, then the longest without a backup first, then by name."""
     newest = droplet.newest
-    return (state.rank, -inf if newest is None else newest.created_at, droplet.name, droplet.id)
+    return (droplet.verdict.state.rank, -inf if newest is None else newest.created_at, droplet.name, droplet.id)
 
 
 def tally(states: Iterable[State]) -> dict[State, int]:
@@ -84,44 +59,122 @@ def headline(counts: Mapping[State, int]) -> str:
     return f"The one droplet{which} is protected" if covered == 1 else f"All {covered:,} droplets{which} are protected"
 
 
-def verdict_of(droplet: Droplet, state: State, now: float) -> str:
-    """The state in a sentence: `no backup since Tuesday's window, 2 missed`."""
-    policy, newest = droplet.policy, droplet.newest
-    missed = droplet.verdict.missed_windows
-    if state in (State.MISSING, State.OVERDUE):
-        late = ", and the last window could not be judged" if droplet.verdict.unjudged else ""
-        since = f"no backup since {_window_name(droplet, newest.created_at, now)}" if newest else "no backup"
-        return f"{since}, {missed or 0:,} missed{late}"
-    if state is State.NEVER_TAKEN:
-        created_at = droplet.description.created_at if droplet.description else None
-        age = f"; created {span(now - created_at)} ago" if created_at is not None else ""
-        return f"backups are on, and none was ever taken{age}"
-    if state is State.UNJUDGED:
-        return _why_unjudged(droplet, policy)
-    if state is State.UNPROTECTED:
-        return "backups are off, though expected" + _left(droplet)
-    if state is State.WAITING:
-        return "no backup yet, its first is still to come"
-    if state is State.NOT_EXPECTED:
-        off = "backups are off" if policy and policy.enabled is False else "no backups"
-        return f"{off}, and none are expected" + _left(droplet)
-    if state is State.GONE:
-        return "the API names a policy, and no longer knows the droplet's backups"
-    return "backed up on time"
+def verdict_of(droplet: Droplet, now: float) -> str:
+    """Why the Droplet is in its state, in a sentence: `no backup since Tuesday's window, 2 missed`."""
+    match droplet.verdict.state:
+        case State.MISSING | State.OVERDUE:
+            return _why_missed(droplet, now)
+        case State.STALE:
+            return _why_stale(droplet, now)
+        case State.NEVER_TAKEN:
+            return f"backups are on, and none was ever taken{_since(droplet, now)}"
+        case State.UNJUDGED:
+            return _why_unjudged(droplet, now)
+        case State.UNPROTECTED:
+            return "backups are off, though expected" + _left(droplet)
+        case State.WAITING:
+            return _why_waiting(droplet, now)
+        case State.NOT_EXPECTED:
+            off = "backups are off" if droplet.policy and droplet.policy.enabled is False else "no backups"
+            return f"{off}, and none are expected" + _left(droplet)
+        case State.GONE:
+            return "the API names a policy, and no longer knows the droplet's backups"
+        case State.PROTECTED:
+            return "backed up on time"
 
 
-def _why_unjudged(droplet: Droplet, policy: Policy | None) -> str:
-    if policy is None or policy.enabled is None:
-        return "the API does not say whether backups are on"
-    if not policy.enabled:
-        return "backups are off, and whether they are expected is not known"
-    if droplet.verdict.unjudged:
-        if droplet.backups is None:
-            return "its backups could not be read yet"
-        return "a backup is due, and its backups could not be read since"
-    if droplet.interval is None:
-        return f'the plan "{policy.plan}" is not known' if policy.plan else "the API does not name its plan"
-    return "the API does not say when its windows are"
+def _why_missed(droplet: Droplet, now: float) -> str:
+    newest, missed = droplet.newest_ever, droplet.verdict.missed_windows or 0
+    since = f"no backup since {_window_name(droplet, newest, now)}" if newest is not None else "no backup"
+    unsure = f"; for now, {_why_unjudged(droplet, now)}" if droplet.verdict.reason else ""
+    return f"{since}, {missed:,} missed{unsure}"
+
+
+def _why_stale(droplet: Droplet, now: float) -> str:
+    newest, ever, limit = droplet.newest, droplet.newest_ever, droplet.verdict.max_age
+    if newest is not None:
+        gone = f"; {plural(droplet.newer_gone, 'newer backup')} {_is_are(droplet.newer_gone)} gone"
+        allowed = f"; at most {brief(limit)} are allowed" if limit is not None else ""
+        return f"the newest backup is {brief(now - newest.created_at)} old{gone if droplet.newer_gone else allowed}"
+    if ever is None:
+        return "no backup is kept"
+    then, today = _utc(ever), _utc(now)
+    day = _date(then, today) if then and today else "an unknown day"
+    if droplet.newest_snapshot is not None and droplet.newest_snapshot >= ever:
+        return f"no backup is kept; the newest that was seen, of {day}, was turned into a snapshot"
+    return f"no backup is kept; the newest that was seen, of {day}, is gone"
+
+
+def _why_waiting(droplet: Droplet, now: float) -> str:
+    first = _first_window(droplet, now)
+    since, changed = droplet.on_since, droplet.settings_changed_at
+    if since is not None and since > droplet.first_seen and (changed is None or since >= changed):
+        return f"backups were switched on {span(now - since)} ago; {first}"
+    if droplet.backups == ():
+        return f"no backup is kept yet; {first}" if not droplet.ever_backed_up else f"no backup is kept now; {first}"
+    if changed is not None:
+        return f"the settings changed {span(now - changed)} ago; {first}"
+    return first
+
+
+def _first_window(droplet: Droplet, now: float) -> str:
+    """What is said of the first window that counts."""
+    first, schedule = droplet.verdict.first_counted, droplet.verdict.schedule
+    if first is None or schedule is None:
+        return "its first window is not known"
+    if now < first:
+        return f"the first window opens {_on(moment(first, now))}"
+    if now < first + schedule.length:
+        return f"the first window is open until {moment(first + schedule.length, now).removeprefix('today ')}"
+    due = first + schedule.length + droplet.verdict.slack
+    if now < due:
+        return f"the first window has ended; its backup is due {_on(moment(due, now))}"
+    return "the first window was over when this was written"
+
+
+def _on(said: str) -> str:
+    """`at 20:00`, `on Sunday 20:00`, `tomorrow 20:00`."""
+    if said.startswith("today "):
+        return f"at {said.removeprefix('today ')}"
+    return said if said.startswith(("tomorrow", "yesterday", "at ")) else f"on {said}"
+
+
+def _since(droplet: Droplet, now: float) -> str:
+    if droplet.on_since is not None and droplet.on_since > droplet.first_seen:
+        return f"; they were switched on {span(now - droplet.on_since)} ago"
+    created_at = droplet.description.created_at if droplet.description else None
+    return f"; created {span(now - created_at)} ago" if created_at is not None else ""
+
+
+def _why_unjudged(droplet: Droplet, now: float) -> str:
+    policy = droplet.policy
+    match droplet.verdict.reason:
+        case Reason.CLOCK:
+            ahead = droplet.clock_ahead or 0.0
+            where = "ahead of" if ahead > 0 else "behind"
+            return f"the API's clock is {span(abs(ahead))} {where} this host's: set the clock"
+        case Reason.UNKNOWN_POLICY:
+            if policy is not None and policy.enabled is False:
+                return "backups are off, and whether they are expected is not known"
+            return "the API does not say whether backups are on"
+        case Reason.NO_SCHEDULE:
+            if policy is not None and droplet.interval is None:
+                return f'the plan "{policy.plan}" is not known' if policy.plan else "the API does not name its plan"
+            return "the API does not say when its windows are"
+        case Reason.FIRST_LOOK:
+            newest = droplet.newest
+            age = f"its newest backup {brief(now - newest.created_at)} old" if newest else "no backup"
+            first = droplet.verdict.first_counted
+            will = f"; the window of {moment(first, now)} will tell" if first else ""
+            return f"first seen {span(now - droplet.first_seen)} ago with {age}{will}"
+        case _:
+            if droplet.backups is None:
+                return "its backups could not be read yet"
+            return "a backup is due, and its backups could not be read since"
+
+
+def _is_are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _left(droplet: Droplet) -> str:
@@ -131,10 +184,10 @@ def _left(droplet: Droplet) -> str:
 
 def _window_name(droplet: Droplet, instant: float, now: float) -> str:
     """The window that a backup of this instant belongs to: `Tuesday's window`."""
-    interval, anchor = droplet.interval, _anchor(droplet)
+    interval, schedule = droplet.interval, droplet.verdict.schedule
     start = instant
-    if interval is not None and anchor is not None:
-        start = anchor + (instant + EARLY - anchor) // interval * interval
+    if schedule is not None:
+        start = schedule.start(window_of(schedule, instant))
     then, today = _utc(start), _utc(now)
     if then is None or today is None:
         return "a window of unknown date"
@@ -153,41 +206,20 @@ def _window_name(droplet: Droplet, instant: float, now: float) -> str:
 
 
 def next_window_of(droplet: Droplet, now: float) -> Window | None:
-    """The window that is open or comes next, as the API names it or, where it names none or a past one, counted on."""
-    policy, interval = droplet.policy, droplet.interval
-    if policy is None or not policy.enabled:
-        return None
-    window = policy.next_window
-    if window is None:
-        anchor = _anchor(droplet)
-        if anchor is None:
-            return None
-        window = Window(anchor, anchor + (policy.window_length or 0.0))
-    hours = hours_until_next_window(window, interval, now)
-    if hours is None:
-        return None
-    length = max(0.0, window.end - window.start)
-    if hours > 0:
-        start = now + hours * HOUR
-    elif interval is None or now < window.end:
-        start = window.start
-    else:
-        start = window.start + (now - window.start) // interval * interval
-    return Window(start, start + length)
+    """The window that is open or comes next, by the schedule that the Droplet is judged by, or else as the API says."""
+    schedule = droplet.verdict.schedule
+    if schedule is None:
+        window = droplet.policy.next_window if droplet.policy else None
+        return window if window is not None and now < max(window.start, window.end) else None
+    number = schedule.window_at(now)
+    if now >= schedule.start(number) + schedule.length:
+        number += 1
+    return Window(schedule.start(number), schedule.start(number) + schedule.length)
 
 
-def missed_windows_of(droplet: Droplet, now: float) -> list[float]:
-    """The starts of the windows that were missed up to now, the latest `MOST_DRAWN` at most."""
-    missed, interval, anchor = droplet.verdict.missed_windows, droplet.interval, _anchor(droplet)
-    if not missed or interval is None or anchor is None:
-        return []
-    newest = droplet.newest
-    if newest is not None:
-        last = int((newest.created_at + EARLY - anchor) // interval) + missed
-    else:
-        last = int((now - anchor) // interval) - 1
-    numbers = range(last - min(missed, MOST_DRAWN) + 1, last + 1)
-    return [start for number in numbers if (start := anchor + number * interval) <= now]
+def missed_windows_of(droplet: Droplet) -> tuple[float, ...]:
+    """The starts of the windows that were missed, the latest `MOST_DRAWN` at most."""
+    return (droplet.verdict.missed or ())[-MOST_DRAWN:]
 
 
 def next_window_words(window: Window | None, now: float) -> str:
@@ -251,20 +283,12 @@ def _when(policy: Policy) -> str:
         day = f"{_WEEKDAYS[then.weekday()]}s"
     if hour is None:
         return day
-    length = max(policy.window_length or 0.0, named_length(policy) or 0.0)
+    length = max(policy.window_length or 0.0, window.end - window.start if window else 0.0)
     end = hour + length / HOUR
     until = ""
     if length and end <= hour + 24 and end == int(end):
         until = f"-{int(end) if end <= 24 else int(end) - 24:02}:00"
     return f"{day} {hour:02}:00{until} UTC".strip()
-
-
-def _anchor(droplet: Droplet) -> float | None:
-    """The start of some window."""
-    policy, interval = droplet.policy, droplet.interval
-    if policy is None or interval is None:
-        return None
-    return policy.next_window.start if policy.next_window else clock_start(policy, interval)
 
 
 # Figures

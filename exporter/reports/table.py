@@ -17,6 +17,7 @@ Tone = Literal["plain", "bad", "warn", "good", "dim"]
 TONES: dict[State, Tone] = {
     State.MISSING: "bad",
     State.OVERDUE: "bad",
+    State.STALE: "bad",
     State.NEVER_TAKEN: "bad",
     State.UNJUDGED: "warn",
     State.UNPROTECTED: "warn",

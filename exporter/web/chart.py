@@ -34,7 +34,7 @@ class Chart:
 def chart_of(droplet: Droplet, now: float) -> Chart | None:
     """The backups over the time for which they are kept; `None` if there is nothing to draw."""
     backups = droplet.backups or ()
-    missed = missed_windows_of(droplet, now)
+    missed = missed_windows_of(droplet)
     if not backups and not missed:
         return None
     span = _span(droplet, now)

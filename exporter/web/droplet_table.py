@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from exporter.fleet.model import Droplet, Fleet
 from exporter.fleet.state import State
-from exporter.reports.phrases import next_window_of, state_of, tally, weekday_number, worst_first
+from exporter.reports.phrases import next_window_of, tally, weekday_number, worst_first
 
 _T = TypeVar("_T")
 
@@ -131,8 +131,8 @@ async def table_of(fleets: tuple[Fleet, ...], now: float) -> DropletTable:
     for fleet in fleets:
         async for some in _in_steps(fleet.droplets):
             for droplet in some:
-                state = state_of(droplet, now)
-                keyed.append((*worst_first(droplet, state), len(droplets)))
+                state = droplet.verdict.state
+                keyed.append((*worst_first(droplet), len(droplets)))
                 droplets.append(JudgedDroplet(fleet.account, droplet, state))
                 backups = droplet.backups or ()
                 kept += len(backups)

@@ -71,7 +71,15 @@ _STATES = {
     ATTENTION: frozenset(state for state in State if state.is_bad or state is State.UNJUDGED),
     **{state.value: frozenset({state}) for state in State},
 }
-_ALWAYS_COUNTED = (State.MISSING, State.OVERDUE, State.NEVER_TAKEN, State.UNJUDGED, State.UNPROTECTED, State.PROTECTED)
+_ALWAYS_COUNTED = (
+    State.MISSING,
+    State.OVERDUE,
+    State.STALE,
+    State.NEVER_TAKEN,
+    State.UNJUDGED,
+    State.UNPROTECTED,
+    State.PROTECTED,
+)
 
 _HEADINGS = {
     SortColumn.NAME: "Droplet",

@@ -206,7 +206,7 @@ def row_of(entry: JudgedDroplet, now: float, *, several_accounts: bool) -> Dropl
         tags=tags[:MOST_TAGS],
         more_tags=max(0, len(tags) - MOST_TAGS),
         state=entry.state,
-        verdict=verdict_of(droplet, entry.state, now),
+        verdict=verdict_of(droplet, now),
         plan=schedule_words(droplet),
         retention=retention_words(droplet),
         next=following,

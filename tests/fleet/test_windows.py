@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.fleet.story import DAY, HOUR, MINUTE, WEEK, at, window
 
 from exporter.fleet.model import Window
 from exporter.fleet.schedule import hours_until_next_window, interval_of
 from tests.fleet import oracle
-from tests.fleet.story import DAY, HOUR, MINUTE, WEEK, at, window
 
 
 @pytest.mark.parametrize(

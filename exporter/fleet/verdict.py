@@ -1,0 +1,310 @@
+"""The verdict on a Droplet's backups: misses, age, reasons for not judging, and the one state that follows.
+
+This is the only place that decides it; metrics, page, commands and JSON show what is decided here. The rules are those
+of the metrics contract, section Verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+
+from msgspec.structs import replace
+
+from exporter.fleet.history import EARLY, FUTURE, BackupHistory
+from exporter.fleet.model import GIB, Backup, Schedule, SupportedPolicy, Verdict
+from exporter.fleet.schedule import interval_of, length_of, schedule_of
+from exporter.fleet.state import Reason, State
+from exporter.fleet.tracked import TrackedDroplet
+
+FINISHING_PER_BYTE = 3 * 60.0 / GIB
+"""A backup starts in its window and finishes later, by 1 to 3 minutes a gigabyte
+(https://docs.digitalocean.com/products/backups/details/limits/)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict, with the history that holds the misses it found, and how long both stand if nothing is learned."""
+
+    history: BackupHistory
+    verdict: Verdict
+    until: float
+    """The verdict is the same before this instant as long as the Droplet, as it is tracked, is the same."""
+
+
+def slack_of(known: TrackedDroplet, grace: float) -> float:
+    """Seconds after a window's end at which it is due: the grace, and the time that a backup of this size takes.
+
+    The size is that of the newest backup whose size is known, or the Droplet's disk where there is none.
+    """
+    sized = [backup for backup in _seen(known) if backup.size is not None]
+    newest = max(sized, key=lambda backup: (backup.created_at, backup.id), default=None)
+    size = newest.size if newest else known.description.disk if known.description else None
+    return grace + (size or 0.0) * FINISHING_PER_BYTE
+
+
+def due_window(schedule: Schedule, slack: float, instant: float) -> int:
+    """The number of the latest window that is due at the instant."""
+    return schedule.window_at(instant - schedule.length - slack)
+
+
+def window_of(schedule: Schedule, backup: float) -> int:
+    """The number of the window that a backup created at this instant belongs to."""
+    return schedule.window_at(backup + EARLY)
+
+
+def tracked_schedule(known: TrackedDroplet, supported: SupportedPolicy | None) -> Schedule | None:
+    """The Droplet's windows; `None` if its backups are off, or too little is known."""
+    settings = known.history.settings
+    if known.policy is None or known.policy.enabled is False:
+        return None
+    return schedule_of(known.policy, supported, settings.named_start, settings.named_length)
+
+
+def newest_counted(known: TrackedDroplet, now: float) -> float | None:
+    """When the newest backup that counts was created."""
+    return max((one.created_at for one in _seen(known) if one.created_at <= now + FUTURE), default=None)
+
+
+def is_unanswered(known: TrackedDroplet, schedule: Schedule, slack: float, now: float) -> bool:
+    """Whether no backup that counts belongs to the last window that is due, or to a later one."""
+    newest = newest_counted(known, now)
+    return newest is None or window_of(schedule, newest) < due_window(schedule, slack, now)
+
+
+def windows_to_judge(history: BackupHistory, schedule: Schedule, slack: float, instant: float) -> range:
+    """The numbers of the windows that count, are due at the instant and are not judged yet."""
+    first = schedule.window_at(counted_after(history)) + 1
+    if history.judged_to is not None:
+        # A start that drifts or jitters must not make a window of which the half has passed a new one.
+        first = max(first, schedule.window_at(history.judged_to + schedule.interval / 2) + 1)
+    return range(first, due_window(schedule, slack, instant) + 1)
+
+
+def counted_after(history: BackupHistory) -> float:
+    """Windows that start after this moment count."""
+    return max(history.first_seen, history.on_since or -inf, history.changed_at or -inf)
+
+
+def age_from(known: TrackedDroplet) -> float:
+    """The moment from which the age of the newest backup counts."""
+    history, description = known.history, known.description
+    snapshots = (description.snapshot_ids if description else None) or ()
+    restorable = [backup.created_at for backup in known.backups or ()]
+    restorable += [one.created_at for one in history.departed if one.id in snapshots]
+    created_at = description.created_at if description else None
+    begun = max(restorable, default=history.first_seen if created_at is None else created_at)
+    return max(begun, history.switched_on_at or -inf, history.plan_changed_at or -inf)
+
+
+def age_limit(
+    known: TrackedDroplet, supported: SupportedPolicy | None, configured: float | None, slack: float
+) -> float | None:
+    """How old the newest backup may be, in seconds; `None`: there is no limit, or backups are not known to be on."""
+    if known.history.on_since is None:
+        return None
+    if configured is not None:
+        return configured
+    schedule = tracked_schedule(known, supported)
+    if schedule is not None:
+        return 2 * schedule.interval + schedule.length + slack
+    interval = interval_of(known.policy.plan) if known.policy else None
+    if interval is None:
+        return None
+    return 2 * interval + (length_of(known.policy, supported, known.history.settings.named_length) or 0.0) + slack
+
+
+def judge(
+    known: TrackedDroplet,
+    supported: SupportedPolicy | None,
+    now: float,
+    *,
+    grace: float,
+    max_age: float | None,
+    expected: bool | None,
+    clock_wrong: bool = False,
+) -> Judged:
+    """The verdict as of `now`.
+
+    `grace` is in seconds, `max_age` what the configuration allows this Droplet, `expected` whether it ought to have
+    backups (`None`: not known). `clock_wrong`: the API's clock and ours differ by more than an hour.
+    """
+    slack = slack_of(known, grace)
+    schedule = tracked_schedule(known, supported)
+    history = known.history
+    on = history.on_since is not None
+    if not clock_wrong:
+        history = _forgiven(history)
+        if schedule is not None and on:
+            history = _windows_judged(history, schedule, slack)
+    known = known if history is known.history else replace(known, history=history)
+    limit = age_limit(known, supported, max_age, slack)
+    begun = age_from(known)
+    learned = is_learned(known)
+    stale = None
+    if limit is not None and learned and not clock_wrong:
+        stale = history.read_at is not None and history.read_at - begun > limit
+    shown = _shown(known, now, clock_wrong=clock_wrong)
+    reason = _reason(known, schedule, slack, limit, begun, now, expected, shown, stale=stale, clock_wrong=clock_wrong)
+    missed: tuple[float, ...] | None = None
+    if on and learned:
+        missed = shown if shown or reason is None else None
+    state = _state(known, schedule, slack, now, expected, missed, reason, stale=bool(stale))
+    first = None if schedule is None or not on else schedule.start(schedule.window_at(counted_after(history)) + 1)
+    verdict = Verdict(
+        state=state,
+        reason=reason,
+        missed=missed,
+        max_age=limit,
+        stale=stale,
+        lost=_lost(known, now) if learned else None,
+        schedule=schedule,
+        slack=slack,
+        first_counted=first,
+    )
+    return Judged(history, verdict, _stands_until(known, schedule, slack, limit, begun, now))
+
+
+def is_learned(known: TrackedDroplet) -> bool:
+    """Whether anything is known of the Droplet's backups."""
+    history = known.history
+    return known.backups is not None or history.read_at is not None or bool(history.newest_made or history.unproven)
+
+
+def ever_backed_up(known: TrackedDroplet) -> bool:
+    return known.history.ever_backed_up or bool(known.backups or known.history.unproven)
+
+
+def _seen(known: TrackedDroplet) -> Iterable[Backup]:
+    """The backups that count and can be the newest: those kept, the newest ever made, and what images told of."""
+    yield from known.backups or ()
+    if known.history.newest_made is not None:
+        yield known.history.newest_made
+    yield from known.history.unproven
+
+
+def _forgiven(history: BackupHistory) -> BackupHistory:
+    """The history without the misses that a backup made since has answered."""
+    made = history.newest_made
+    if made is None or not history.misses or history.misses[0] - EARLY > made.created_at:
+        return history
+    return replace(history, misses=tuple(start for start in history.misses if start - EARLY > made.created_at))
+
+
+def _windows_judged(history: BackupHistory, schedule: Schedule, slack: float) -> BackupHistory:
+    """The history after the last reading of the own list judged each window that it can judge.
+
+    A window that no backup of the own list with a size answers is noted as missed. Whether a miss is shown is another
+    question: not while a backup that is not proven to be one, by its size or by the own list, may answer it.
+    """
+    if history.read_at is None:
+        return history
+    due = windows_to_judge(history, schedule, slack, history.read_at)
+    if not due:
+        return history
+    made = -inf if history.newest_made is None else window_of(schedule, history.newest_made.created_at)
+    missed = tuple(schedule.start(number) for number in due if number > made)
+    return replace(history, judged_to=schedule.start(due[-1]), misses=history.misses + missed)
+
+
+def _shown(known: TrackedDroplet, now: float, *, clock_wrong: bool) -> tuple[float, ...]:
+    """The misses since the newest backup that counts. While the clocks differ, no new backup forgives one."""
+    newest = None if clock_wrong else newest_counted(known, now)
+    return known.history.misses if newest is None else tuple(m for m in known.history.misses if m - EARLY > newest)
+
+
+def _reason(
+    known: TrackedDroplet,
+    schedule: Schedule | None,
+    slack: float,
+    limit: float | None,
+    begun: float,
+    now: float,
+    expected: bool | None,
+    shown: tuple[float, ...],
+    *,
+    stale: bool | None,
+    clock_wrong: bool,
+) -> Reason | None:
+    history = known.history
+    if history.on_since is None:
+        unsaid = history.policy_unknown and expected is not False
+        return Reason.UNKNOWN_POLICY if unsaid or expected is None else None
+    if clock_wrong:
+        return Reason.CLOCK
+    if schedule is None:
+        return Reason.NO_SCHEDULE
+    if not is_learned(known):
+        # A 404 is an answer: the API knows of no list. Nothing is known then, and nothing was left unread.
+        return Reason.UNREAD if known.not_found_at is None else None
+    if known.unread:
+        too_old = limit is not None and now - begun > limit and not stale
+        if too_old or has_unanswered(known, schedule, slack, now):
+            return Reason.UNREAD
+    if not shown and is_unanswered(known, schedule, slack, now):
+        start = schedule.start(due_window(schedule, slack, now))
+        created_at = known.description.created_at if known.description else None
+        # No window counts that began before the Droplet was there, or before its backups were seen to be switched on.
+        could_have = max(created_at or -inf, history.switched_on_at or -inf)
+        if could_have < start <= history.first_seen:
+            return Reason.FIRST_LOOK
+    return None
+
+
+def has_unanswered(known: TrackedDroplet, schedule: Schedule, slack: float, now: float) -> bool:
+    """Whether a window that counts is due now, is not judged, and no backup known so far answers it."""
+    return bool(windows_to_judge(known.history, schedule, slack, now)) and is_unanswered(known, schedule, slack, now)
+
+
+def _state(
+    known: TrackedDroplet,
+    schedule: Schedule | None,
+    slack: float,
+    now: float,
+    expected: bool | None,
+    missed: tuple[float, ...] | None,
+    reason: Reason | None,
+    *,
+    stale: bool,
+) -> State:
+    history = known.history
+    if known.not_found_at is not None and (known.description is None or known.absences):
+        return State.GONE
+    if missed:
+        return State.MISSING if len(missed) > 1 else State.OVERDUE
+    if stale:
+        return State.STALE if ever_backed_up(known) else State.NEVER_TAKEN
+    if reason is not None:
+        return State.UNJUDGED
+    if history.on_since is None:
+        return State.UNPROTECTED if expected else State.NOT_EXPECTED
+    if not known.backups or _waits_for_its_first_window(known, schedule, slack, now):
+        return State.WAITING
+    return State.PROTECTED
+
+
+def _waits_for_its_first_window(known: TrackedDroplet, schedule: Schedule | None, slack: float, now: float) -> bool:
+    if schedule is None or not is_unanswered(known, schedule, slack, now):
+        return False
+    return schedule.start(due_window(schedule, slack, now)) <= counted_after(known.history)
+
+
+def _lost(known: TrackedDroplet, now: float) -> int:
+    snapshots = known.description.snapshot_ids if known.description else None
+    if snapshots is None:
+        return 0
+    return sum(one.until is not None and now < one.until and one.id not in snapshots for one in known.history.departed)
+
+
+def _stands_until(
+    known: TrackedDroplet, schedule: Schedule | None, slack: float, limit: float | None, begun: float, now: float
+) -> float:
+    moments = [one.until for one in known.history.departed if one.until is not None]
+    if schedule is not None:
+        moments.append(schedule.start(due_window(schedule, slack, now) + 1) + schedule.length + slack)
+    if limit is not None:
+        moments.append(begun + limit)
+    # A backup that is dated too far ahead to count comes to count one day before its date.
+    moments += [backup.created_at - FUTURE for backup in _seen(known)]
+    return min((moment for moment in moments if moment > now), default=inf)

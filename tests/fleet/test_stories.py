@@ -1,0 +1,736 @@
+"""Stories of one Droplet, and what must be said of it: each is told to the oracle, and to the exporter's own code.
+
+All times are UTC; 2026-11-02 is a Monday. Unless said: daily at hour 0, windows of 4 hours, grace 4 hours, backups of 1
+GiB, so that a window is due at 08:03.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.fleet.life import Life, at, daily, weekly
+from tests.fleet.oracle import DAY, HOUR, MINUTE, Backup, Config, Droplet, Oracle, Policy, Reading
+from tests.fleet.replay import Replay
+
+STORIES: list[Callable[[], Life]] = []
+
+
+def story(tell: Callable[[], Life]) -> Callable[[], Life]:
+    STORIES.append(tell)
+    return tell
+
+
+def name_of(tell: Callable[[], Life]) -> str:
+    return tell.__name__
+
+
+# --- Switching on ---
+
+
+@story
+def flag_was_missing_for_two_weeks() -> Life:
+    """The record lacks `backup_enabled` for two weeks; then `true`: Thursday's window is the first that counts."""
+    return _said_nothing_for_two_weeks(daily(enabled=None))
+
+
+@story
+def record_was_missing_for_two_weeks() -> Life:
+    return _said_nothing_for_two_weeks(None)
+
+
+def _said_nothing_for_two_weeks(before: Policy | None) -> Life:
+    life = Life("2026-10-21 12:00", policy=before)
+    life.made_daily("2026-10-12 01:00", "2026-10-18 01:00")
+    life.polls("2026-11-04 11:55", every=6 * HOUR)
+    life.expect(state="unjudged", reason="unknown-policy", missed_windows=None, stale=None, max_age=None)
+    life.policy = daily()
+    life.poll("2026-11-04 12:00")
+    life.expect(state="waiting", reason=None, missed_windows=0, stale=False)
+    life.polls("2026-11-05 08:00")
+    life.expect(state="waiting", missed_windows=0)
+    life.poll("2026-11-05 08:05")
+    life.expect(state="overdue", missed_windows=1, missed=(at("2026-11-05 00:00"),))
+    return life
+
+
+@story
+def switched_on_an_hour_ago() -> Life:
+    """A Droplet 400 days old, seen off and then on: its first window tells, and nothing before."""
+    life = Life("2026-11-01 12:00", policy=Policy(enabled=False))
+    life.droplet = Droplet(created_at=at("2025-09-28 00:00"), disk=20.0)
+    life.polls("2026-11-02 09:00")
+    life.expect(state="unprotected", missed_windows=None, overdue=None, stale=None, max_age=None, lost=0)
+    life.policy = daily()
+    life.poll("2026-11-02 09:05")
+    life.polls("2026-11-02 10:05")
+    life.expect(state="waiting", missed_windows=0, stale=False)
+    life.polls("2026-11-03 08:55")
+    life.expect(state="waiting")
+    life.poll("2026-11-03 09:00")
+    life.expect(state="overdue", missed_windows=1)
+    return life
+
+
+@story
+def switched_on_right_after_the_first_sight() -> Life:
+    """What was seen off an hour ago is no gap."""
+    life = Life("2026-11-02 10:00", policy=Policy(enabled=False))
+    life.poll()
+    life.policy = daily()
+    life.polls("2026-11-02 11:00")
+    life.expect(state="waiting", reason=None, missed_windows=0)
+    return life
+
+
+@story
+def switched_on_and_nothing_comes() -> Life:
+    """No window counts, for the hour is changed before each: `never-taken` 56 h, and 3 min for each GiB, later."""
+    life = Life("2026-11-02 08:00", policy=Policy(enabled=False))
+    life.droplet = Droplet(created_at=at("2025-09-28 00:00"), disk=20.0)
+    life.poll()
+    life.policy = daily()
+    life.poll("2026-11-02 09:00")
+    for day in ("02", "03", "04"):
+        if day != "02":
+            life.set_policy(hour=0)
+            life.polls(f"2026-11-{day} 11:00")
+        if day != "04":
+            life.polls(f"2026-11-{day} 22:00")
+            life.set_policy(hour=12)
+            life.polls(f"2026-11-{day} 23:00")
+    life.polls("2026-11-04 18:00")
+    life.expect(state="waiting", missed_windows=0, stale=False, max_age=57 * HOUR)
+    life.poll("2026-11-04 18:01")
+    life.expect(state="never-taken", missed_windows=0, stale=True)
+    return life
+
+
+@story
+def new_droplet() -> Life:
+    """Made at noon with backups on: it lacks nothing yet."""
+    life = Life("2026-11-02 12:05", droplet=Droplet(created_at=at("2026-11-02 12:00"), disk=1.0))
+    life.poll()
+    life.expect(state="waiting", reason=None, missed_windows=0, stale=False)
+    life.polls("2026-11-03 08:00")
+    life.expect(state="waiting")
+    life.poll("2026-11-03 08:05")
+    life.expect(state="overdue", missed_windows=1)
+    return life
+
+
+@story
+def flicker_of_the_flag_is_no_switch() -> Life:
+    """One listing that says nothing changes nothing."""
+    life = Life("2026-11-01 12:00")
+    life.made("2026-11-01 01:00")
+    life.polls("2026-11-03 12:00")
+    life.expect(state="missing", missed_windows=2)
+    life.poll("2026-11-03 12:05", policy=None)
+    life.expect(state="missing", missed_windows=2)
+    life.poll("2026-11-03 12:10", policy=None, policies_complete=False)
+    life.poll("2026-11-03 12:15")
+    life.expect(state="missing", missed_windows=2)
+    life.poll("2026-11-03 12:20", policy=None)
+    life.poll("2026-11-03 12:25", policy=daily(enabled=None))
+    life.expect(state="unjudged", reason="unknown-policy", missed_windows=None)
+    life.poll("2026-11-03 12:30")
+    life.expect(state="missing", missed_windows=2, stale=False)
+    return life
+
+
+@story
+def switched_off_and_on_forgets_misses() -> Life:
+    life = Life("2026-11-01 12:00")
+    life.made("2026-11-01 01:00")
+    life.polls("2026-11-03 12:00")
+    life.expect(state="missing")
+    life.poll("2026-11-03 12:05", policy=Policy(enabled=False))
+    life.expect(state="unprotected", missed_windows=None, stale=None)
+    life.poll("2026-11-03 12:10")
+    life.expect(state="waiting", missed_windows=0, stale=False)
+    return life
+
+
+# --- Settings that change, and windows that move ---
+
+
+@story
+def weekly_day_is_moved_while_missing() -> Life:
+    """Three Sundays are missed; on Friday the owner moves it to SAT."""
+    life = Life("2026-10-05 12:00", policy=weekly())
+    life.made("2026-10-04 21:00", "2026-10-11 21:00")
+    life.polls("2026-11-05 12:00", every=12 * HOUR)
+    life.expect(state="missing", missed_windows=3)
+    life.set_policy(weekday="SAT")
+    life.polls("2026-11-06 12:00")
+    life.expect(state="missing", missed_windows=3)
+    life.polls("2026-11-08 04:00")
+    life.expect(state="missing", missed_windows=3)
+    life.poll("2026-11-08 04:05")
+    life.expect(
+        state="missing",
+        missed_windows=4,
+        missed=tuple(at(f"2026-{day} 20:00") for day in ("10-18", "10-25", "11-01", "11-07")),
+    )
+    life.made("2026-11-14 21:00")
+    life.polls("2026-11-14 20:55", every=6 * HOUR)
+    life.expect(missed_windows=4)
+    life.polls("2026-11-14 22:00")
+    life.expect(state="protected", missed_windows=0)
+    return life
+
+
+@story
+def named_start_jitters() -> Life:
+    """`next_backup_window` names 00:00 and 00:16 in turn, hour 0 all along; three backups in a row fail."""
+    life = Life("2026-11-04 12:00")
+    life.made("2026-11-04 01:00")
+    number = 0
+    for day, misses in (("05", 1), ("06", 2), ("07", 3)):
+        while life.now < at(f"2026-11-{day} 09:00"):
+            start = at(f"2026-11-{day} 00:00") + number % 2 * 16 * MINUTE
+            life.set_policy(window=(start, start + 4 * HOUR))
+            life.poll(life.now + HOUR)
+            if life.now < at(f"2026-11-{day} 08:00"):
+                life.expect(missed_windows=misses - 1)
+            number += 1
+        life.expect(missed_windows=misses)
+    return life
+
+
+@story
+def single_answer_names_a_later_window() -> Life:
+    """Two misses stand whatever one answer names."""
+    life = Life("2026-11-04 12:00")
+    life.made("2026-11-04 01:00")
+    life.polls("2026-11-06 12:00")
+    life.expect(state="missing", missed_windows=2)
+    life.poll("2026-11-06 12:05", policy=daily(window=(at("2026-11-07 04:00"), at("2026-11-07 08:00"))))
+    life.expect(state="missing", missed_windows=2)
+    life.poll("2026-11-06 12:10", policy=daily(window=(at("2026-11-07 00:00"), at("2026-11-07 04:00"))))
+    life.expect(state="missing", missed_windows=2)
+    return life
+
+
+@story
+def drifting_start_judges_no_window_twice() -> Life:
+    """The start that the API names, its hour unknown, moves by ten minutes each day; two backups fail."""
+    life = Life("2026-11-04 12:00", policy=daily(hour=None))
+    life.made("2026-11-04 01:00")
+    for day, minutes in (("05", 0), ("06", 10), ("07", 20)):
+        start = at(f"2026-11-{day} 00:00") + minutes * MINUTE
+        life.set_policy(window=(start, start + 4 * HOUR))
+        life.polls(f"2026-11-{day} 07:00")
+    life.expect(state="missing", missed_windows=2)
+    life.polls("2026-11-07 09:00")
+    life.expect(state="missing", missed_windows=3)
+    return life
+
+
+@story
+def hour_is_flipped_twice_a_day() -> Life:
+    """Two tools fight over the hour, for 20 minutes twice a day, nothing is made: stale on the third day at last."""
+    life = Life("2026-11-01 12:00")
+    life.made("2026-11-01 01:00")
+    life.poll()
+    for day in ("01", "02", "03", "04"):
+        for hour in ("06", "18"):
+            if f"{day} {hour}" != "01 06":
+                life.set_policy(hour=12)
+                life.polls(f"2026-11-{day} {hour}:00")
+                life.set_policy(hour=0)
+                life.polls(f"2026-11-{day} {hour}:20")
+        if day == "03":
+            life.expect(state="stale", missed_windows=0)
+    life.expect(state="stale", missed_windows=0)
+    return life
+
+
+@story
+def api_names_tomorrows_window_while_todays_is_open() -> Life:
+    life = Life("2026-11-02 12:00", policy=daily(window=(at("2026-11-03 00:00"), at("2026-11-03 04:00"))))
+    life.made_daily("2026-11-01 01:00", "2026-11-03 01:00")
+    life.polls("2026-11-02 23:00")
+    life.expect(hours_until=1.0)
+    life.set_policy(window=(at("2026-11-04 00:00"), at("2026-11-04 04:00")))
+    life.polls("2026-11-03 02:00")
+    life.expect(hours_until=0.0)
+    life.expect("2026-11-03 04:00", hours_until=20.0)
+    return life
+
+
+# --- The first look ---
+
+
+@story
+def first_look_40_hours() -> Life:
+    """The newest is 40 hours old: the gap may be as old as the policy; the next window tells."""
+    life = Life("2026-11-04 17:00")
+    life.made("2026-11-03 01:00")
+    life.poll()
+    life.expect(state="unjudged", reason="first-look", missed_windows=None, stale=False)
+    life.polls("2026-11-05 08:00")
+    life.expect(state="unjudged", reason="first-look")
+    life.poll("2026-11-05 08:05")
+    life.expect(state="overdue", missed_windows=1, missed=(at("2026-11-05 00:00"),))
+    return life
+
+
+@story
+def first_look_40_hours_and_the_next_is_made() -> Life:
+    life = Life("2026-11-04 17:00")
+    life.made("2026-11-03 01:00", "2026-11-05 01:00")
+    life.polls("2026-11-05 08:05")
+    life.expect(state="protected", missed_windows=0)
+    return life
+
+
+@story
+def first_look_four_days() -> Life:
+    life = Life("2026-11-06 01:00")
+    life.made("2026-11-02 01:00")
+    life.poll()
+    life.expect(state="stale", reason="first-look", missed_windows=None, stale=True)
+    life.polls("2026-11-07 08:00")
+    life.expect(state="stale")
+    life.poll("2026-11-07 08:05")
+    life.expect(state="overdue", missed_windows=1)
+    return life
+
+
+@story
+def first_look_weekly_ten_days() -> Life:
+    life = Life("2026-11-11 21:00", policy=weekly())
+    life.made("2026-11-01 21:00")
+    life.poll()
+    life.expect(state="unjudged", reason="first-look", stale=False)
+    return life
+
+
+@story
+def first_look_weekly_twenty_days() -> Life:
+    life = Life("2026-11-21 21:00", policy=weekly())
+    life.made("2026-11-01 21:00")
+    life.poll()
+    life.expect(state="stale", stale=True, missed_windows=None)
+    return life
+
+
+@story
+def first_start_while_own_lists_fail() -> Life:
+    life = Life("2026-11-02 12:00", own_list="failed")
+    life.made("2026-11-02 01:00")
+    life.polls("2026-11-02 15:00")
+    life.expect(state="unjudged", reason="unread", missed_windows=None, stale=None, lost=None, kept=None)
+    return life
+
+
+# --- Evidence ---
+
+
+@story
+def record_without_a_size_comes_and_goes() -> Life:
+    """Two misses; a record of size null is listed, and is gone at the next reading."""
+    life = _two_misses()
+    broken = life.made("2026-11-06 13:00", size=None)
+    life.polls("2026-11-06 14:00")
+    life.expect(missed_windows=0, missed=())
+    life.remove(broken)
+    life.polls("2026-11-06 15:00")
+    life.expect(state="missing", missed_windows=2, lost=0)
+    return life
+
+
+@story
+def window_with_a_backup_without_a_size_is_not_judged_yet() -> Life:
+    life = Life("2026-11-04 12:00")
+    life.made("2026-11-04 01:00")
+    broken = life.made("2026-11-05 01:00", size=None)
+    life.polls("2026-11-05 09:00")
+    life.expect(state="protected", missed_windows=0)
+    life.remove(broken)
+    life.polls("2026-11-05 10:00")
+    life.expect(state="overdue", missed_windows=1)
+    return life
+
+
+@story
+def phantom_id_counts_until_the_own_list_is_read() -> Life:
+    """`backup_ids` and an image tell of a backup that the own list, read later, lacks."""
+    life = _two_misses()
+    life.own_list = "not asked"
+    assert life.droplet is not None
+    phantom = Backup(77, at("2026-11-06 13:00"), 1.0)
+    listed = replace(life.droplet, backup_ids=(*(one.id for one in life.kept), 77))
+    life.poll("2026-11-06 13:30", droplet=listed, images=(phantom,))
+    life.expect(missed_windows=0, kept=2)
+    life.own_list = "read"
+    life.poll("2026-11-06 13:35", droplet=listed)
+    life.expect(state="missing", missed_windows=2, kept=1)
+    life.own_list = "not asked"
+    life.poll("2026-11-06 13:40", droplet=listed, images=(phantom,))
+    life.expect(state="missing", missed_windows=2, kept=1)
+    return life
+
+
+def _two_misses() -> Life:
+    life = Life("2026-11-04 12:00")
+    life.made("2026-11-04 01:00")
+    life.polls("2026-11-06 12:00")
+    life.expect(state="missing", missed_windows=2)
+    return life
+
+
+@story
+def swept_backup_that_becomes_a_snapshot_was_made() -> Life:
+    """The images told of it, and the own list was read without it once no listing named it any more."""
+    life = Life("2026-11-04 12:00", own_list="not asked")
+    life.made("2026-11-04 01:00")
+    life.own_list = "read"
+    life.poll()
+    life.own_list = "not asked"
+    made = life.made("2026-11-05 01:00")
+    life.polls("2026-11-05 06:00", images=tuple(life.backups))
+    life.remove(made, to_snapshots=True)
+    life.polls("2026-11-05 09:00")
+    life.own_list = "read"
+    life.polls("2026-11-05 10:00")
+    life.expect(state="protected", missed_windows=0, kept=1)
+    return life
+
+
+@story
+def only_backup_becomes_a_snapshot() -> Life:
+    """Not missed; stale when the snapshot is older than the limit."""
+    life = Life("2026-11-02 12:00", policy=weekly(), config=Config(max_age=3 * DAY))
+    only = life.made("2026-11-01 21:00")
+    life.polls("2026-11-02 15:00")
+    life.expect(state="protected", kept=1)
+    life.remove(only, to_snapshots=True)
+    life.polls("2026-11-04 21:00")
+    life.expect(state="waiting", missed_windows=0, stale=False, kept=0, lost=0)
+    life.poll("2026-11-04 21:05")
+    life.expect(state="stale", missed_windows=0, stale=True, kept=0, lost=0, max_age=3 * DAY)
+    return life
+
+
+@story
+def only_backup_is_gone_and_no_snapshot() -> Life:
+    life = Life("2026-11-02 12:00", policy=weekly())
+    only = life.made("2026-11-01 21:00")
+    life.polls("2026-11-02 15:00")
+    life.remove(only)
+    life.polls("2026-11-02 16:00")
+    life.expect(state="stale", missed_windows=0, stale=True, kept=0)
+    return life
+
+
+@story
+def all_seven_are_deleted() -> Life:
+    life = Life("2026-11-03 12:00")
+    seven = life.made_daily("2026-10-28 01:00", "2026-11-03 01:00")
+    life.polls("2026-11-03 13:00")
+    life.expect(state="protected", kept=7)
+    life.remove(seven)
+    life.polls("2026-11-03 14:00")
+    life.expect(state="stale", missed_windows=0, kept=0)
+    return life
+
+
+@story
+def three_newest_vanish() -> Life:
+    """Each counts as lost until its retention would have ended."""
+    life = Life("2026-10-27 12:00", policy=daily(retention=7 * DAY))
+    seven = life.made_daily("2026-10-28 01:00", "2026-11-03 01:00")
+    life.made("2026-10-27 01:00")
+    life.polls("2026-11-03 13:00", every=4 * HOUR)
+    life.expect(state="protected", lost=0)
+    life.remove([*seven[-3:]])
+    life.polls("2026-11-03 14:00")
+    life.expect(state="stale", missed_windows=0, lost=3)
+    life.made_daily("2026-11-04 01:00", "2026-11-10 01:00")
+    life.polls("2026-11-08 00:00", every=6 * HOUR)
+    life.expect(state="protected", lost=3)
+    life.polls("2026-11-08 02:00")
+    life.expect(lost=2)
+    life.polls("2026-11-10 02:00", every=6 * HOUR)
+    life.expect(lost=0)
+    return life
+
+
+@story
+def backup_expires() -> Life:
+    life = Life("2026-11-03 12:00", policy=daily(retention=7 * DAY))
+    seven = life.made_daily("2026-10-28 01:00", "2026-11-04 01:00")
+    life.polls("2026-11-04 01:30")
+    life.remove([seven[0]])
+    life.polls("2026-11-04 02:00")
+    life.expect(state="protected", lost=0, kept=7)
+    return life
+
+
+@story
+def slack_is_that_of_the_newest_size_known() -> Life:
+    """A disk of 320 GiB; the newest record has no size yet, the one before has 5 GiB."""
+    life = Life("2026-11-04 12:00", droplet=Droplet(created_at=at("2025-09-01 00:00"), disk=320.0))
+    life.made("2026-11-04 01:00", size=5.0)
+    life.poll()
+    life.expect(max_age=56 * HOUR + 15 * MINUTE)
+    life.made("2026-11-04 13:00", size=None)
+    life.polls("2026-11-04 14:00")
+    life.expect(max_age=56 * HOUR + 15 * MINUTE)
+    life.remove([int(at("2026-11-04 13:00"))])
+    life.polls("2026-11-05 08:14")
+    life.expect(missed_windows=0)
+    life.poll("2026-11-05 08:15")
+    life.expect(missed_windows=1)
+    return life
+
+
+# --- No schedule, and ages ---
+
+
+@story
+def usage_based_three_days() -> Life:
+    life = Life(
+        "2026-11-04 12:00", policy=Policy(enabled=True, plan="usage_based_daily", hour=0, window_length=4 * HOUR)
+    )
+    life.made("2026-11-01 12:00")
+    life.poll()
+    life.expect(state="unjudged", reason="no-schedule", max_age=None, stale=None, missed_windows=None)
+    life.polls("2026-11-21 12:00", every=DAY)
+    life.expect(state="unjudged", reason="no-schedule", max_age=None, stale=None)
+    return life
+
+
+@story
+def usage_based_with_a_max_age() -> Life:
+    life = Life(
+        "2026-11-04 12:00", policy=Policy(enabled=True, plan="usage_based_daily", hour=0, window_length=4 * HOUR)
+    )
+    life.config = Config(max_age=10 * DAY)
+    life.made("2026-11-01 12:00")
+    life.poll()
+    life.expect(state="unjudged", reason="no-schedule", max_age=10 * DAY, stale=False)
+    life.polls("2026-11-21 12:00", every=DAY)
+    life.expect(state="stale", reason="no-schedule", max_age=10 * DAY, stale=True)
+    return life
+
+
+@story
+def max_age_of_26_hours() -> Life:
+    """For `env:prod`: no window is missed, and it is stale."""
+    life = Life("2026-11-03 02:00", config=Config(max_age=26 * HOUR))
+    life.made("2026-11-02 01:00")
+    life.poll()
+    life.expect(state="protected", stale=False, max_age=93600.0)
+    life.polls("2026-11-03 04:00")
+    life.expect(state="stale", stale=True, max_age=93600.0, missed_windows=0)
+    return life
+
+
+# --- Outages, restarts and clocks ---
+
+
+@story
+def api_is_away_for_three_days() -> Life:
+    life = Life("2026-11-02 12:00")
+    life.made_daily("2026-11-01 01:00", "2026-11-06 01:00")
+    life.polls("2026-11-02 15:00")
+    life.expect(state="protected")
+    life.outage("2026-11-05 15:00")
+    life.expect(state="unjudged", reason="unread", stale=False, missed_windows=None)
+    life.polls("2026-11-05 16:00")
+    life.expect(state="protected", missed_windows=0)
+    return life
+
+
+@story
+def own_lists_are_away_for_three_days() -> Life:
+    life = Life("2026-11-02 12:00")
+    life.made_daily("2026-11-01 01:00", "2026-11-06 01:00")
+    life.polls("2026-11-02 15:00")
+    life.own_list = "failed"
+    life.polls("2026-11-05 15:00")
+    life.expect(state="unjudged", reason="unread", stale=False, missed_windows=None)
+    life.own_list = "read"
+    life.polls("2026-11-05 16:00")
+    life.expect(state="protected", missed_windows=0)
+    return life
+
+
+@story
+def window_comes_due_between_plan_and_judgement() -> Life:
+    """It is `unread` only if its list was planned and not read."""
+    life = Life("2026-11-02 12:00")
+    life.made("2026-11-02 01:00")
+    life.polls("2026-11-03 07:00")
+    life.own_list = "not asked"
+    life.poll("2026-11-03 08:02")
+    life.expect("2026-11-03 08:04", state="protected", reason=None, missed_windows=0)
+    life.poll("2026-11-03 08:05", unread=True)
+    life.expect(state="unjudged", reason="unread", missed_windows=None)
+    return life
+
+
+@story
+def missing_stands_through_an_outage() -> Life:
+    life = _two_misses()
+    life.outage("2026-11-07 12:00")
+    life.expect(state="missing", missed_windows=2, reason="unread")
+    return life
+
+
+@story
+def restart_with_the_state_file_while_the_api_is_down() -> Life:
+    life = _two_misses()
+    life.restart(keeps_state=True)
+    life.expect(state="missing", missed_windows=2, kept=1)
+    life.outage("2026-11-06 14:00")
+    life.expect(state="missing", missed_windows=2, kept=1)
+    return life
+
+
+@story
+def restart_without_state() -> Life:
+    """What is left: it is unjudged until its next window is judged."""
+    life = _two_misses()
+    life.restart(keeps_state=False)
+    life.polls("2026-11-06 13:00")
+    life.expect(state="stale", missed_windows=None, reason="first-look")
+    life.polls("2026-11-07 09:00")
+    life.expect(state="overdue", missed_windows=1)
+    return life
+
+
+@story
+def clock_is_two_days_off() -> Life:
+    life = Life("2026-11-02 12:00")
+    life.made("2026-11-02 01:00")
+    life.polls("2026-11-03 07:00")
+    life.polls("2026-11-03 12:00", clock_offset=2 * DAY)
+    life.expect(state="unjudged", reason="clock", missed_windows=None, overdue=None, stale=None)
+    life.poll("2026-11-03 12:05", clock_offset=30.0)
+    life.expect(state="overdue", missed_windows=1, stale=False)
+    life.polls("2026-11-04 12:00", clock_offset=-2 * DAY)
+    life.expect(state="overdue", reason="clock", missed_windows=1, stale=None)
+    life.made("2026-11-04 12:10")
+    life.polls("2026-11-04 13:00", clock_offset=-2 * DAY)
+    life.expect(state="overdue", missed_windows=1)
+    life.poll("2026-11-04 13:05")
+    life.expect(state="protected", missed_windows=0)
+    return life
+
+
+@story
+def switched_off_droplet_needs_no_clock() -> Life:
+    life = Life("2026-11-02 12:00", policy=Policy(enabled=False))
+    life.poll(clock_offset=2 * DAY)
+    life.expect(state="unprotected", reason=None)
+    return life
+
+
+# --- What is there ---
+
+
+@story
+def policy_of_a_droplet_that_is_gone() -> Life:
+    life = Life("2026-11-02 12:00", policy=Policy(enabled=False), droplet=None, own_list="404")
+    life.poll()
+    life.expect(state="gone", missed_windows=None, stale=None)
+    return life
+
+
+@story
+def droplet_is_destroyed() -> Life:
+    """Two complete listings without it end its series; listings that are not complete end nothing."""
+    life = Life("2026-11-02 12:00")
+    life.made("2026-11-02 01:00")
+    life.poll()
+    life.outage("2026-11-02 16:00")
+    life.expect(state="protected")
+    life.policy = life.droplet = None
+    life.own_list = "not asked"
+    life.poll("2026-11-02 17:00")
+    life.expect(state="protected")
+    life.poll("2026-11-02 18:00")
+    life.expect(state=None)
+    return life
+
+
+@story
+def records_without_tags() -> Life:
+    """Nobody knows which are expected, so none is unprotected."""
+    life = Life("2026-11-02 12:00", policy=Policy(enabled=False))
+    life.droplet = Droplet(created_at=at("2025-09-01 00:00"), disk=1.0, tags=None)
+    life.poll()
+    life.expect(state="unjudged", reason="unknown-policy")
+    return life
+
+
+@story
+def kubernetes_node() -> Life:
+    life = Life("2026-11-02 12:00", policy=None)
+    life.droplet = Droplet(created_at=at("2025-09-01 00:00"), disk=1.0, tags=("k8s", "k8s:worker"))
+    life.polls("2026-11-02 14:00")
+    life.expect(state="not-expected", reason=None, missed_windows=None)
+    return life
+
+
+@story
+def attached_volumes() -> Life:
+    life = Life("2026-11-02 12:00")
+    life.droplet = Droplet(created_at=at("2025-09-01 00:00"), disk=1.0, volume_ids=("a", "b"))
+    life.made("2026-11-02 01:00")
+    life.poll()
+    life.expect(attached_volumes=2)
+    return life
+
+
+@story
+def own_list_is_missing_though_the_droplet_is_listed() -> Life:
+    """A 404 is no failure to read, and nothing is known of its backups: not protected."""
+    life = Life("2026-11-02 12:00", own_list="404")
+    life.droplet = Droplet(created_at=at("2025-09-01 00:00"), disk=1.0, backup_ids=None)
+    life.poll(tells_ids=False)
+    life.expect(state="waiting", reason=None, missed_windows=None, stale=None)
+    return life
+
+
+@story
+def partly_read_list_is_evidence() -> Life:
+    """A list that failed on its second page showed the backup."""
+    life = Life("2026-11-02 12:00")
+    life.made("2026-11-02 01:00")
+    life.polls("2026-11-03 07:00")
+    made = Backup(1, at("2026-11-03 01:00"), 1.0)
+    life.poll("2026-11-03 08:05", reading=Reading(at("2026-11-03 08:05"), "failed", (made,)), unread=True)
+    life.expect(state="protected", missed_windows=0)
+    return life
+
+
+# --- What is asked of each story ---
+
+
+@pytest.mark.parametrize("tell", STORIES, ids=name_of)
+def test_the_oracle_knows(tell: Callable[[], Life]) -> None:
+    """The oracle gives the values that the story's author worked out by hand."""
+    life = tell()
+    assert life.expected
+    for expected in life.expected:
+        verdict = Oracle(life.config, life.events[: expected.events]).verdict(expected.at)
+        found = {name: getattr(verdict, name, None) for name in expected.values}
+        assert found == expected.values, f"after {expected.events} events: {verdict}"
+
+
+@pytest.mark.parametrize("tell", STORIES, ids=name_of)
+def test_the_exporter_knows(tell: Callable[[], Life]) -> None:
+    """The exporter's own code gives the same values after the same polls."""
+    life = tell()
+    for expected in life.expected:
+        values = Replay(life.config, life.events[: expected.events]).values(expected.at)
+        found = {name: values.get(name) for name in expected.values}
+        assert found == expected.values, f"after {expected.events} events: {values}"
