@@ -11,9 +11,9 @@ import yaml
 from kubernetes_validate.utils import all_versions  # type: ignore[import-untyped]
 
 import exporter
+from tests.deploy.chart_values import CHART
 from tests.deploy.helm_chart import (
     CASES,
-    CHART,
     EVERYTHING,
     REPLICAS,
     VALUES,
@@ -126,7 +126,7 @@ def test_more_than_one_replica_spreads_and_survives_a_drain() -> None:
 
 def test_what_spreads_replicas_can_be_replaced_and_switched_off() -> None:
     """By values of one's own, by empty ones, and by null."""
-    own = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}}
+    own: dict[str, Any] = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}}
     node = {"nodeAffinity": EVERYTHING["affinity"]["nodeAffinity"]}
     spread = {"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}
     assert pod(render({**REPLICAS, "affinity": own}))["affinity"] == own

@@ -13,7 +13,8 @@ import helm_python as helm
 import pytest
 import yaml
 
-from tests.deploy.helm_chart import CHART, EVERYTHING, Manifest, of_kind, only, render
+from tests.deploy.chart_values import CHART
+from tests.deploy.helm_chart import EVERYTHING, Manifest, of_kind, only, render
 from tests.deploy.image import ROOT
 from tests.support import processes
 from tests.support.prometheus_server import running
