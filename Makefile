@@ -68,7 +68,7 @@ soak: .venv/test
 # What the image installs, with hashes; made anew when pyproject.toml's dependencies change.
 lock: .venv/test
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
-		--generate-hashes --output-file deploy/requirements.lock pyproject.toml
+		--extra socks --generate-hashes --output-file deploy/requirements.lock pyproject.toml
 	echo 'setuptools>=77' | UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
 		--python-version 3.11 --generate-hashes --output-file deploy/requirements-build.lock -
 
@@ -95,9 +95,10 @@ matrix: .venv/test
 		".venv/$$version/bin/python" -m pytest $(CODE) || exit 1; \
 	done
 
-# The parts of the README that are made: the metric reference, the benchmarks' table, the reliability figures.
+# What is made of the documents: the README's metric reference and figures; the chart's values.yaml and its README's table.
 readme: .venv/test
 	$(BIN)/python -m tests.readme
+	$(BIN)/python -m tests.deploy.chart_values
 
 # The JSON schemas of check and show, made of their structs.
 schemas: .venv/run

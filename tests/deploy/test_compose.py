@@ -45,9 +45,12 @@ def services(**environment: str) -> dict[str, Service]:
     return found
 
 
-def test_the_stack_is_the_exporter_prometheus_alertmanager_and_grafana() -> None:
-    """Those four, no more."""
-    assert set(services()) == {"exporter", "prometheus", "alertmanager", "grafana"}
+SERVICES = ("exporter", "prometheus", "alertmanager", "notifications", "grafana")
+
+
+def test_the_stack_is_the_exporter_and_what_shows_its_metrics_and_alerts() -> None:
+    """Those five, no more."""
+    assert set(services()) == set(SERVICES)
 
 
 @pytest.mark.parametrize("environment", [{}, {"DIGITALOCEAN_ACCESS_TOKEN": TOKEN}], ids=["as written", "with a token"])
@@ -72,7 +75,7 @@ def test_a_misspelt_key_would_not_be_valid(tmp_path: Path) -> None:
     assert subprocess.run(argv, capture_output=True, check=False).returncode == 1
 
 
-@pytest.mark.parametrize("name", ["exporter", "prometheus", "alertmanager", "grafana"])
+@pytest.mark.parametrize("name", SERVICES)
 def test_every_container_is_confined(name: str) -> None:
     """A read-only root, no capability, no way to gain one, a pinned image, ports for this machine alone."""
     service = services()[name]
@@ -100,23 +103,26 @@ def test_the_exporter_runs_the_images_own_command(image: Image) -> None:
     (script,) = services()["exporter"]["command"]
     started = re.findall(r"exec (.*)", script)
     own = " ".join([*image.entrypoint, *image.command])
-    assert started == [own, f"{own} --demo"]
+    assert started == [own, own, f"{own} --demo"]
 
 
 def test_ports_address_and_password_can_be_chosen() -> None:
     """Each has its variable, and only these and the exporter's own are read from the environment."""
     chosen = services(
         BIND_ADDRESS="0.0.0.0", EXPORTER_PORT="1", PROMETHEUS_PORT="2", ALERTMANAGER_PORT="3", GRAFANA_PORT="4",
-        GRAFANA_ADMIN_PASSWORD="secret",
+        NOTIFICATIONS_PORT="5", GRAFANA_ADMIN_PASSWORD="secret",
     )  # fmt: skip
-    ports = [chosen[name]["ports"] for name in ("exporter", "prometheus", "alertmanager", "grafana")]
-    assert ports == [["0.0.0.0:1:9819"], ["0.0.0.0:2:9090"], ["0.0.0.0:3:9093"], ["0.0.0.0:4:3000"]]
+    ports = [chosen[name]["ports"] for name in SERVICES]
+    assert ports == [
+        ["0.0.0.0:1:9819"], ["0.0.0.0:2:9090"], ["0.0.0.0:3:9093"], ["0.0.0.0:5:9095"], ["0.0.0.0:4:3000"],
+    ]  # fmt: skip
     assert "--web.external-url=http://localhost:2/" in chosen["prometheus"]["command"]
     assert chosen["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == "secret"
     named = set(re.findall(r"(?<!\$)\$\{(\w+)", COMPOSE.read_text()))
     assert named == {
         "BIND_ADDRESS", "EXPORTER_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT",
-        "GRAFANA_ADMIN_PASSWORD", "DIGITALOCEAN_ACCESS_TOKEN", "DIGITALOCEAN_TOKEN", "DIGITALOCEAN_API_URL",
+        "NOTIFICATIONS_PORT", "GRAFANA_ADMIN_PASSWORD", "DIGITALOCEAN_ACCESS_TOKEN", "DIGITALOCEAN_TOKEN",
+        "DIGITALOCEAN_TOKEN_FILE", "DIGITALOCEAN_API_URL",
     }  # fmt: skip
 
 
@@ -129,6 +135,25 @@ def test_a_token_by_either_name_ends_the_demo() -> None:
     assert token() == ""
     assert token(DIGITALOCEAN_TOKEN="b") == "b"
     assert token(DIGITALOCEAN_TOKEN="b", DIGITALOCEAN_ACCESS_TOKEN="a") == "a"
+
+
+def test_a_token_in_a_file_is_a_secret_and_stands_in_no_variable() -> None:
+    """The file goes to /run/secrets; what `docker inspect` shows holds no token and no path of one."""
+    stack = resolved(DIGITALOCEAN_TOKEN_FILE="./token")
+    assert stack["secrets"] == {"digitalocean_token": {"file": "./token"}}
+    assert stack["services"]["exporter"]["secrets"] == ["digitalocean_token"]
+    assert stack["services"]["exporter"]["environment"]["DIGITALOCEAN_ACCESS_TOKEN"] == ""
+    assert all("secrets" not in service for name, service in stack["services"].items() if name != "exporter")
+    default = COMPOSE.parent / resolved()["secrets"]["digitalocean_token"]["file"]
+    assert default.read_bytes() == b""
+
+
+def test_the_exporters_state_is_kept_in_a_volume(image: Image) -> None:
+    """The volume lies where the image keeps its state by default, so it survives a new container."""
+    (volume,) = services()["exporter"]["volumes"]
+    name, target = volume.split(":")
+    assert name in resolved()["volumes"]
+    assert target == f"{image.env['XDG_STATE_HOME']}/digitalocean-backup-exporter"
 
 
 def test_what_is_mounted_exists_and_is_read_only() -> None:
@@ -182,7 +207,7 @@ def source_of(service: str, target: str) -> Path:
 @pytest.fixture
 def hosts(tmp_path: Path) -> Mount:
     """The network's name service: each service's name, on loopback."""
-    (tmp_path / "hosts").write_text("127.0.0.1 localhost exporter prometheus alertmanager grafana\n")
+    (tmp_path / "hosts").write_text(f"127.0.0.1 localhost {' '.join(SERVICES)}\n")
     return Mount("/etc/hosts", tmp_path / "hosts")
 
 
@@ -190,11 +215,20 @@ def environment_of(service: Service) -> dict[str, str]:
     return {name: str(value) for name, value in service.get("environment", {}).items()}
 
 
+def folders(service: Service) -> list[Mount]:
+    """What the service may write to: its tmpfs and its named volumes, new."""
+    volumes = [volume.split(":")[1] for volume in service.get("volumes", []) if not volume.startswith(".")]
+    return [Mount(target) for target in [*(path.split(":")[0] for path in service.get("tmpfs", [])), *volumes]]
+
+
 @contextmanager
-def exporter_up(image: Image, network: Network, log: Path, hosts: Mount, **environment: str) -> Iterator[None]:
+def exporter_up(
+    image: Image, network: Network, log: Path, hosts: Mount, *, token: Path | None = None, **environment: str
+) -> Iterator[None]:
     """The service `exporter`, with these variables in Compose's environment, until the block ends."""
     service = services(**environment)["exporter"]
-    box = image.sandbox(network, hosts, *(Mount(path.split(":")[0]) for path in service["tmpfs"]))
+    secret = token or COMPOSE.parent / resolved()["secrets"]["digitalocean_token"]["file"]
+    box = image.sandbox(network, hosts, Mount("/run/secrets/digitalocean_token", secret), *folders(service))
     env = {**image.env, **environment_of(service)}
     with box.started([*service["entrypoint"], *service["command"]], env, log) as process:
         sandboxes.wait_for(
@@ -233,22 +267,38 @@ def test_with_a_token_the_exporter_serves_its_account(
     assert 'account="demo"' not in metrics
 
 
+def test_with_a_token_in_a_file_the_exporter_serves_its_account(
+    image: Image, network: Network, hosts: Mount, tmp_path: Path
+) -> None:
+    """The secret alone, readable for the image's user, ends the demo, and is in no log."""
+    token = tmp_path / "token"
+    token.write_text(f"{TOKEN}\n")
+    shutil.chown(token, image.user)
+    token.chmod(0o400)
+    log = tmp_path / "log"
+    with (
+        sandboxes.lookalike(network, TOKEN) as url,
+        exporter_up(image, network, log, hosts, token=token, DIGITALOCEAN_API_URL=url),
+    ):
+        metrics = network.get("http://127.0.0.1:9819/metrics")
+    assert 'digitalocean_backup_overdue{account="default"' in metrics
+    assert TOKEN not in log.read_text()
+
+
 def container(name: str, network: Network, hosts: Mount, changed: Mapping[str, Path]) -> Sandbox:
     """A service of another image: its volumes at their places, the image's user, and a read-only root."""
-    mounts = [hosts]
+    mounts = [hosts, *folders(services()[name])]
     for volume in services()[name]["volumes"]:
         source, target, *_ = volume.split(":")
         if source.startswith("."):
             mounts.append(Mount(target, changed.get(target, (COMPOSE.parent / source).resolve())))
-        else:
-            mounts.append(Mount(target))
     return Sandbox(tuple(mounts), user=65534, network=network)
 
 
 def test_the_stack_scrapes_judges_and_notifies(
     image: Image, network: Network, hosts: Mount, tmp_path: Path, tool: Callable[[str], str]
 ) -> None:
-    """Prometheus finds exporter, rules and Alertmanager by the network's names; both pass their health checks."""
+    """Prometheus finds exporter, rules and Alertmanager by the network's names, and a newcomer sees a notification."""
     target = "/etc/prometheus/prometheus.yml"
     config = yaml.safe_load(source_of("prometheus", target).read_text())
     config["global"].update(scrape_interval="1s", scrape_timeout="1s", evaluation_interval="1s")
@@ -258,33 +308,50 @@ def test_the_stack_scrapes_judges_and_notifies(
     quick = tmp_path / "prometheus.yml"
     quick.write_text(yaml.safe_dump(config))
     env = {"PATH": SYSTEM_PATH}
-    logs = {name: tmp_path / f"{name}.log" for name in ("exporter", "prometheus", "alertmanager")}
-    boxes = {name: container(name, network, hosts, {target: quick}) for name in ("prometheus", "alertmanager")}
-    programs = {"prometheus": tool("prometheus"), "alertmanager": tool("prometheus-alertmanager")}
+    logs = {name: tmp_path / f"{name}.log" for name in ("exporter", "prometheus", "alertmanager", "notifications")}
+    # The images have their programs by these names.
+    programs = [
+        Mount("/bin/prometheus", Path(tool("prometheus"))),
+        Mount("/bin/alertmanager", Path(tool("prometheus-alertmanager"))),
+    ]
+    # An alert waits half a minute for others.
+    shutil.copytree(COMPOSE.parent / "alertmanager", tmp_path / "alertmanager")
+    routes = tmp_path / "alertmanager" / "alertmanager.yml"
+    routes.write_text(re.sub(r"group_wait: \w+", "group_wait: 1s", routes.read_text()))
+    changed = {target: quick, "/etc/alertmanager": tmp_path / "alertmanager"}
+    boxes = {}
+    for name in ("prometheus", "alertmanager"):
+        box = container(name, network, hosts, changed)
+        boxes[name] = Sandbox((*programs, *box.mounts), user=box.user, network=network)
+    service = services()["notifications"]
+    (script,) = (volume.split(":") for volume in service["volumes"])
+    boxes["notifications"] = image.sandbox(network, hosts, Mount(script[1], (COMPOSE.parent / script[0]).resolve()))
     tool("promtool")
     tool("amtool")
 
     def started(name: str) -> Any:
-        return boxes[name].started([programs[name], *services()[name]["command"]], env, logs[name])
+        service = services()[name]
+        command = [*service.get("entrypoint", [name]), *service["command"]]
+        return boxes[name].started(command, {**image.env, **env} if name != "notifications" else image.env, logs[name])
 
     def healthy(name: str) -> bool:
         check, *command = services()[name]["healthcheck"]["test"]
         assert check == "CMD"
-        return boxes[name].run(command, env).returncode == 0
+        return boxes[name].run(command, image.env if name == "notifications" else env).returncode == 0
 
     def api(path: str) -> Any:
         return json.loads(network.get(f"http://prometheus:9090/api/v1/{path}".replace("prometheus:", "127.0.0.1:")))[
             "data"
         ]
 
-    assert not healthy("prometheus")
-    assert not healthy("alertmanager")
+    assert not any(map(healthy, boxes))
     with (
         exporter_up(image, network, logs["exporter"], hosts),
+        started("notifications") as receiver,
         started("alertmanager"),
         started("prometheus"),
     ):
-        for name in programs:
+        for name in boxes:
             sandboxes.wait_for(f"{name} healthy", partial(healthy, name), logs=[logs[name]])
 
         def scraped() -> bool:
@@ -301,3 +368,40 @@ def test_the_stack_scrapes_judges_and_notifies(
             lambda: "DropletBackup" in network.get("http://127.0.0.1:9093/api/v2/alerts"),
             logs=list(logs.values()),
         )
+
+        def seen() -> bool:
+            return "firing: " in network.get("http://127.0.0.1:9095/")
+
+        sandboxes.wait_for("a notification on the page", seen, within=60, logs=list(logs.values()))
+        receiver.terminate()
+        assert receiver.wait(timeout=10) == 0
+    assert "firing: " in logs["notifications"].read_text()
+
+
+def test_the_page_of_notifications_shows_text_as_text_and_refuses_what_is_none(
+    image: Image, network: Network, tmp_path: Path
+) -> None:
+    """Of a thousand alerts ten are named; markup in a label stays text; anything but a notification is a 400."""
+    script = "/usr/local/lib/notifications.py"
+    box = image.sandbox(network, Mount(script, COMPOSE.parent / "compose" / "notifications.py"))
+    alert = {"status": "firing", "labels": {"alertname": "<b>A</b>"}, "annotations": {}}
+    body = {"receiver": "on-call", "status": "firing", "alerts": [alert] * 1000, "truncatedAlerts": 5}
+    send = (
+        "import sys, urllib.request as r, urllib.error as e\n"
+        "try: print(r.urlopen(r.Request('http://127.0.0.1:9095/x', sys.stdin.buffer.read())).status)\n"
+        "except e.HTTPError as error: print(error.code)\n"
+    )
+
+    def answer(text: str) -> str:
+        argv = box.argv(["python", "-c", send], image.env)
+        return subprocess.run(argv, input=text, capture_output=True, text=True, check=False, timeout=30).stdout.strip()
+
+    with box.started(["python", script], image.env, tmp_path / "log") as process:
+        url = "http://127.0.0.1:9095/"
+        sandboxes.wait_for("the page", lambda: network.answers(url), process=process, logs=[tmp_path / "log"])
+        assert [answer(text) for text in ("", "{}", "[]", '{"receiver": 1, "status": 2, "alerts": 3}')] == ["400"] * 4
+        assert answer(json.dumps(body)) == "200"
+        page = network.get(url)
+    assert page.count("&lt;b&gt;A&lt;/b&gt;") == 10
+    assert "and 995 more" in page
+    assert "<b>" not in page

@@ -109,7 +109,8 @@ def test_a_lock_pins_each_package_by_version_and_hash(path: Path) -> None:
 def test_the_lock_satisfies_the_package() -> None:
     """Each runtime dependency is locked at a version that is allowed."""
     lock = locked(LOCK)
-    for text in PYPROJECT["project"]["dependencies"]:
+    optional = PYPROJECT["project"]["optional-dependencies"]
+    for text in [*PYPROJECT["project"]["dependencies"], *optional["socks"]]:
         requirement = Requirement(text)
         name = canonicalize_name(requirement.name)
         assert name in lock, f"{text} is not in {LOCK.name}: run `make lock`"
@@ -206,3 +207,24 @@ def test_the_image_polls_with_a_mounted_token_and_keeps_state_on_its_volume(
             assert process.wait(timeout=10) == 0
     assert [path.stat().st_uid for path in state.iterdir() if path.name == "state.json"] == [image.user]
     assert token not in log.read_text()
+
+
+def test_what_survives_a_restart_has_a_place_without_any_configuration(image: Image, network: Network) -> None:
+    """`state_file: auto` finds a folder below XDG_STATE_HOME; it is a volume, which the image's user may write."""
+    folder = f"{image.env['XDG_STATE_HOME']}/digitalocean-backup-exporter"
+    assert json.loads(images.stages()[-1].last("VOLUME")) == [folder]
+    shutil.chown(image.root / "state", image.user, image.user)
+    container = image.sandbox(network, Mount(folder, image.root / "state", writable=True))
+    command = ["python", "-c", f"open('{folder}/probe', 'w').close(); import os; os.remove('{folder}/probe')"]
+    result = container.run(command, image.env)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_socks_proxy_needs_nothing_that_the_image_lacks(image: Image, network: Network) -> None:
+    """With ALL_PROXY=socks5://... the poll fails by the proxy, which is not there, and not for want of a package."""
+    env = {**image.env, "DIGITALOCEAN_ACCESS_TOKEN": "dop_v1_made_up", "ALL_PROXY": "socks5://127.0.0.1:1"}
+    result = image.sandbox(network).run([*image.entrypoint, "check"], env, timeout=120)
+    assert result.returncode == 2
+    assert "connect" in result.stderr.lower()
+    assert "socksio" not in result.stderr
+    assert "install" not in result.stderr

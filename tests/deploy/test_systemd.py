@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import exporter
 from tests.deploy.image import ROOT, SYSTEM_PATH, Image
 from tests.support import sandbox as sandboxes
 from tests.support.sandbox import Mount, Network, Sandbox
@@ -20,9 +22,13 @@ from tests.support.sandbox import Mount, Network, Sandbox
 FOLDER = ROOT / "deploy" / "systemd"
 NAME = "digitalocean-backup-exporter"
 UNIT = FOLDER / f"{NAME}.service"
+SOCKET = FOLDER / f"{NAME}.socket"
+DROP_INS = (FOLDER / "tls.conf", FOLDER / "socket.conf")
 CREDENTIALS = f"/run/credentials/{NAME}.service"
 STATE = f"/var/lib/{NAME}"
 TOKEN = "dop_v1_made_up"
+PIP = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or name.endswith("_proxy")}
+"""How this machine reaches its package index, if by variables."""
 
 
 def settings(text: str) -> dict[str, list[str]]:
@@ -68,25 +74,40 @@ def command(env: dict[str, str]) -> list[str]:
     return words
 
 
-def test_systemd_finds_nothing_wrong_with_the_unit(tool: Callable[[str], str], tmp_path: Path) -> None:
-    """`systemd-analyze verify`, errors in what it depends on included, but with a program that is there."""
-    program = UNIT_SETTINGS["ExecStart"][0].split()[0]
-    installed = tmp_path / "program"
-    installed.touch(mode=0o755)
-    copy = tmp_path / UNIT.name
-    copy.write_text(UNIT.read_text().replace(program, str(installed)))
-    argv = [tool("systemd-analyze"), "verify", "--recursive-errors=yes", "--man=no", str(copy)]
-    result = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert (result.stdout, result.stderr, result.returncode) == ("", "", 0)
+def verified(tool: Callable[[str], str], folder: Path, **changed: str) -> str:
+    """What `systemd-analyze verify` finds in service, socket and drop-ins, with a program that is there.
+
+    `changed` has the text of files other than the shipped, by name without its dot.
+    """
+    program = folder / "program"
+    program.touch(mode=0o755)
+    units = folder / "units"
+    (units / f"{UNIT.name}.d").mkdir(parents=True)
+    for file in (UNIT, SOCKET, *DROP_INS):
+        text = changed.get(file.name.rpartition(".")[0] if file in DROP_INS else file.suffix[1:], file.read_text())
+        text = re.sub(r"(?m)^ExecStart=\S+", f"ExecStart={program}", text)
+        (units / (f"{UNIT.name}.d" if file in DROP_INS else "") / file.name).write_text(text)
+    argv = [tool("systemd-analyze"), "verify", "--recursive-errors=yes", "--man=no"]
+    argv += [str(units / file.name) for file in (UNIT, SOCKET)]
+    # The colon at the end keeps the system's own units within reach.
+    env = {"PATH": SYSTEM_PATH, "SYSTEMD_UNIT_PATH": f"{units}:"}
+    result = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+    return result.stdout + result.stderr
 
 
-def test_systemd_would_see_a_mistake(tool: Callable[[str], str], tmp_path: Path) -> None:
-    """The check is able to fail: a setting that does not exist is told."""
-    copy = tmp_path / UNIT.name
-    copy.write_text(UNIT.read_text().replace("DynamicUser=", "DynamicUsr="))
-    argv = [tool("systemd-analyze"), "verify", "--recursive-errors=yes", "--man=no", str(copy)]
-    result = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert "DynamicUsr" in result.stderr
+def test_systemd_finds_nothing_wrong_with_the_units(tool: Callable[[str], str], tmp_path: Path) -> None:
+    """`systemd-analyze verify`, errors in what they depend on included, with every drop-in in place."""
+    assert verified(tool, tmp_path) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"), [("service", "DynamicUser"), ("socket", "ListenStream"), ("tls", "LoadCredential")]
+)
+def test_systemd_would_see_a_mistake(tool: Callable[[str], str], tmp_path: Path, name: str, setting: str) -> None:
+    """The check is able to fail: a setting that does not exist is reported, in a drop-in too."""
+    file = {"service": UNIT, "socket": SOCKET, "tls": DROP_INS[0]}[name]
+    text = re.sub(rf"(?m)^{setting}=", f"{setting}X=", file.read_text())
+    assert f"{setting}X" in verified(tool, tmp_path, **{name: text})
 
 
 def test_the_units_exposure_is_under_2(tool: Callable[[str], str]) -> None:
@@ -108,6 +129,7 @@ def test_the_units_exposure_is_under_2(tool: Callable[[str], str]) -> None:
         ("ProtectSystem", "strict"),
         ("StateDirectory", NAME),
         ("LoadCredential", f"token:/etc/{NAME}/token"),
+        ("LimitCORE", "0"),
         ("Restart", "on-failure"),
         ("ExecReload", "/bin/kill -HUP $MAINPID"),
         ("EnvironmentFile", f"-/etc/default/{NAME}"),
@@ -116,6 +138,80 @@ def test_the_units_exposure_is_under_2(tool: Callable[[str], str]) -> None:
 def test_the_unit_has_what_was_promised(setting: str, value: str) -> None:
     """What no measure of exposure holds to its word."""
     assert UNIT_SETTINGS[setting] == [value]
+
+
+def test_the_documentation_is_where_the_unit_says() -> None:
+    """The steps put README and runbooks where `systemctl status` and `systemctl help` point to."""
+    places = [value.removeprefix("file://") for value in UNIT_SETTINGS["Documentation"] if value.startswith("file://")]
+    (step,) = (step for step in steps() if "/doc/" in step)
+    words = step.split()
+    (target,) = (word.partition("=")[2] for word in words if word.startswith("--target-directory="))
+    assert [f"{target}/{Path(word).name}" for word in words if word.endswith(".md")] == places
+
+
+def test_the_tls_key_comes_as_a_credential() -> None:
+    """The drop-in's credential is the key that web.yaml names, and its flag names web.yaml."""
+    drop_in = settings(DROP_INS[0].read_text())
+    web = yaml.safe_load((FOLDER / "web.yaml").read_text())["tls_server_config"]
+    assert drop_in["LoadCredential"] == [f"tls.key:/etc/{NAME}/tls.key"]
+    assert web["key_file"] == f"{CREDENTIALS}/tls.key"
+    (flag,) = drop_in["Environment"]
+    assert command(environment(EXPORTER_TLS=flag.partition("=")[2]))[-1] == f"--web.config.file=/etc/{NAME}/web.yaml"
+
+
+def test_the_socket_is_handed_to_the_service_that_listens_on_it() -> None:
+    """The socket has the exporter's port, and the drop-in gives the flag and waits for the socket."""
+    socket, drop_in = settings(SOCKET.read_text()), settings(DROP_INS[1].read_text())
+    assert socket["ListenStream"] == ["9819"]
+    assert drop_in["Requires"] == drop_in["After"] == [SOCKET.name]
+    (flag,) = drop_in["Environment"]
+    assert command(environment(EXPORTER_SOCKET=flag.partition("=")[2]))[-1] == "--web.systemd-socket"
+
+
+# Its installation, as the unit's header has it
+
+
+def steps() -> list[str]:
+    """The commands of the header."""
+    header = UNIT.read_text().split("[Unit]")[0].split("To upgrade")[0]
+    return [re.sub(r"  +\(.*", "", step) for step in re.findall(r"(?m)^#   (.*)$", header)]
+
+
+def test_the_steps_of_the_header_install_what_is_locked_and_a_command_in_the_path(tmp_path: Path) -> None:
+    """Followed to the letter, but for systemctl, the command is found, runs and accepts the configuration."""
+    sandboxes.require()
+    followed = [step for step in steps() if not step.startswith("systemctl")]
+    assert len(steps()) - len(followed) == 2
+    (tmp_path / "repository").mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "exporter", "deploy"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / "repository" / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, tmp_path / "repository")
+    credential = tmp_path / "credential"
+    credential.write_text(TOKEN)
+    mounts = (
+        Mount("/repository", tmp_path / "repository", writable=True),
+        Mount(f"{CREDENTIALS}/token", credential),
+        Mount(f"/opt/{NAME}"),
+        Mount(STATE),
+    )
+    script = "\n".join([
+        "set -e",
+        "cd /repository",
+        # This machine's system Python may lack venv's package; the steps name it.
+        *(f"echo {TOKEN} | {step}" if "/dev/stdin" in step else step for step in followed),
+        "cd /",
+        f"{NAME} --version",
+        f"{NAME} check-config --config.file=/etc/{NAME}/config.yaml",
+        f"stat -c '%a %n' /etc/{NAME}/token /etc/{NAME}/config.yaml",
+    ])  # fmt: skip
+    result = Sandbox(mounts, read_only=False).run(["sh", "-c", script], {"PATH": SYSTEM_PATH, **PIP}, timeout=240)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    assert exporter.__version__ in result.stdout
+    assert f"600 /etc/{NAME}/token" in result.stdout
+    assert f"644 /etc/{NAME}/config.yaml" in result.stdout
 
 
 def test_system_calls_are_restricted_to_a_services() -> None:

@@ -16,6 +16,10 @@
 {{- end -}}
 {{- end -}}
 
+{{- define "exporter.namespace" -}}
+{{- .Values.namespaceOverride | default .Release.Namespace -}}
+{{- end -}}
+
 {{- define "exporter.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "exporter.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -28,6 +32,36 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
+{{- /* Several maps of labels or annotations as one. The first to hold a key decides; a null value is left out. */ -}}
+{{- define "exporter.merged" -}}
+{{- $merged := dict -}}
+{{- range . -}}
+{{- range $key, $value := . -}}
+{{- if not (or (kindIs "invalid" $value) (hasKey $merged $key)) -}}
+{{- $_ := set $merged $key $value -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $merged -}}
+{{- end -}}
+
+{{- /* The chart's labels, those of the argument `labels`, and commonLabels. */ -}}
+{{- define "exporter.allLabels" -}}
+{{- include "exporter.merged" (list (include "exporter.labels" .root | fromYaml) .labels .root.Values.commonLabels) -}}
+{{- end -}}
+
+{{- /* The metadata of an object: `root`, and where they differ from the usual `name`, `namespace`, `labels`, `annotations`. */ -}}
+{{- define "exporter.metadata" -}}
+name: {{ .name | default (include "exporter.fullname" .root) }}
+namespace: {{ .namespace | default (include "exporter.namespace" .root) }}
+labels:
+  {{- include "exporter.allLabels" . | nindent 2 }}
+{{- with include "exporter.merged" (list .annotations) | fromYaml }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
 {{- define "exporter.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "exporter.fullname" .) .Values.serviceAccount.name -}}
@@ -37,11 +71,24 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
 {{- define "exporter.image" -}}
-{{- $image := printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
-{{- if .Values.image.digest -}}
-{{- $image = printf "%s@%s" $image .Values.image.digest -}}
+{{- with (.Values.global).imageRegistry | default .Values.image.registry -}}
+{{- trimSuffix "/" . }}/
 {{- end -}}
-{{- $image -}}
+{{- .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion -}}
+{{- with .Values.image.digest -}}
+@{{ . }}
+{{- end -}}
+{{- end -}}
+
+{{- /* Secrets for the registry, as the pod wants them; the global ones may be names alone. */ -}}
+{{- define "exporter.imagePullSecrets" -}}
+{{- $secrets := list -}}
+{{- range concat (.Values.imagePullSecrets | default list) ((.Values.global).imagePullSecrets | default list) -}}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) -}}
+{{- end -}}
+{{- with $secrets | uniq -}}
+{{- toYaml . -}}
+{{- end -}}
 {{- end -}}
 
 {{- /* The exporter's configuration file: the values' `config`, the accounts with their mounted tokens, the state file. */ -}}
@@ -52,15 +99,84 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $accounts = append $accounts (merge (dict "token_file" $file) (omit $account "existingSecret" "key")) -}}
 {{- end -}}
 {{- $own := dict "accounts" $accounts "state_file" "/var/lib/digitalocean-backup-exporter/state.json" -}}
-{{- merge $own .Values.config | toYaml -}}
+{{- merge $own (.Values.config | default dict) | toYaml -}}
+{{- end -}}
+
+{{- /* A probe: its `timings`, which may bring a handler of their own; else a request for `path`. */ -}}
+{{- define "exporter.probe" -}}
+{{- $web := .root.Values.webConfig -}}
+{{- $probe := .timings -}}
+{{- if not (or $probe.httpGet $probe.exec $probe.tcpSocket $probe.grpc) -}}
+{{- if $web.clientCertificate.required -}}
+{{- $folder := "/etc/digitalocean-backup-exporter-web" -}}
+{{- $script := include "exporter.probeScript" .root -}}
+{{- $port := .root.Values.containerPort | int | toString -}}
+{{- $cert := printf "%s/%s" $folder $web.clientCertificate.cert -}}
+{{- $key := printf "%s/%s" $folder $web.clientCertificate.key -}}
+{{- $probe = merge (dict "exec" (dict "command" (list "python" "-I" "-c" $script $port .path $cert $key))) $probe -}}
+{{- else -}}
+{{- $get := dict "path" .path "port" "metrics" "scheme" (ternary "HTTPS" "HTTP" ($web.tls | default false)) -}}
+{{- $probe = merge (dict "httpGet" $get) $probe -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $probe -}}
+{{- end -}}
+
+{{- /* As the kubelet does, it does not verify the server: it asks its own container. */ -}}
+{{- define "exporter.probeScript" -}}
+import http.client, ssl, sys
+port, path, cert, key = sys.argv[1:]
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.load_cert_chain(cert, key)
+connection = http.client.HTTPSConnection("localhost", int(port), timeout=4, context=context)
+connection.request("GET", path)
+sys.exit(connection.getresponse().status != 200)
+{{- end -}}
+
+{{- /* The values' affinity, and with several replicas an anti-affinity unless it brings one. */ -}}
+{{- define "exporter.affinity" -}}
+{{- $affinity := .Values.affinity | default dict -}}
+{{- if and (gt (int .Values.replicas) 1) .Values.podAntiAffinity (not $affinity.podAntiAffinity) -}}
+{{- $selector := dict "matchLabels" (include "exporter.selectorLabels" . | fromYaml) -}}
+{{- $term := dict "topologyKey" "kubernetes.io/hostname" "labelSelector" $selector -}}
+{{- $rule := dict "requiredDuringSchedulingIgnoredDuringExecution" (list $term) -}}
+{{- if eq .Values.podAntiAffinity "soft" -}}
+{{- $rule = dict "preferredDuringSchedulingIgnoredDuringExecution" (list (dict "weight" 100 "podAffinityTerm" $term)) -}}
+{{- end -}}
+{{- $affinity = merge (dict "podAntiAffinity" $rule) $affinity -}}
+{{- end -}}
+{{- with $affinity -}}
+{{- toYaml . -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "exporter.topologySpreadConstraints" -}}
+{{- $constraints := list -}}
+{{- if gt (int .Values.replicas) 1 -}}
+{{- range .Values.topologySpreadConstraints -}}
+{{- $selector := dict "matchLabels" (include "exporter.selectorLabels" $ | fromYaml) -}}
+{{- $constraints = append $constraints (hasKey . "labelSelector" | ternary . (merge (dict "labelSelector" $selector) .)) -}}
+{{- end -}}
+{{- end -}}
+{{- with $constraints -}}
+{{- toYaml . -}}
+{{- end -}}
 {{- end -}}
 
 {{- /* What no schema can say. */ -}}
 {{- define "exporter.check" -}}
-{{- if and (gt (int .Values.replicas) 1) .Values.state.persistence.enabled (not .Values.demo) -}}
+{{- $claim := and .Values.state.persistence.enabled (not .Values.demo) -}}
+{{- if and (gt (int .Values.replicas) 1) $claim -}}
 {{- fail (printf "replicas is %d and state.persistence.enabled is true: replicas cannot share one state file. Set replicas to 1, or state.persistence.enabled to false" (int .Values.replicas)) -}}
 {{- end -}}
+{{- if and $claim (eq (dig "type" "Recreate" (.Values.strategy | default dict)) "RollingUpdate") -}}
+{{- fail "strategy.type is RollingUpdate and state.persistence.enabled is true: the new pod cannot take over the state while the old one runs. Leave strategy empty, or set state.persistence.enabled to false" -}}
+{{- end -}}
 {{- if not .Values.demo -}}
+{{- if not .Values.accounts -}}
+{{- fail "accounts is empty: name at least one account and the Secret that holds its token, or set demo to true" -}}
+{{- end -}}
 {{- $names := list -}}
 {{- range .Values.accounts -}}
 {{- if has .name $names -}}
@@ -69,7 +185,34 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $names = append $names .name -}}
 {{- end -}}
 {{- end -}}
-{{- if and (or .Values.webConfig.tls .Values.webConfig.basicAuth) (not .Values.webConfig.existingSecret) -}}
+{{- $web := .Values.webConfig -}}
+{{- if and (or $web.tls $web.basicAuth) (not $web.existingSecret) -}}
 {{- fail "webConfig.tls or webConfig.basicAuth is set without webConfig.existingSecret: name the Secret that holds the web configuration file" -}}
+{{- end -}}
+{{- if and $web.clientCertificate.required (not $web.tls) -}}
+{{- fail "webConfig.clientCertificate.required is true and webConfig.tls is false: only TLS knows client certificates. Set webConfig.tls to true" -}}
+{{- end -}}
+{{- /* Each flag that this chart sets, and the value that sets it. */ -}}
+{{- $flags := dict
+      "--web.listen-address" "containerPort"
+      "--web.systemd-socket" "containerPort"
+      "--web.telemetry-path" "telemetryPath"
+      "--web.config.file" "webConfig.existingSecret"
+      "--config.file" "accounts and config"
+      "--demo" "demo"
+      "--log.level" "log.level"
+      "--log.format" "log.format" -}}
+{{- range .Values.extraArgs -}}
+{{- $flag := regexFind "^--[^= ]+" . -}}
+{{- if hasKey $flags $flag -}}
+{{- fail (printf "extraArgs has %q: this chart sets that flag itself, so that probes, Service and scrapes agree with it. Use the value %s" . (get $flags $flag)) -}}
+{{- end -}}
+{{- end -}}
+{{- $monitor := .Values.serviceMonitor -}}
+{{- if and $monitor.enabled .Values.prometheusRule.enabled -}}
+{{- $wanted := .Values.prometheusRule.job | default ".*digitalocean-backup.*" -}}
+{{- if not (regexMatch (printf "^(?:%s)$" $wanted) $monitor.job) -}}
+{{- fail (printf "serviceMonitor.job is %q, which prometheusRule.job does not match (%s): the rules would not find the exporter. Set prometheusRule.job to %q" $monitor.job $wanted $monitor.job) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}

@@ -1,0 +1,294 @@
+"""The chart's values: what the schema says of them, what is refused, and that null removes a default."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import helm_python as helm
+import pytest
+import yaml
+from kubernetes_validate.utils import all_versions  # type: ignore[import-untyped]
+
+from tests.deploy import chart_values
+from tests.deploy.chart_values import SCHEMA, Schema, described, is_group
+from tests.deploy.helm_chart import EVERYTHING, VALUES, configuration, container, pod, render, validate
+from tests.deploy.image import ROOT
+
+
+def test_values_and_readme_are_made_from_the_schema() -> None:
+    """`make readme` would change nothing."""
+    assert chart_values.VALUES.read_text() == chart_values.values_file(), "run `make readme`"
+    assert chart_values.README.read_text() == chart_values.readme(), "run `make readme`"
+    assert "| `serviceMonitor.sampleLimit` | `0` |" in chart_values.table()
+
+
+def test_every_value_has_a_meaning() -> None:
+    """No value, and no group of them, is without a description."""
+
+    def bare(schema: Schema, path: str = "") -> list[str]:
+        found = [f"{path}{key}" for key, value in described(schema) if not value["description"].strip()]
+        return found + [name for key, value in described(schema) if is_group(value) for name in bare(value, f"{key}.")]
+
+    assert bare(SCHEMA) == []
+    assert SCHEMA["properties"].keys() - VALUES.keys() == {"enabled"}
+
+
+def test_the_readme_says_what_the_defaults_are() -> None:
+    """Dashboards are on, ServiceMonitor and rules a choice; and an account's name is unique per Prometheus."""
+    introduction, *_ = chart_values.README.read_text().split("## Install")
+    assert (
+        "Installs the exporter and the dashboards, and by choice a ServiceMonitor and the alert rules" in introduction
+    )
+    assert (VALUES["dashboards"]["enabled"], VALUES["serviceMonitor"]["enabled"]) == (True, False)
+    assert VALUES["prometheusRule"]["enabled"] is False
+    names = chart_values.README.read_text().split("## Account names")[1].split("## ")[0]
+    assert "unique among all exporters that one Prometheus scrapes" in " ".join(names.split())
+
+
+def test_the_values_of_the_readmes_commands_and_examples_are_accepted() -> None:
+    """What a reader copies is rendered without a complaint."""
+    text = chart_values.README.read_text()
+    examples = [yaml.safe_load(block) for block in re.findall(r"(?s)```yaml\n(.*?)```", text)]
+    for pair in re.findall(r"--set (\S+?)[`\s]", text):
+        path, _, value = pair.partition("=")
+        example: Any = yaml.safe_load(value)
+        for key in reversed(path.split(".")):
+            example = {key: example}
+        if "webConfig" in example:
+            example["webConfig"]["existingSecret"] = "backups-web"
+        examples.append(example)
+    assert len(examples) > 10
+    for example in examples:
+        render(example)
+
+
+def test_it_can_be_a_part_of_another_chart() -> None:
+    """Globals of the parent that are not this chart's, and the usual condition, are no wrong values."""
+    assert render({"global": {"storageClass": "fast"}, "enabled": True}) == render()
+
+
+def test_every_object_of_the_schema_refuses_keys_it_does_not_know() -> None:
+    """A misspelt value is an error, not ignored; only Kubernetes' own structures and globals are open."""
+
+    def closed(schema: Any) -> bool:
+        if isinstance(schema, list):
+            return all(map(closed, schema))
+        if not isinstance(schema, dict):
+            return True
+        if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+            named = set(schema["properties"]) == {"name"} and schema.get("required") == ["name"]
+            shared = "imageRegistry" in schema["properties"]
+            if schema.get("additionalProperties") is not False and not named and not shared:
+                return False
+        return all(map(closed, schema.values()))
+
+    assert closed(SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"confg": {}}, "confg"),
+        ({"config": {"poll": {"intervall": "5m"}}}, "intervall"),
+        ({"config": {"poll": {"interval": "5 minutes"}}}, "/config/poll/interval"),
+        ({"config": {"accounts": []}}, "accounts"),
+        ({"config": {"state_file": "/tmp/x"}}, "state_file"),
+        ({"accounts": []}, "/accounts"),
+        ({"accounts": [{"name": "a"}]}, "existingSecret"),
+        ({"accounts": [{"name": "a", "existingSecret": "b", "token": "dop_v1_x"}]}, "token"),
+        ({"accounts": [{"name": "a", "existingSecret": "Not A Secret"}]}, "existingSecret"),
+        ({"replicas": "2"}, "/replicas"),
+        ({"image": {"digest": "latest"}}, "/image/digest"),
+        ({"log": {"level": "warning"}}, "/log/level"),
+        ({"service": {"port": 0}}, "/service/port"),
+        ({"resources": {"limit": {}}}, "limit"),
+        ({"networkPolicy": {"egress": {"ports": []}}}, "/networkPolicy/egress/ports"),
+        ({"networkPolicy": {"egress": {"except": ["ten"]}}}, "/networkPolicy/egress/except"),
+        ({"dashboards": {"labels": {"grafana_dashboard": 1}}}, "grafana_dashboard"),
+        ({"containerPort": 80}, "/containerPort"),
+        ({"telemetryPath": "metrics"}, "/telemetryPath"),
+        ({"serviceMonitor": {"labels": {"release": "x"}}}, "labels"),
+        ({"prometheusRule": {"alerts": {"DropletBackupMissing": {"enable": False}}}}, "enable"),
+        ({"image": {"pullSecrets": []}}, "pullSecrets"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(values: dict[str, Any], told: str) -> None:
+    """The error names the key that is wrong."""
+    with pytest.raises(helm.HelmValuesError, match=re.escape(told)):
+        render(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"replicas": 2, "state": {"persistence": {"enabled": True}}}, "replicas is 2.*Set replicas to 1"),
+        (
+            {"accounts": [{"name": "a", "existingSecret": "b"}, {"name": "a", "existingSecret": "c"}]},
+            '"a" comes twice',
+        ),
+        ({"webConfig": {"tls": True}}, "webConfig.existingSecret"),
+        ({"webConfig": {"basicAuth": True}}, "webConfig.existingSecret"),
+        ({"webConfig": {"clientCertificate": {"required": True}}}, "Set webConfig.tls to true"),
+        (
+            {"strategy": {"type": "RollingUpdate"}, "state": {"persistence": {"enabled": True}}},
+            "strategy.type is RollingUpdate.*Leave strategy empty",
+        ),
+        ({"accounts": None}, "accounts is empty.*or set demo to true"),
+        (
+            {"serviceMonitor": {"enabled": True, "job": "backups"}, "prometheusRule": {"enabled": True}},
+            'Set prometheusRule.job to "backups"',
+        ),
+        (
+            {"prometheusRule": {"enabled": True, "alerts": {"DropletBackupMising": {"enabled": False}}}},
+            '"DropletBackupMising", which is no alert.*DropletBackupMissing',
+        ),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused_with_the_remedy(values: dict[str, Any], told: str) -> None:
+    """What a schema cannot say is refused when the chart is rendered."""
+    with pytest.raises(helm.HelmRenderError, match=told):
+        render(values)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("--web.listen-address=:9000", "containerPort"),
+        ("--web.systemd-socket", "containerPort"),
+        ("--web.telemetry-path", "telemetryPath"),
+        ("--web.config.file=/x", "webConfig.existingSecret"),
+        ("--config.file=/x", "accounts and config"),
+        ("--demo", "demo"),
+        ("--log.level=debug", "log.level"),
+        ("--log.format=json", "log.format"),
+    ],
+)
+def test_a_flag_that_a_value_sets_is_refused_with_the_value_to_use(argument: str, value: str) -> None:
+    """Otherwise probes, Service and scrapes would go on asking the old port or path."""
+    with pytest.raises(helm.HelmRenderError, match=f"{argument}.*Use the value {value}"):
+        render({"extraArgs": [argument]})
+
+
+def test_other_flags_are_passed_on() -> None:
+    """A flag that only begins like a refused one is none."""
+    given = ["--web.enable-lifecycle", "--demo.speed=60", "--log.levels"]
+    assert container(render({"extraArgs": given}))["args"][-3:] == given
+
+
+# null
+
+
+def paths(schema: Schema, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Where every value and every group is."""
+    for key, value in described(schema):
+        yield (*above, key)
+        if is_group(value):
+            yield from paths(value, (*above, key))
+
+
+def needed(path: tuple[str, ...]) -> bool:
+    """Whether the schema wants a value: groups, and what nothing can be made without."""
+    at = SCHEMA
+    for key in path[:-1]:
+        at = at["properties"][key]
+    return path[-1] in at.get("required", []) or path == ("accounts",)
+
+
+@pytest.mark.parametrize("path", list(paths(SCHEMA)), ids=".".join)
+def test_null_removes_a_default_or_is_refused_by_name(path: tuple[str, ...]) -> None:
+    """Whatever value is null, what is made is valid; where nothing could be made, the error names the value."""
+    everything_on = {
+        "serviceMonitor": {"enabled": True},
+        "prometheusRule": {"enabled": True},
+        "networkPolicy": {"enabled": True},
+    }
+    for case in ({**everything_on, "replicas": 2}, {**everything_on, "state": {"persistence": {"enabled": True}}}):
+        values: dict[str, Any] = copy.deepcopy(case)
+        at = values
+        for key in path[:-1]:
+            at = at.setdefault(key, {})
+        at[path[-1]] = None
+        if needed(path):
+            with pytest.raises((helm.HelmValuesError, helm.HelmRenderError), match=path[-1]):
+                render(values)
+            continue
+        for manifest in render(values):
+            validate(manifest, all_versions()[-1])
+
+
+def test_a_null_probe_is_no_probe_and_a_null_label_no_label() -> None:
+    """Labels and annotations, too, can be taken away one by one."""
+    manifests = render({
+        "livenessProbe": None,
+        "readinessProbe": {"periodSeconds": None},
+        "podLabels": {"a": None, "b": "c"},
+        "podAnnotations": {"d": None},
+        "podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None},
+    })  # fmt: skip
+    main = container(manifests)
+    assert "livenessProbe" not in main
+    assert "periodSeconds" not in main["readinessProbe"]
+    assert "runAsUser" not in pod(manifests)["securityContext"]
+    (deployment,) = [manifest for manifest in manifests if manifest["kind"] == "Deployment"]
+    template = deployment["spec"]["template"]["metadata"]
+    assert "a" not in template["labels"]
+    assert template["labels"]["b"] == "c"
+    assert "d" not in template["annotations"]
+
+
+# The image
+
+
+@pytest.mark.parametrize(
+    ("values", "image"),
+    [
+        ({"image": {"repository": "a/b", "tag": "1"}}, "a/b:1"),
+        ({"image": {"registry": "r.example.com", "repository": "a/b", "tag": "1"}}, "r.example.com/a/b:1"),
+        (
+            {
+                "global": {"imageRegistry": "mirror.example.com"},
+                "image": {"registry": "r.example.com", "repository": "b", "tag": "1"},
+            },
+            "mirror.example.com/b:1",
+        ),
+        (
+            {"image": {"repository": "b", "tag": "1", "digest": "sha256:" + 64 * "a"}},
+            "b:1@sha256:" + 64 * "a",
+        ),
+    ],
+)
+def test_the_image_is_named_by_registry_repository_tag_and_digest(values: dict[str, Any], image: str) -> None:
+    """A parent chart's registry goes before the chart's own."""
+    assert container(render(values))["image"] == image
+
+
+def test_pull_secrets_of_the_chart_and_of_its_parent_are_both_used() -> None:
+    """As objects or as bare names, each once."""
+    values = {"global": {"imagePullSecrets": ["a", {"name": "b"}]}, "imagePullSecrets": [{"name": "b"}, {"name": "c"}]}
+    assert pod(render(values))["imagePullSecrets"] == [{"name": "b"}, {"name": "c"}, {"name": "a"}]
+
+
+# The exporter's configuration
+
+
+def test_the_configuration_is_the_values_to_the_letter() -> None:
+    """`config` and `accounts` arrive whole; a long droplet id is not turned into a float."""
+    made = configuration(render(EVERYTHING))
+    assert {key: made[key] for key in EVERYTHING["config"]} == EVERYTHING["config"]
+    assert [account["name"] for account in made["accounts"]] == ["shop", "lab"]
+    assert made["accounts"][0]["select"] == {"droplet_ids": [512345678901]}
+    assert made["accounts"][1]["exclude"] == {"tags": ["scratch"], "names": ["tmp-.*"]}
+
+
+def test_the_chart_takes_every_key_of_the_exporters_own_example() -> None:
+    """All that config.example.yaml shows is a value, but the places of token and state, which are the chart's."""
+    example = yaml.safe_load((ROOT / "config.example.yaml").read_text())
+    del example["state_file"]
+    accounts = example.pop("accounts")
+    (account,) = [{key: value for key, value in accounts[0].items() if key not in ("token_file", "token_env")}]
+    values = {"config": example, "accounts": [{**account, "existingSecret": "digitalocean-token"}]}
+    made = configuration(render(values))
+    assert {key: made[key] for key in example} == example
