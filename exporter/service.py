@@ -215,6 +215,7 @@ def _but_accounts(config: Config) -> tuple[object, ...]:
         config.rate_limit,
         config.expect_backups,
         config.grace,
+        config.max_age,
         config.tag_labels,
         config.state_file,
     )

@@ -186,7 +186,7 @@ def own_list_read(
 
 
 def own_list_failed(known: TrackedDroplet, found: Iterable[Backup], now: float) -> TrackedDroplet:
-    """The own list could not be read, or not whole. That the backups seen of it were made is remembered all the same."""
+    """The own list could not be read, or not whole. The backups seen of it were made all the same."""
     return replace(known, history=with_made(known.history, found, now), failed_at=now)
 
 
