@@ -22,13 +22,11 @@ def at(text: str) -> float:
 
 
 def daily(hour: int | None = 0, **over: Any) -> Policy:
-    return Policy(**{"enabled": True, "plan": "daily", "hour": hour, "window_length": 4 * HOUR} | over)
+    return replace(Policy(enabled=True, plan="daily", hour=hour, window_length=4 * HOUR), **over)
 
 
 def weekly(weekday: str | None = "SUN", hour: int | None = 20, **over: Any) -> Policy:
-    return Policy(
-        **{"enabled": True, "plan": "weekly", "hour": hour, "weekday": weekday, "window_length": 4 * HOUR} | over
-    )
+    return replace(Policy(enabled=True, plan="weekly", hour=hour, weekday=weekday, window_length=4 * HOUR), **over)
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ class Life:
         if self.own_list != "not asked":
             answered = self.own_list == "read"
             reading = Reading(self.now, self.own_list, self.kept if answered else ())
-        observed = {
+        observed: dict[str, Any] = {
             "policy": self.policy,
             "droplet": droplet,
             "reading": reading,

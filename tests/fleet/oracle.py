@@ -161,7 +161,7 @@ def interval_of(plan: str | None) -> float | None:
         return WEEK
     if plan is not None and plan.startswith("intra_daily_") and plan.endswith("h"):
         number = plan[len("intra_daily_") : -1]
-        if number.isascii() and number.isdigit() and int(number) > 0:
+        if number.isascii() and number.isdigit() and len(number) <= 4 and int(number) > 0:
             return int(number) * HOUR
     return None
 
@@ -277,7 +277,7 @@ class Past:
 
     @cached_property
     def droplet(self) -> Droplet | None:
-        """Its last description. "A record that is rejected counts as present, and what was known before stays." """
+        """Its last description: of a record that is rejected, "what was known of it before stays"."""
         records = [poll.droplet for poll in self.polls if isinstance(poll.droplet, Droplet)]
         return records[-1] if records else None
 
@@ -408,8 +408,12 @@ class Past:
                 weekday = record.weekday
             if record.window is not None:
                 every = interval_of(plan)
-                told = phase_of(record) is not None or every is None or named is None
-                if not told and apart(record.window[0], named or 0.0, every or 0.0) >= EARLY:
+                if (
+                    phase_of(record) is None
+                    and every is not None
+                    and named is not None
+                    and apart(record.window[0], named, every) >= EARLY
+                ):
                     changed = at
                 named = record.window[0]
         return changed, plan_changed
@@ -847,6 +851,7 @@ class Past:
         reason = self.reason(now)
         judged = self.on is True and not self.nothing_known
         missed = self.shown if judged else ()
+        volumes = self.droplet.volume_ids if self.droplet is not None else None
         return Verdict(
             state=self.state(now),
             reason=reason,
@@ -857,7 +862,5 @@ class Past:
             lost=self.lost(now),
             hours_until=self.hours_until(now),
             kept=self.kept,
-            attached_volumes=len(volumes)
-            if (volumes := self.droplet and self.droplet.volume_ids) is not None
-            else None,
+            attached_volumes=None if volumes is None else len(volumes),
         )
