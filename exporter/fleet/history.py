@@ -259,7 +259,8 @@ def _departed(
             else None,
         )
         for one in history.own_list or ()
-        if one.id not in shown
+        # One that never had a size and is gone was never made.
+        if one.id not in shown and one.size is not None
     ]
     # One that is older than a kept backup, and counts as lost no longer, tells nothing any more.
     newest_kept = max((backup.created_at for backup in backups), default=0.0)
