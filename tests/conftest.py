@@ -12,6 +12,8 @@ import hypothesis
 import pytest
 import structlog
 
+from tests.support.generations import GENERATIONS, Generation
+
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT.parent / "shared" / "reference" / "digitalocean-droplet-backups.openapi.yaml"
 TOOLS = "apt-get install prometheus prometheus-alertmanager prometheus-node-exporter chromium systemd strace iproute2"
@@ -41,6 +43,15 @@ def tool() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session", params=GENERATIONS, ids=lambda generation: generation.name)
+def generation(request: pytest.FixtureRequest) -> Generation:
+    """Prometheus and Alertmanager, of each generation that the deployed files must work with."""
+    chosen: Generation = request.param
+    if chosen.missing:
+        _missing(chosen.missing)
+    return chosen
 
 
 @pytest.fixture(scope="session")
