@@ -1,4 +1,4 @@
-"""What the shipped rules cost in the real Prometheus, with a fleet in a mass outage: `python -m tests.benchmarks.rules`.
+"""What the shipped rules cost in the real Prometheus in a mass outage: `python -m tests.benchmarks.rules`.
 
 10,000 Droplets, 3,000 of which missed their backups: their alerts fire, with all annotations. One exporter is scraped
 until the windows of the rules hold as many samples as at the shipped intervals; two weeks of sizes are written
@@ -171,8 +171,10 @@ def _page() -> bytes:
         ("exporter_api_clock_skew_seconds", 0),
     ):
         lines.append(f"digitalocean_backup_{family}{account}}} {value:.17g}\n")
-    for reason in ("clock", "unknown-policy", "no-schedule", "unread", "first-look"):
-        lines.append(f'digitalocean_backup_unjudged_droplets{account},reason="{reason}"}} 0\n')
+    lines.extend(
+        f'digitalocean_backup_unjudged_droplets{account},reason="{reason}"}} 0\n'
+        for reason in ("clock", "unknown-policy", "no-schedule", "unread", "first-look")
+    )
     for endpoint in ("droplets", "policies", "backups", "images"):
         lines.append(f'digitalocean_backup_exporter_api_requests_total{account},endpoint="{endpoint}",code="200"}} 9\n')
         lines.append(f'digitalocean_backup_exporter_rejected_records_total{account},endpoint="{endpoint}"}} 0\n')

@@ -85,14 +85,23 @@ def test_every_alert_goes_to_the_receiver_of_its_severity(alert: str, generation
     """Critical alerts wake someone, warnings wait for the morning."""
     labels = [f"{name}={value}" for name, value in labels_of(alert).items()]
     wanted = RECEIVERS[SEVERITIES[alert]]
-    done = amtool(generation, "config", "routes", "test", f"--config.file={CONFIG}", f"--verify.receivers={wanted}", *labels)
+    done = amtool(
+        generation, "config", "routes", "test", f"--config.file={CONFIG}", f"--verify.receivers={wanted}", *labels
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_an_alert_of_another_severity_is_not_lost(generation: Generation) -> None:
     """What someone adds with a severity of their own, or none, is told all the same."""
     done = amtool(
-        generation, "config", "routes", "test", f"--config.file={CONFIG}", "--verify.receivers=office-hours", "product=digitalocean-backup", "severity=page"
+        generation,
+        "config",
+        "routes",
+        "test",
+        f"--config.file={CONFIG}",
+        "--verify.receivers=office-hours",
+        "product=digitalocean-backup",
+        "severity=page",
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -54,7 +54,9 @@ SERVED = {
 }
 SERVED |= {
     "up": TARGET | CLUSTER,
-    "ALERTS": TARGET | CLUSTER | {"alertname", "alertstate", "severity", "product", "account", "droplet_id", "endpoint"},
+    "ALERTS": TARGET
+    | CLUSTER
+    | {"alertname", "alertstate", "severity", "product", "account", "droplet_id", "endpoint"},
 }
 LONGEST_FOR = 5
 

@@ -73,7 +73,7 @@ class Alertmanager:
     def _open(self, path: str, body: object = None) -> bytes:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return bytes(answer.read())
 
     def fire(self, *alerts: Mapping[str, str]) -> None:
@@ -113,7 +113,7 @@ class Receivers:
     smtp: str
     came: dict[str, list[bytes]] = field(default_factory=dict)
 
-    def wait(self, count: int, timeout: float = 30) -> dict[str, bytes]:
+    def wait(self, count: int, timeout: float = 120) -> dict[str, bytes]:
         """The message number `count` (from 1) of each of the four, once all have come."""
         end = time.monotonic() + timeout
         names = ("webhook", "slack", "pagerduty", "mail")

@@ -1,6 +1,7 @@
 """The two generations of Prometheus and Alertmanager that the deployed files must work with.
 
-`stable` is what Debian stable installs (2.42 and 0.25); `newest` is what `.ci/fetch-prometheus3` unpacks (3.x and 0.33).
+`stable` is what Debian stable installs (2.42 and 0.25); `newest` is what `.ci/fetch-prometheus3`
+unpacks (3.x and 0.33).
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ class Generation:
         if self.folder is not None:
             return "" if self.folder.is_dir() else f"{self.folder} is missing; run .ci/fetch-prometheus3"
         lacking = [name for name in ("prometheus", "promtool", "amtool") if shutil.which(name) is None]
-        return f"not installed: {', '.join(lacking)}; apt-get install prometheus prometheus-alertmanager" * bool(lacking)
+        return f"not installed: {', '.join(lacking)}; apt-get install prometheus prometheus-alertmanager" * bool(
+            lacking
+        )
 
     def program(self, name: str) -> str:
         """The path of one of the programs."""
