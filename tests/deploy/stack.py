@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.deploy.quickened import quickened, seconds
+from tests.support.generations import Generation
 from tests.support.processes import Exporter, exporter, until
 from tests.support.prometheus_server import Prometheus
 from tests.support.rule_files import DEPLOY, RULE_FILES
@@ -46,7 +48,10 @@ class Notice:
 
     @property
     def droplet(self) -> str:
-        return self.labels["droplet_name"]
+        """The droplet's name, which its summary tells."""
+        found = re.fullmatch(r"Droplet (.+) in account .*", self.annotations["summary"])
+        assert found is not None, self.annotations["summary"]
+        return found[1]
 
 
 class Webhook:
@@ -120,17 +125,18 @@ class Stack:
 
 
 @contextmanager
-def running(tool: Callable[[str], str], alertmanager: str, directory: Path, *arguments: str) -> Iterator[Stack]:
+def running(generation: Generation, directory: Path, *arguments: str) -> Iterator[Stack]:
     """The demo (with these arguments), scraped, judged and told of by what `deploy/` ships, sixty times as fast."""
     directory.mkdir()
     with ExitStack() as stack:
         webhook = stack.enter_context(contextlib.closing(Webhook()))
         config = directory / "alertmanager.yml"
         _write(config, DEPLOY / "alertmanager" / "alertmanager.yml", {"127.0.0.1:9095": webhook.address})
+        shutil.copy(DEPLOY / "alertmanager" / "digitalocean-backup.tmpl", directory)
         notifier = stack.enter_context(
             _server(
                 directory / "alertmanager.log",
-                alertmanager,
+                generation.alertmanager,
                 f"--config.file={config}",
                 f"--storage.path={directory / 'alertmanager'}",
                 "--web.listen-address=127.0.0.1:0",
@@ -147,7 +153,7 @@ def running(tool: Callable[[str], str], alertmanager: str, directory: Path, *arg
         address = stack.enter_context(
             _server(
                 directory / "prometheus.log",
-                tool("prometheus"),
+                generation.prometheus,
                 f"--config.file={config}",
                 f"--storage.tsdb.path={directory / 'prometheus'}",
                 "--web.listen-address=127.0.0.1:0",
@@ -173,7 +179,7 @@ def _server(log: Path, *command: str) -> Iterator[str]:
         def listening() -> str:
             text = log.read_text(encoding="utf-8")
             assert process.poll() is None, text
-            found = re.search(r'msg="Listening on" address=(127\.0\.0\.1:\d+)', text)
+            found = re.search(r'msg="Listening on" (?:component=web )?address=(127\.0\.0\.1:\d+)', text)
             return found[1] if found else ""
 
         yield until(listening, f"{command[0]} listens")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 import subprocess
-import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.prometheus_server import free_port
+from tests.support.alertmanager import Alertmanager, with_examples
+from tests.support.generations import Generation
 from tests.support.rule_files import DEPLOY, SEVERITIES
 
 CONFIG = DEPLOY / "alertmanager" / "alertmanager.yml"
@@ -27,60 +24,94 @@ EVIDENCE = ("DropletBackupMissing", "DropletBackupOverdue")
 
 def labels_of(alert: str, droplet: str = "1", account: str = "production") -> dict[str, str]:
     """The labels with which the rules send an alert."""
-    found = {"alertname": alert, "severity": SEVERITIES[alert]}
-    if alert in ("BackupExporterDown", "BackupExporterReloadFailed"):
+    found = {"alertname": alert, "severity": SEVERITIES[alert], "product": "digitalocean-backup"}
+    if alert in ("BackupExporterDown", "BackupExporterReplicaDown", "BackupExporterReloadFailed"):
         return found | {"job": "digitalocean-backups", "instance": "localhost:9819"}
     if alert.startswith("Droplet") and alert != "DropletBackupsUnjudged":
-        found |= {"droplet_id": droplet, "droplet_name": f"web-{droplet}"}
+        found |= {"droplet_id": droplet}
     return found | {"account": account}
 
 
-def amtool(tool: Callable[[str], str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([tool("amtool"), *arguments], capture_output=True, text=True, check=False)
+def amtool(generation: Generation, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([generation.amtool, *arguments], capture_output=True, text=True, check=False)
 
 
-def test_amtool_accepts_the_configuration(tool: Callable[[str], str]) -> None:
+def test_amtool_accepts_the_configuration(generation: Generation) -> None:
     """The configuration is valid."""
-    done = amtool(tool, "check-config", str(CONFIG))
+    done = amtool(generation, "check-config", str(CONFIG))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_examples_in_its_comments_work(tool: Callable[[str], str], tmp_path: Path) -> None:
+def test_the_examples_in_its_comments_work(generation: Generation, tmp_path: Path) -> None:
     """The receivers that stand in comments are valid once the comment signs are taken away."""
-    text, count = re.subn(
-        r"(?m)^    # (pagerduty_configs|slack_configs|email_configs|  )", r"    \1", CONFIG.read_text()
-    )
-    assert count > 15
+    text = with_examples(CONFIG.read_text())
     path = tmp_path / "alertmanager.yml"
     path.write_text(text)
-    done = amtool(tool, "check-config", str(path))
+    shutil.copy(CONFIG.with_name("digitalocean-backup.tmpl"), tmp_path)
+    done = amtool(generation, "check-config", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
     kinds = {kind for receiver in yaml.safe_load(text)["receivers"] for kind in receiver} - {"name"}
     assert kinds == {"webhook_configs", "pagerduty_configs", "slack_configs", "email_configs"}
 
 
+def test_it_can_be_merged_into_a_file_that_routes_other_things(generation: Generation, tmp_path: Path) -> None:
+    """With its one route, its receivers and inhibitions beside others, both go where they went before."""
+    ours = yaml.safe_load(CONFIG.read_text())
+    theirs: dict[str, Any] = {
+        "route": {"receiver": "theirs", "group_by": ["team"], "routes": [*ours["route"]["routes"]]},
+        "receivers": [{"name": "theirs"}, *ours["receivers"]],
+        "inhibit_rules": ours["inhibit_rules"],
+        "templates": ours["templates"],
+    }
+    path = tmp_path / "alertmanager.yml"
+    path.write_text(yaml.safe_dump(theirs))
+    shutil.copy(CONFIG.with_name("digitalocean-backup.tmpl"), tmp_path)
+    for labels, receiver in (
+        (labels_of("DropletBackupMissing"), "on-call"),
+        (labels_of("DropletBackupOverdue"), "office-hours"),
+        ({"alertname": "TargetDown", "severity": "critical"}, "theirs"),
+    ):
+        told = [f"{name}={value}" for name, value in labels.items()]
+        arguments = ("config", "routes", "test", f"--config.file={path}", f"--verify.receivers={receiver}", *told)
+        done = amtool(generation, *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+    for rule in ours["inhibit_rules"]:
+        assert all('product="digitalocean-backup"' in rule[f"{side}_matchers"] for side in ("source", "target"))
+        assert "cluster" in rule["equal"]
+
+
 @pytest.mark.parametrize("alert", SEVERITIES)
-def test_every_alert_goes_to_the_receiver_of_its_severity(alert: str, tool: Callable[[str], str]) -> None:
+def test_every_alert_goes_to_the_receiver_of_its_severity(alert: str, generation: Generation) -> None:
     """Critical alerts wake someone, warnings wait for the morning."""
     labels = [f"{name}={value}" for name, value in labels_of(alert).items()]
     wanted = RECEIVERS[SEVERITIES[alert]]
-    done = amtool(tool, "config", "routes", "test", f"--config.file={CONFIG}", f"--verify.receivers={wanted}", *labels)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_an_alert_of_another_severity_is_not_lost(tool: Callable[[str], str]) -> None:
-    """What someone adds with a severity of their own, or none, is told all the same."""
     done = amtool(
-        tool, "config", "routes", "test", f"--config.file={CONFIG}", "--verify.receivers=office-hours", "severity=page"
+        generation, "config", "routes", "test", f"--config.file={CONFIG}", f"--verify.receivers={wanted}", *labels
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_notices_are_grouped_by_account() -> None:
-    """All routes group by the account, and by nothing that would split one event into many notices."""
-    config = yaml.safe_load(CONFIG.read_text())
-    assert config["route"]["group_by"] == ["account"]
-    assert not any("group_by" in route for route in config["route"]["routes"])
+def test_an_alert_of_another_severity_is_not_lost(generation: Generation) -> None:
+    """What someone adds with a severity of their own, or none, is told all the same."""
+    done = amtool(
+        generation,
+        "config",
+        "routes",
+        "test",
+        f"--config.file={CONFIG}",
+        "--verify.receivers=office-hours",
+        "product=digitalocean-backup",
+        "severity=page",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_notices_are_grouped_by_account_and_kind() -> None:
+    """One kind of problem of an account is one notice; another kind that comes later is one of its own."""
+    (route,) = yaml.safe_load(CONFIG.read_text())["route"]["routes"]
+    assert route["matchers"] == ['product="digitalocean-backup"']
+    assert route["group_by"] == ["cluster", "account", "alertname"]
+    assert not any("group_by" in inner for inner in route["routes"])
 
 
 def test_placeholders_reach_nobody() -> None:
@@ -93,83 +124,9 @@ def test_placeholders_reach_nobody() -> None:
             assert webhook["url"].startswith("http://127.0.0.1:")
 
 
-class Alertmanager:
-    """The real one, with the shipped configuration on a free port of loopback."""
-
-    def __init__(self, program: str, directory: Path) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self._log = directory / "alertmanager.log"
-        with self._log.open("wb") as output:
-            self._process = subprocess.Popen(
-                [
-                    program,
-                    f"--config.file={CONFIG}",
-                    f"--storage.path={directory / 'data'}",
-                    f"--web.listen-address=127.0.0.1:{port}",
-                    "--cluster.listen-address=",
-                ],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        self._wait(lambda: self._open("/-/ready") is not None)
-
-    def close(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _wait(self, done: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
-        while True:
-            assert self._process.poll() is None, self._log.read_text()
-            try:
-                if done():
-                    return
-            except OSError:
-                pass
-            assert time.monotonic() < deadline, self._log.read_text()
-            time.sleep(0.1)
-
-    def _open(self, path: str, body: object = None) -> bytes:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return bytes(answer.read())
-
-    def fire(self, *alerts: Mapping[str, str]) -> None:
-        self._open("/api/v2/alerts", [{"labels": dict(labels)} for labels in alerts])
-
-    def silenced(self, *, told: int) -> dict[tuple[str, str, str], set[str]]:
-        """What is silenced, as account, droplet and alert, each with the alerts that silence it."""
-        found: list[dict[str, Any]] = []
-
-        def judged() -> bool:
-            nonlocal found
-            found = json.loads(self._open("/api/v2/alerts"))
-            return len(found) == told and all(a["status"]["state"] != "unprocessed" for a in found)
-
-        self._wait(judged)
-        name = {alert["fingerprint"]: alert["labels"]["alertname"] for alert in found}
-        return {
-            (
-                alert["labels"].get("account", ""),
-                alert["labels"].get("droplet_id", ""),
-                alert["labels"]["alertname"],
-            ): {name[by] for by in alert["status"]["inhibitedBy"]}
-            for alert in found
-            if alert["status"]["inhibitedBy"]
-        }
-
-
 @pytest.fixture
-def alertmanager(tool: Callable[[str], str], tmp_path: Path) -> Iterator[Alertmanager]:
-    """The project's own archive calls it alertmanager, Debian prometheus-alertmanager."""
-    program = shutil.which("alertmanager") or tool("prometheus-alertmanager")
-    with closing(Alertmanager(program, tmp_path)) as running:
+def alertmanager(generation: Generation, tmp_path: Path) -> Iterator[Alertmanager]:
+    with closing(Alertmanager(generation.alertmanager, CONFIG, tmp_path)) as running:
         yield running
 
 
@@ -183,20 +140,21 @@ def test_the_graver_alert_silences_the_milder_within_a_droplet(alertmanager: Ale
         labels_of("BackupExporterListingFailing", account="staging"),
         labels_of("DropletBackupsUnjudged", account="staging"),
     ]
-    # While it silences, the droplet is renamed: the alerts still belong together.
-    renamed = labels_of("DropletBackupOverdue", droplet="3") | {"droplet_name": "old"}
-    renamed_missing = labels_of("DropletBackupMissing", droplet="3") | {"droplet_name": "new"}
-    alertmanager.fire(*every, *others, renamed, renamed_missing)
+    # The same droplet of another cluster, and one that is overdue and stale.
+    others.append(labels_of("DropletBackupOverdue") | {"cluster": "eu"})
+    overdue, stale = labels_of("DropletBackupOverdue", droplet="4"), labels_of("DropletBackupStale", droplet="4")
+    alertmanager.fire(*every, *others, overdue, stale)
     silenced = alertmanager.silenced(told=len(every) + len(others) + 2)
+    assert silenced.pop(("production", "4", "DropletBackupStale")) == {"DropletBackupOverdue"}
     by_droplet = {key[2] for key in silenced if key[:2] == ("production", "1")}
     assert by_droplet == {
         "DropletBackupOverdue",
+        "DropletBackupStale",
         "DropletBackupNeverTaken",
         "DropletBackupsDisabled",
         "DropletBackupShrunk",
     }
-    assert all(silenced["production", "1", alert] == {"DropletBackupMissing"} for alert in by_droplet)
-    assert ("production", "3", "DropletBackupOverdue") in silenced
+    assert all("DropletBackupMissing" in silenced["production", "1", alert] for alert in by_droplet)
     assert {key for key in silenced if key[1] == ""} == {
         ("production", "", "BackupExporterListingFailing"),
         ("production", "", "DropletBackupsUnjudged"),

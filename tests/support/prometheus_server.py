@@ -76,10 +76,11 @@ def running(
     targets: Mapping[str, Sequence[str]] | None = None,
     scrape: Mapping[str, object] | None = None,
     lookback: str = "5m",
+    options: Sequence[str] = (),
 ) -> Iterator[Prometheus]:
     """A server on a free port of loopback over `directory/data`, scraping the targets of each job every second.
 
-    `scrape` holds more keys of each job's configuration.
+    `scrape` holds more keys of each job's configuration, `options` more of the command line.
     """
     port = free_port()
     jobs = [
@@ -102,6 +103,7 @@ def running(
         f"--web.listen-address=127.0.0.1:{port}",
         f"--query.lookback-delta={lookback}",
         "--log.level=warn",
+        *options,
     ]
     log = directory / "prometheus.log"
     with log.open("wb") as output:
