@@ -72,6 +72,8 @@ class BackupHistory(Struct, frozen=True, gc=False, omit_defaults=True):
     departed: tuple[Departed, ...] = ()
     ever_backed_up: bool = False
     """Whether the own list ever showed a backup, or the images one that was not denied since."""
+    judged_by: float | None = None
+    """The reading by which windows were last judged, each by the schedule of its time."""
     judged_to: float | None = None
     """The start of the latest window that was judged."""
     misses: tuple[float, ...] = ()
@@ -101,6 +103,7 @@ def not_ahead(history: BackupHistory, now: float) -> BackupHistory:
         changed_at=_no_later(history.changed_at, now),
         plan_changed_at=_no_later(history.plan_changed_at, now),
         read_at=None if read_at is not None and read_at > now else read_at,
+        judged_by=_no_later(history.judged_by, now),
         judged_to=_no_later(history.judged_to, now),
         misses=tuple(start for start in history.misses if start <= now),
     )

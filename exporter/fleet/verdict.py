@@ -136,8 +136,10 @@ def judge(
     on = history.on_since is not None
     if not clock_wrong:
         history = _forgiven(history)
-        if schedule is not None and on:
-            history = _windows_judged(history, schedule, slack)
+        if history.read_at is not None and history.read_at != history.judged_by:
+            history = replace(history, judged_by=history.read_at)
+            if schedule is not None and on:
+                history = _windows_judged(history, schedule, slack, history.read_at)
     known = known if history is known.history else replace(known, history=history)
     limit = age_limit(known, supported, max_age, slack)
     begun = age_from(known)
@@ -192,15 +194,13 @@ def _forgiven(history: BackupHistory) -> BackupHistory:
     return replace(history, misses=tuple(start for start in history.misses if start - EARLY > made.created_at))
 
 
-def _windows_judged(history: BackupHistory, schedule: Schedule, slack: float) -> BackupHistory:
-    """The history after the last reading of the own list judged each window that it can judge.
+def _windows_judged(history: BackupHistory, schedule: Schedule, slack: float, read_at: float) -> BackupHistory:
+    """The history after this reading of the own list judged each window that it can judge.
 
     A window that no backup of the own list with a size answers is noted as missed. Whether a miss is shown is another
     question: not while a backup that is not proven to be one, by its size or by the own list, may answer it.
     """
-    if history.read_at is None:
-        return history
-    due = windows_to_judge(history, schedule, slack, history.read_at)
+    due = windows_to_judge(history, schedule, slack, read_at)
     if not due:
         return history
     made = -inf if history.newest_made is None else window_of(schedule, history.newest_made.created_at)
