@@ -49,9 +49,11 @@ def _aggregate(node: promql.AggregateExpr, families: Mapping[str, Labels]) -> La
     inner = _of(node.expr, families)
     by: Labels = frozenset()
     if node.modifier is not None:
-        assert node.modifier.type == promql.AggModifierType.By, f"without() lets unknown labels through: {node}"
         by = frozenset(node.modifier.labels)
-        _need(by, inner, node)
+        if node.modifier.type == promql.AggModifierType.By:
+            _need(by, inner, node)
+        else:
+            by = inner - by
     operation = str(node.op)
     if operation in ("topk", "bottomk"):
         return inner
