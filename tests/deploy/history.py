@@ -10,6 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tests.support.prometheus_server import Prometheus
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -17,6 +22,7 @@ GIB = 1024**3
 INTERVALS = {"daily": DAY, "weekly": 7 * DAY, "intra_daily_4h": 4 * HOUR}
 RETENTION = {"daily": 7, "weekly": 28, "intra_daily_4h": 7}
 REPLICAS = ("a", "b")
+REASONS = ("clock", "unknown-policy", "no-schedule", "unread", "first-look")
 
 Sample = tuple[str, dict[str, str], float]
 
@@ -47,13 +53,15 @@ class Droplet:
     region: str = "nyc3"
     size: str = "s-2vcpu-4gb"
     status: str = "active"
+    lost: int = 0
+    volumes: int = 0
 
 
 FLEET = (
     Droplet(441000001, "production", "web-01", "web", hour=2, gib=4.2, grows=0.02),
     Droplet(441000002, "production", "web-02", "web", hour=6, gib=4.4, grows=0.03),
-    Droplet(441000003, "production", "web-03", "web", hour=20, gib=3.9, region="ams3"),
-    Droplet(441000004, "production", "db-primary", "data", hour=16, gib=58, grows=0.2, size="m-4vcpu-32gb"),
+    Droplet(441000003, "production", "web-03", "web", hour=20, gib=3.9, region="ams3", lost=2, grows=-0.3),
+    Droplet(441000004, "production", "db-primary", "data", hour=16, gib=58, grows=0.2, size="m-4vcpu-32gb", volumes=2),
     Droplet(441000005, "production", "db-replica", "data", hour=9, gib=55, grows=0.18, missed=(0, 5)),
     Droplet(441000006, "production", "db-analytics", "data", hour=11, gib=14, missed=(0, 1, 2, 3)),
     Droplet(441000007, "production", "session-store", "data", "intra_daily_4h", hour=1, gib=2.1, missed=(20, 21)),
@@ -108,6 +116,10 @@ class Story:
         if d.enabled is not None:
             yield sample("enabled", d.enabled)
         backups = self._backups(d, now)
+        state = self.state(d, now)
+        yield sample("state", 1, state=state)
+        yield sample("lost", d.lost)
+        yield sample("attached_volumes", d.volumes)
         yield sample("kept", len(backups))
         yield sample("kept_size_bytes", sum(size for _, size in backups))
         yield sample("refreshed_timestamp_seconds", now - (now + d.id * 1000) % (20 * HOUR))
@@ -132,6 +144,26 @@ class Story:
             missed = self._missed(d, now)
             yield sample("missed_windows", missed)
             yield sample("overdue", missed > 0)
+        if d.enabled:
+            yield sample("max_age_seconds", self._limit(d))
+            yield sample("stale", state in ("stale", "never-taken"))
+
+    def _limit(self, d: Droplet) -> float:
+        return 2 * INTERVALS[d.plan or "daily"] + 8 * HOUR
+
+    def state(self, d: Droplet, now: float) -> str:
+        """The one word for the droplet, as the metrics contract orders them."""
+        if not d.enabled:
+            return "unprotected" if d.expected else "not-expected"
+        backups, missed = self._backups(d, now), self._missed(d, now)
+        if missed and d.judged:
+            return "missing" if missed > 1 else "overdue"
+        since = backups[-1][0] if backups else self.end - d.created * DAY
+        if now - since > self._limit(d):
+            return "stale" if backups else "never-taken"
+        if not d.judged:
+            return "unjudged"
+        return "protected" if backups else "waiting"
 
     def _start(self, d: Droplet, now: float) -> float:
         """Start of the latest window that has begun."""
@@ -177,7 +209,9 @@ class Story:
             return f"digitalocean_backup_{family}", base | labels, value
 
         yield sample("droplets", len(droplets))
-        yield sample("unjudged_droplets", sum(not d.judged for d in droplets))
+        for reason in REASONS:
+            unread = sum(self.state(d, now) == "unjudged" for d in droplets) if reason == "unread" else 0
+            yield sample("unjudged_droplets", unread, reason=reason)
         for plan, days in RETENTION.items():
             yield sample("supported_policy_retention_seconds", days * DAY, plan=plan)
             yield sample("supported_policy_window_seconds", 4 * HOUR, plan=plan)
@@ -266,9 +300,32 @@ def _escaped(value: str) -> str:
 def openmetrics(story: Story, since: float, step: float) -> Iterator[str]:
     """The history of both replicas, and of the alerts, as Prometheus would have scraped it every `step` seconds."""
     instants = [story.end - step * k for k in range(int((story.end - since) / step), -1, -1)]
+    for now in (instant - 7 * DAY for instant in instants):
+        for replica in REPLICAS:  # What the newest backups are compared with.
+            target = {"job": "digitalocean-backup", "instance": f"exporter-{replica}:9819"}
+            sizes = (one for one in story.samples(replica, now) if one[0] == "digitalocean_backup_newest_size_bytes")
+            yield from text(sizes, target, now)
     for now in instants:
         for replica in REPLICAS:
             target = {"job": "digitalocean-backup", "instance": f"exporter-{replica}:9819"}
             yield from text(story.samples(replica, now), target, now)
         yield from text(alerts(story, now), at=now)
+    yield "# EOF\n"
+
+
+def recorded(
+    server: Prometheus, rules: Path, start: float, end: float, step: float, *, of_records: bool
+) -> Iterator[str]:
+    """What the rules of this file would have recorded of what the server holds, as OpenMetrics with timestamps.
+
+    `of_records` takes the rules that are made of what others record, which the server must hold by then; else the
+    others.
+    """
+    found = [rule for group in yaml.safe_load(rules.read_text(encoding="utf-8"))["groups"] for rule in group["rules"]]
+    names = [rule["record"] for rule in found]
+    for rule in found:
+        if any(name in rule["expr"] for name in names) == of_records:
+            for one in server.over_time(rule["expr"], start, end, step):
+                for at, value in one["values"]:
+                    yield from text([(rule["record"], one["metric"], float(value))], at=at)
     yield "# EOF\n"

@@ -21,6 +21,8 @@ class Prometheus:
     """A running server."""
 
     url: str
+    pid: int = 0
+    """Its process, where it was started here."""
 
     def get(self, path: str, **parameters: str | Sequence[str]) -> Any:
         """The `data` of an answer of the API; an error of the server is raised as ValueError with its words."""
@@ -75,12 +77,15 @@ def running(
     *,
     targets: Mapping[str, Sequence[str]] | None = None,
     scrape: Mapping[str, object] | None = None,
+    rules: Sequence[Path] = (),
+    every: str = "1s",
     lookback: str = "5m",
     options: Sequence[str] = (),
 ) -> Iterator[Prometheus]:
     """A server on a free port of loopback over `directory/data`, scraping the targets of each job every second.
 
-    `scrape` holds more keys of each job's configuration, `options` more of the command line.
+    `scrape` holds more keys of each job's configuration, `options` more of the command line. The files of `rules` are
+    evaluated, `every` so often.
     """
     port = free_port()
     jobs = [
@@ -94,7 +99,12 @@ def running(
         for job, addresses in (targets or {}).items()
     ]
     config = directory / "prometheus.json"
-    config.write_text(json.dumps({"scrape_configs": jobs}), encoding="utf-8")
+    config.write_text(
+        json.dumps(
+            {"global": {"evaluation_interval": every}, "rule_files": [*map(str, rules)], "scrape_configs": jobs}
+        ),
+        encoding="utf-8",
+    )
     command = [
         prometheus,
         f"--config.file={config}",
@@ -109,7 +119,7 @@ def running(
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
-        server = Prometheus(f"http://127.0.0.1:{port}")
+        server = Prometheus(f"http://127.0.0.1:{port}", process.pid)
         deadline = time.monotonic() + 30
         while True:
             assert process.poll() is None, log.read_text()

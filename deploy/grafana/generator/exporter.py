@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from grafana_foundation_sdk.builders.prometheus import Dataquery
 from grafana_foundation_sdk.models import dashboard as models
 
 from . import parts
 from .parts import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW, now, over_time, rows, settings, steps
-from .queries import PREFIX, exporter, family
+from .queries import ACCOUNT_BY, PREFIX, exporter, family, in_cluster
 
 HOUR = 3600
 POLL = "5m"
@@ -14,11 +15,17 @@ POLL = "5m"
 
 
 def _reduced(how: str, name: str) -> str:
-    return f"{how} by (account) ({exporter(name)})"
+    return f"{how} by ({ACCOUNT_BY}) ({exporter(name)})"
+
+
+def _lines(expr: str, legend: str = "{{account}}", *, interval: str | None = None) -> Dataquery:
+    """A query over the time shown, whose series are called by their account, preceded by its cluster if it has one."""
+    return over_time(in_cluster(f"({expr})"), legend, interval=interval)
 
 
 LISTING_AGE = f"clamp_min(time() - {_reduced('max', 'last_listing_timestamp_seconds')}, 0)"
 """Never negative: clocks differ a little, and the demo's may run ahead."""
+UNJUDGED = f"max by ({ACCOUNT_BY}, reason) ({family('unjudged_droplets')})"
 SHARE_LEFT = f"{_reduced('min', 'api_rate_limit_remaining')} / {_reduced('max', 'api_rate_limit')}"
 
 
@@ -31,18 +38,18 @@ def _now() -> parts.Line:
             background=True,
         )
         .mappings(parts.values({0: ("incomplete", RED), 1: ("complete", GREEN)}))
-        .thresholds(steps(RED, (1, GREEN)))
+        .thresholds(steps(GREY, (0, RED), (1, GREEN)))
     )
     late = (
         parts.number(
             "Last complete listing",
             "Time since the last poll with complete listings, in poll intervals, of the worst account. Six alarm.",
-            now(f"max(({LISTING_AGE}) / on (account) {_reduced('max', 'poll_interval_seconds')})"),
+            now(f"max(({LISTING_AGE}) / on (cluster, account) {_reduced('max', 'poll_interval_seconds')})"),
         )
-        .unit("suffix: polls ago")
+        .unit("suffix:polls ago")
         .decimals(1)
         .min(0)
-        .thresholds(steps(GREEN, (2, YELLOW), (6, RED)))
+        .thresholds(steps("text", (0, GREEN), (2, YELLOW), (6, RED)))
     )
     left = (
         parts.number(
@@ -55,22 +62,22 @@ def _now() -> parts.Line:
         .decimals(0)
         .min(0)
         .max(1)
-        .thresholds(steps(RED, (0.1, YELLOW), (0.2, GREEN)))
+        .thresholds(steps("text", (0, RED), (0.1, YELLOW), (0.2, GREEN)))
     )
     unjudged = (
         parts.number(
             "Droplets not judged",
-            "Droplets whose last due window could not be judged for want of a reading.",
-            now(f"sum(max by (account) ({family('unjudged_droplets')}))"),
+            "Droplets whose state is `unjudged`. The panel at the end shows the reasons.",
+            now(f"sum({UNJUDGED})"),
         )
         .unit("short")
         .decimals(0)
         .min(0)
-        .thresholds(steps(GREEN, (1, PURPLE)))
+        .thresholds(steps("text", (0, GREEN), (1, PURPLE)))
     )
     unread = (
         parts.number(
-            "Lists left unread",
+            "Unread lists",
             "Droplets whose list of backups the last poll had to read and did not, for want of budget or because the "
             "API failed.",
             now(f"sum({_reduced('max', 'unread_droplets')})"),
@@ -78,18 +85,18 @@ def _now() -> parts.Line:
         .unit("short")
         .decimals(0)
         .min(0)
-        .thresholds(steps(GREEN, (1, YELLOW)))
+        .thresholds(steps("text", (0, GREEN), (1, YELLOW)))
     )
     rejected = (
         parts.number(
             "Records rejected",
             "Records of the API's answers that could not be understood and were left out, over the time shown.",
-            now(f"sum(max by (account, endpoint) (increase({exporter('rejected_records_total')}[$__range])))"),
+            now(f"sum(max by (cluster, account, endpoint) (increase({exporter('rejected_records_total')}[$__range])))"),
         )
         .unit("short")
         .decimals(0)
         .min(0)
-        .thresholds(steps(GREEN, (1, ORANGE)))
+        .thresholds(steps("text", (0, GREEN), (1, ORANGE)))
     )
     throttled = (
         parts.number(
@@ -112,93 +119,104 @@ def _now() -> parts.Line:
         .unit("short")
         .decimals(0)
         .min(0)
-        .thresholds(steps(RED, (1, "text")))
+        .thresholds(steps("text", (0, RED), (1, "text")))
     )
     return 3, [(3, panel) for panel in (listings, late, left, unjudged, unread, rejected, throttled, replicas)]
 
 
-def _tables() -> parts.Line:
-    accounts = parts.listing(
-        "Accounts",
-        "What each account's polls came to, of the worse replica. Resets in: until the API gives the token a new hour.",
-        rows(_reduced("min", "up")),
-        rows(f"max by (account) ({family('droplets')})"),
-        rows(f"max by (account) ({family('unjudged_droplets')})"),
-        rows(_reduced("max", "unread_droplets")),
-        rows(LISTING_AGE),
-        rows(_reduced("max", "poll_interval_seconds")),
-        rows(SHARE_LEFT),
-        rows(_reduced("min", "api_rate_limit_remaining")),
-        rows(f"{_reduced('max', 'api_rate_limit_reset_timestamp_seconds')} - time() > 0"),
-        order=["account", *(f"Value #{letter}" for letter in "ABCDEFGHI")],
+def _tables() -> list[parts.Line]:
+    accounts = parts.with_columns(
+        parts.listing(
+            "Accounts",
+            "What each account's polls came to, of the worse replica. Resets in: until the API gives the token a new "
+            "hour.",
+            rows(_reduced("min", "up")),
+            rows(f"max by ({ACCOUNT_BY}) ({family('droplets')})"),
+            rows(f"sum by ({ACCOUNT_BY}) ({UNJUDGED})"),
+            rows(_reduced("max", "unread_droplets")),
+            rows(LISTING_AGE),
+            rows(_reduced("max", "poll_interval_seconds")),
+            rows(SHARE_LEFT),
+            rows(_reduced("min", "api_rate_limit_remaining")),
+            rows(f"{_reduced('max', 'api_rate_limit_reset_timestamp_seconds')} - time() > 0"),
+            order=["cluster", "account", *(f"Value #{letter}" for letter in "ABCDEFGHI")],
+        ),
+        {
+            "cluster": settings(display_name="Cluster"),
+            "account": settings(display_name="Account", custom_min_width=120),
+            "Value #A": settings(
+                display_name="Listings",
+                mappings=parts.values({0: ("incomplete", RED), 1: ("complete", GREEN)}),
+                custom_cell_options=parts.COLOURED_CELL,
+                custom_width=110,
+            ),
+            "Value #B": settings(display_name="Droplets", custom_width=105),
+            "Value #C": settings(
+                display_name="Unjudged",
+                thresholds=steps("text", (1, PURPLE)),
+                custom_cell_options=parts.COLOURED_TEXT,
+                custom_width=115,
+            ),
+            "Value #D": settings(
+                display_name="Unread",
+                thresholds=steps("text", (1, YELLOW)),
+                custom_cell_options=parts.COLOURED_TEXT,
+                custom_width=100,
+            ),
+            "Value #E": settings(display_name="Last listing", unit="s", decimals=0, custom_width=140),
+            "Value #F": settings(display_name="Interval", unit="s", decimals=0, custom_width=105),
+            "Value #G": settings(
+                display_name="Rate limit left",
+                unit="percentunit",
+                decimals=0,
+                thresholds=steps("text", (0, RED), (0.1, YELLOW), (0.2, GREEN)),
+                custom_cell_options=parts.COLOURED_TEXT,
+                custom_width=160,
+            ),
+            "Value #H": settings(display_name="Requests left", unit="short", custom_width=145),
+            "Value #I": settings(display_name="Resets in", unit="s", decimals=0, custom_width=115),
+        },
     )
-    for name, properties in {
-        "account": settings(display_name="Account"),
-        "Value #A": settings(
-            display_name="Listings",
-            mappings=parts.values({0: ("incomplete", RED), 1: ("complete", GREEN)}),
-            custom_cell_options=parts.COLOURED_CELL,
-            custom_width=100,
-        ),
-        "Value #B": settings(display_name="Droplets", custom_width=85),
-        "Value #C": settings(
-            display_name="Not judged",
-            thresholds=steps("text", (1, PURPLE)),
-            custom_cell_options=parts.COLOURED_TEXT,
-            custom_width=100,
-        ),
-        "Value #D": settings(
-            display_name="Unread",
-            thresholds=steps("text", (1, YELLOW)),
-            custom_cell_options=parts.COLOURED_TEXT,
-            custom_width=80,
-        ),
-        "Value #E": settings(display_name="Last listing", unit="s", decimals=0, custom_width=105),
-        "Value #F": settings(display_name="Interval", unit="s", decimals=0, custom_width=85),
-        "Value #G": settings(
-            display_name="Rate limit left",
-            unit="percentunit",
-            decimals=0,
-            min=0,
-            max=1,
-            thresholds=steps(RED, (0.1, YELLOW), (0.2, GREEN)),
-            custom_cell_options={"type": "gauge", "mode": "basic", "valueDisplayMode": "text"},
-            custom_width=160,
-        ),
-        "Value #H": settings(display_name="Requests left", unit="short", custom_width=115),
-        "Value #I": settings(display_name="Resets in", unit="s", decimals=0, custom_width=95),
-    }.items():
-        accounts = accounts.override_by_name(name, properties)
-
     build = f"{PREFIX}exporter_build_info"
-    replicas = parts.listing(
-        "Exporters",
-        "Every exporter scraped: its version, whether the last reload of its configuration succeeded, and what it "
-        "uses.",
-        rows(f"max by (instance, version, python_version) ({build})"),
-        rows(f"max by (instance) ({PREFIX}exporter_config_last_reload_successful)"),
-        rows(f"1000 * max by (instance) ({PREFIX}exporter_config_last_reload_success_timestamp_seconds)"),
-        rows(f"max by (instance) (process_resident_memory_bytes and on (job, instance) {build})"),
-        rows(f"time() - max by (instance) (process_start_time_seconds and on (job, instance) {build})"),
-        order=["instance", "version", "python_version", "Value #B", "Value #C", "Value #D", "Value #E"],
-    )
-    for name, properties in {
-        "instance": settings(display_name="Instance"),
-        "version": settings(display_name="Version", custom_width=80),
-        "python_version": settings(display_name="Python", custom_width=80),
-        "Value #A": settings(custom_hidden=True),
-        "Value #B": settings(
-            display_name="Reload",
-            mappings=parts.values({0: ("failed", RED), 1: ("good", GREEN)}),
-            custom_cell_options=parts.COLOURED_TEXT,
-            custom_width=75,
+    by = "cluster, job, instance"
+    replicas = parts.with_columns(
+        parts.listing(
+            "Exporters",
+            "Every exporter scraped: its version, whether the last reload of its configuration succeeded, and what it "
+            "uses.",
+            rows(f"max by ({by}, version, python_version) ({build})"),
+            rows(f"max by ({by}) ({PREFIX}exporter_config_last_reload_successful)"),
+            rows(f"1000 * max by ({by}) ({PREFIX}exporter_config_last_reload_success_timestamp_seconds)"),
+            rows(f"max by ({by}) (process_resident_memory_bytes and on ({by}) {build})"),
+            rows(f"time() - max by ({by}) (process_start_time_seconds and on ({by}) {build})"),
+            order=[
+                "cluster",
+                "job",
+                "instance",
+                "version",
+                "python_version",
+                *(f"Value #{letter}" for letter in "BCDE"),
+            ],
+            hidden=["Value #A"],
         ),
-        "Value #C": settings(display_name="Configuration of", unit="dateTimeAsIso", custom_width=165),
-        "Value #D": settings(display_name="Memory", unit="bytes", decimals=0, custom_width=90),
-        "Value #E": settings(display_name="Running for", unit="s", decimals=1, custom_width=105),
-    }.items():
-        replicas = replicas.override_by_name(name, properties)
-    return 5, [(14, accounts), (10, replicas)]
+        {
+            "cluster": settings(display_name="Cluster"),
+            "job": settings(display_name="Job", custom_min_width=160),
+            "instance": settings(display_name="Instance", custom_min_width=160),
+            "version": settings(display_name="Version", custom_width=105),
+            "python_version": settings(display_name="Python", custom_width=105),
+            "Value #B": settings(
+                display_name="Reload",
+                mappings=parts.values({0: ("failed", RED), 1: ("good", GREEN)}),
+                custom_cell_options=parts.COLOURED_TEXT,
+                custom_width=95,
+            ),
+            "Value #C": settings(display_name="Configuration of", unit="dateTimeAsIso", custom_width=175),
+            "Value #D": settings(display_name="Memory", unit="bytes", decimals=0, custom_width=110),
+            "Value #E": settings(display_name="Running for", unit="s", decimals=1, custom_width=130),
+        },
+    )
+    return [(6, [(24, accounts)]), (5, [(24, replicas)])]
 
 
 def _polls() -> parts.Line:
@@ -220,13 +238,13 @@ def _polls() -> parts.Line:
         .override_by_name("partial", parts.colored(YELLOW))
         .override_by_name("failure", parts.colored(RED))
     )
-    buckets = f"sum by (account, le) (rate({exporter('poll_duration_seconds_bucket')}[$__rate_interval]))"
+    buckets = f"sum by (cluster, account, le) (rate({exporter('poll_duration_seconds_bucket')}[$__rate_interval]))"
     duration = (
         parts.lines(
             "Duration of polls",
             "How long 95 of 100 polls take at most, by account. No poll outlasts the time between two: what the "
             "budget or the API did not allow by then is left to the next.",
-            over_time(f"histogram_quantile(0.95, {buckets}) >= 0", "{{account}}", interval=POLL),
+            _lines(f"histogram_quantile(0.95, {buckets}) >= 0", interval=POLL),
         )
         .unit("s")
         .min(0)
@@ -235,7 +253,7 @@ def _polls() -> parts.Line:
         parts.lines(
             "Time since the last complete listing",
             "By account, of the replica that got one last. While it rises, what is served was learned then.",
-            over_time(LISTING_AGE, "{{account}}"),
+            _lines(LISTING_AGE),
         )
         .unit("s")
         .min(0)
@@ -254,7 +272,7 @@ def _requests() -> parts.Line:
             ),
             fill=50,
         )
-        .unit("suffix: /h")
+        .unit("suffix:per h")
         .decimals(0)
         .min(0)
         .legend(parts.legend("mean", "max", right=True))
@@ -267,7 +285,7 @@ def _requests() -> parts.Line:
             over_time(f"{HOUR} * sum by (code) (rate({requests}[$__rate_interval]))", "{{code}}", interval=POLL),
             fill=50,
         )
-        .unit("suffix: /h")
+        .unit("suffix:per h")
         .decimals(0)
         .min(0)
         .legend(parts.legend("mean", "max", right=True))
@@ -322,8 +340,8 @@ def _budget() -> parts.Line:
         parts.lines(
             "Requests left in the token's hour",
             "As the API's answers tell it, by account; other users of the token spend from it too. Dashed: the limit.",
-            over_time(_reduced("min", "api_rate_limit_remaining"), "{{account}}"),
-            over_time(_reduced("max", "api_rate_limit"), "limit, {{account}}"),
+            _lines(_reduced("min", "api_rate_limit_remaining")),
+            _lines(_reduced("max", "api_rate_limit"), "limit, {{account}}"),
         )
         .unit("short")
         .min(0)
@@ -334,9 +352,8 @@ def _budget() -> parts.Line:
             "Time requests were held back, per hour",
             "By the exporter's own pacing or by the API's `retry-after`, all replicas together; requests wait side "
             "by side, so it can exceed an hour.",
-            over_time(
-                f"{HOUR} * sum by (account) (rate({exporter('api_throttled_seconds_total')}[$__rate_interval]))",
-                "{{account}}",
+            _lines(
+                f"{HOUR} * sum by ({ACCOUNT_BY}) (rate({exporter('api_throttled_seconds_total')}[$__rate_interval]))",
                 interval=POLL,
             ),
             fill=20,
@@ -353,7 +370,7 @@ def _quality() -> parts.Line:
             "Rejected records by endpoint, per hour",
             "Records of an answer that could not be understood and were left out; each is logged with its id.",
             over_time(
-                "sum by (endpoint) (max by (account, endpoint) "
+                "sum by (endpoint) (max by (cluster, account, endpoint) "
                 f"({HOUR} * rate({exporter('rejected_records_total')}[$__rate_interval])))",
                 "{{endpoint}}",
                 interval=POLL,
@@ -364,12 +381,22 @@ def _quality() -> parts.Line:
         .min(0)
     )
     unjudged = (
+        parts.stacked(
+            "Droplets not judged, by reason",
+            "`clock`: the clocks of API and exporter differ. `unknown-policy`: the API does not say whether "
+            "backups are on. `no-schedule`: plan or window is not known. `unread`: the list of backups could not be "
+            "read. `first-look`: an old gap that nobody saw begin.",
+            over_time(f"sum by (reason) ({UNJUDGED})", "{{reason}}"),
+        )
+        .unit("short")
+        .decimals(0)
+        .min(0)
+    )
+    unread = (
         parts.lines(
-            "Droplets not judged, and lists left unread",
-            "Droplets whose last due window could not be judged for want of a reading, and those whose list the last "
-            "poll had to read and did not.",
-            over_time(f"max by (account) ({family('unjudged_droplets')})", "not judged, {{account}}"),
-            over_time(_reduced("max", "unread_droplets"), "unread, {{account}}"),
+            "Lists left unread",
+            "Droplets whose list of backups the last poll had to read and did not, by account.",
+            _lines(_reduced("max", "unread_droplets")),
         )
         .unit("short")
         .decimals(0)
@@ -380,25 +407,25 @@ def _quality() -> parts.Line:
         parts.lines(
             "Droplets known",
             "By account, after selection. A sudden fall is often a token of the wrong team.",
-            over_time(f"max by (account) ({family('droplets')})", "{{account}}"),
+            _lines(f"max by ({ACCOUNT_BY}) ({family('droplets')})"),
         )
         .unit("short")
         .decimals(0)
         .min(0)
         .line_interpolation(parts.STEPS)
     )
-    return 8, [(8, rejected), (8, unjudged), (8, droplets)]
+    return 8, [(6, rejected), (6, unjudged), (6, unread), (6, droplets)]
 
 
 def build() -> models.Dashboard:
     return parts.build(
         parts.EXPORTER_UID,
         "Does the exporter learn what it should, and what does that cost the token.",
-        [parts.data_source_variable(), parts.account_variable()],
+        [parts.data_source_variable(), *parts.account_variables()],
         [parts.alerts("Exporter alerts", "BackupExporter.*|DropletBackupsUnjudged", "purple", text="{{account}}")],
         [
             _now(),
-            _tables(),
+            *_tables(),
             "Polls",
             _polls(),
             "Requests",

@@ -4,111 +4,87 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models import dashboard as models
 
-from . import parts
-from .parts import BLUE, GREEN, ORANGE, PURPLE, RED, YELLOW, now, over_time, rows, settings, steps
-from .queries import DROPLET, FLEET, PLANNED, by_plan, by_tag, family, grouped, named, windows_of_day
+from . import parts, queries
+from .parts import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW, now, over_time, rows, settings, steps
+from .queries import DROPLET, PLANNED, WORST, State, age, each, grouped, in_states, named, recorded
 
-AGE = f"{FLEET.age} and {FLEET.value('enabled')} == 1"
-"""Of droplets whose backups are on: that of the others only grows, and means nothing."""
-INTERVALS = f"{FLEET.age} / {FLEET.value('interval_seconds')} and {FLEET.value('enabled')} == 1"
+LIMIT = f"{age(WORST)} / on ({DROPLET}) {each('max_age_seconds', WORST)}"
+"""The age of the newest backup as a share of the age that it may have."""
+CONCERNED = f'state!~"{queries.UNCONCERNED}"'
 
 
 def _numbers() -> parts.Line:
-    share = f"count({FLEET.within(FLEET.protected)}) or 0 * count({FLEET.within(FLEET.value('expected'))} == 1)"
-    expected = f"sum({FLEET.within(FLEET.value('expected'))})"
-    return 3, [
-        (
-            3,
-            parts.number(
-                "Protected",
-                "Share of the droplets that ought to have backups whose backups are on, which have one, and which are "
-                "not known to have missed a window.",
-                now(f"({share}) / ({expected} > 0)"),
-                background=True,
-            )
-            .unit("percentunit")
-            .decimals(1)
-            .min(0)
-            .max(1)
-            .thresholds(steps(RED, (0.9, ORANGE), (0.98, YELLOW), (1, GREEN))),
-        ),
-        (
-            3,
-            parts.number(
-                "Expected",
-                "Droplets that ought to have backups (configuration `expect_backups`; by default all but Kubernetes "
-                "nodes).",
-                now(expected),
-            )
-            .unit("short")
-            .decimals(0)
-            .thresholds(steps("text")),
-        ),
-        (
-            3,
-            parts.counted(
-                "Overdue",
-                "Droplets whose last due window passed without a backup, by evidence of their own list of backups. "
-                "Includes the missing ones.",
-                FLEET.count(f"{FLEET.missed} > 0"),
-                RED,
-            ),
-        ),
-        (
-            3,
-            parts.counted(
-                "Missing",
-                "Droplets that missed two or more windows in a row. Act on these first.",
-                FLEET.count(f"{FLEET.missed} >= 2"),
-                RED,
-            ),
-        ),
-        (
-            3,
-            parts.counted(
-                "Never taken",
-                "Droplets with backups enabled and no backup at all, two days after they were made, nine where the "
-                "plan is weekly.",
-                FLEET.count(FLEET.never_taken),
+    concerned = f"sum({in_states(CONCERNED)})"
+    share = (
+        parts.number(
+            "Protected",
+            "Share of the droplets that ought to have backups whose state is `protected`: backups are on, and none is "
+            "missed, too old or unknown.",
+            now(f"({queries.count(State.PROTECTED)}) / ({concerned} > 0)"),
+            background=True,
+        )
+        .unit("percentunit")
+        .decimals(1)
+        .min(0)
+        .max(1)
+        .thresholds(steps(GREY, (0, RED), (0.9, ORANGE), (0.98, YELLOW), (1, GREEN)))
+    )
+    expected = (
+        parts.number(
+            "Expected",
+            "Droplets that ought to have backups (configuration `expect_backups`; by default all but Kubernetes nodes) "
+            "or whose backups are on.",
+            now(concerned),
+        )
+        .unit("short")
+        .decimals(0)
+        .thresholds(steps("text"))
+    )
+    counted = [
+        (2, parts.counted(parts.STATES[state][0], text, queries.count(state), color))
+        for state, color, text in (
+            (State.MISSING, RED, "Droplets that missed two or more windows. Act on these first."),
+            (State.OVERDUE, RED, "Droplets that missed one window."),
+            (
+                State.STALE,
                 ORANGE,
+                "Droplets whose newest backup is older than it may be, or whose backups are all gone.",
             ),
-        ),
-        (
-            3,
-            parts.counted(
-                "Unprotected",
-                "Droplets that ought to have backups and whose policy says that backups are off.",
-                FLEET.count(FLEET.unprotected),
-                ORANGE,
-            ),
-        ),
-        (
-            3,
-            parts.counted(
-                "Unknown",
-                "Droplets of which nothing can be said: their list could not be read since their last window was due "
-                "(the exporter's dashboard counts these as not judged), their plan is not known, or it is not known "
-                "whether backups are on.",
-                FLEET.count(FLEET.unknown),
+            (State.NEVER_TAKEN, ORANGE, "Droplets with backups on that should have a backup by now and never had one."),
+            (
+                State.UNJUDGED,
                 PURPLE,
+                "Droplets of which nothing can be said. The exporter's dashboard shows the reasons.",
             ),
-        ),
-        (
-            3,
-            parts.number(
-                "Backups kept",
-                "Size of all backups that exist, of the droplets chosen.",
-                now(f"sum({FLEET.within(FLEET.value('kept_size_bytes'))})"),
-            )
-            .unit("bytes")
-            .decimals(1)
-            .thresholds(steps(BLUE)),
-        ),
+            (
+                State.UNPROTECTED,
+                ORANGE,
+                "Droplets that ought to have backups and whose policy says that backups are off.",
+            ),
+        )
     ]
+    lost = parts.counted(
+        "Lost",
+        "Backups that are gone before their time: deleted by hand, by a script, by an intruder. Backups that were "
+        "turned into snapshots do not count.",
+        f"sum({recorded('tags:digitalocean_backup_lost:sum')})",
+        RED,
+    )
+    kept = (
+        parts.number(
+            "Backups kept",
+            "Size of all backups that exist, of the droplets chosen.",
+            now(f"sum({recorded('tags:digitalocean_backup_kept_size_bytes:sum')})"),
+        )
+        .unit("bytes")
+        .decimals(1)
+        .thresholds(steps(BLUE))
+    )
+    return 3, [(3, share), (3, expected), *counted, (2, lost), (4, kept)]
 
 
 def _states() -> parts.Line:
-    counts = f'count_values("state", {FLEET.state})'
+    counts = f"sum by (state) ({in_states()})"
     ring = parts.shares(
         "Droplets by state",
         f"Every droplet known, by the state of its backups. {parts.STATES_EXPLAINED}",
@@ -126,16 +102,18 @@ def _states() -> parts.Line:
         .min(0)
     )
     for state, (name, color) in reversed(list(parts.STATES.items())):
-        ring = ring.override_by_name(str(int(state)), parts.colored(color, name))
-        history = history.override_by_name(str(int(state)), parts.colored(color, name))
-    expected = f"({FLEET.value('expected')} == 1)"
-    protected = f"(({FLEET.protected}) or 0 * {expected})"
+        ring = ring.override_by_name(state.word, parts.colored(color, name))
+        history = history.override_by_name(state.word, parts.colored(color, name))
+    by = "cluster, ${tag_label:raw}"
+    protected, concerned = (
+        f"sum by ({by}) ({in_states(matcher)})" for matcher in (f'state="{State.PROTECTED.word}"', CONCERNED)
+    )
     share = (
         parts.lines(
             "Protected share by tag label",
-            "Share of the expected droplets that are protected, by the tag label chosen above (by account, where "
-            "none is). Droplets without such a tag are `none`.",
-            over_time(grouped(by_tag("avg", protected)), "{{group}}"),
+            "Share of the expected droplets that are protected, by the tag label chosen above (by account, where none "
+            "is). Droplets without such a tag are `none`.",
+            over_time(grouped(f"({protected} or 0 * {concerned}) / {concerned}"), "{{group}}"),
         )
         .unit("percentunit")
         .min(0)
@@ -147,151 +125,143 @@ def _states() -> parts.Line:
 
 
 def _table() -> parts.Line:
-    columns = {
-        "Value #A": settings(
-            display_name="State",
-            mappings=parts.state_values(),
-            custom_cell_options=parts.COLOURED_CELL,
-            custom_align="left",
-            custom_width=150,
-            links=parts.to_droplet(),
-        ),
-        "droplet_name": settings(display_name="Droplet", custom_min_width=160, links=parts.to_droplet()),
-        "droplet_id": settings(display_name="ID", custom_width=100, links=parts.to_droplet()),
-        "account": settings(display_name="Account"),
-        "region": settings(display_name="Region", custom_width=80),
-        "plan": settings(display_name="Plan", custom_width=120),
-        "Value #C": settings(
-            display_name="Missed",
-            custom_width=85,
-            thresholds=steps("text", (1, RED)),
-            custom_cell_options=parts.COLOURED_TEXT,
-        ),
-        "Value #D": settings(display_name="Newest backup is", unit="s", decimals=1, custom_width=130),
-        "Value #E": settings(
-            display_name="Age in intervals",
-            unit="percentunit",
-            decimals=0,
-            min=0,
-            max=2,
-            thresholds=steps(GREEN, (1.25, YELLOW), (2, RED)),
-            custom_cell_options={"type": "gauge", "mode": "basic", "valueDisplayMode": "text"},
-            custom_width=160,
-        ),
-        "Value #F": settings(
-            display_name="Next window in",
-            unit="h",
-            decimals=1,
-            mappings=parts.values({0: ("open now", GREEN)}),
-            custom_width=125,
-        ),
-        "Value #G": settings(display_name="Kept", custom_width=70),
-        "Value #H": settings(display_name="Newest size", unit="bytes", decimals=1, custom_width=110),
-        "Value #I": settings(display_name="All sizes", unit="bytes", decimals=1, custom_width=110),
-    }
+    labels = f"{DROPLET}, droplet_name, plan, state, ${{tag_label:raw}}"
     panel = parts.listing(
-        "Droplets, the worst first",
-        f"Every droplet chosen; a click on its state or name opens its dashboard. {parts.STATES_EXPLAINED} Age in "
-        "intervals: the age of the newest backup against the time its plan leaves between two.",
-        rows(FLEET.labelled("droplet_info", ["droplet_name", "region", "${tag_label:raw}"], FLEET.state)),
-        rows(FLEET.within(FLEET.described("policy_info", ["plan"], PLANNED))),
-        rows(FLEET.within(FLEET.missed)),
-        rows(FLEET.within(FLEET.age)),
-        rows(FLEET.within(INTERVALS)),
-        rows(FLEET.within(FLEET.value("hours_until_next_window"))),
-        rows(FLEET.within(FLEET.value("kept"))),
-        rows(FLEET.within(FLEET.value("newest_size_bytes"))),
-        rows(FLEET.within(FLEET.value("kept_size_bytes"))),
-        order=[
-            "Value #A",
-            "droplet_name",
-            "droplet_id",
-            "account",
-            "region",
-            "plan",
-            "Value #C",
-            "Value #D",
-            "Value #E",
-            "Value #F",
-            "Value #G",
-            "Value #H",
-            "Value #I",
-        ],
+        f"Droplets, the {queries.SHOWN_AT_MOST} worst first",
+        f"The {queries.SHOWN_AT_MOST} worst of the droplets chosen; a click on a state or name opens the droplet's "
+        f"dashboard. {parts.STATES_EXPLAINED} Of limit: the age of the newest backup against the age that it may have.",
+        rows(f"sort_desc(max by ({labels}) ({queries.worst(WORST)}))"),
+        rows(each("missed_windows", WORST)),
+        rows(age(WORST)),
+        rows(LIMIT),
+        rows(f"3600 * {each('hours_until_next_window', WORST)}"),
+        rows(each("kept", WORST)),
+        rows(each("kept_size_bytes", WORST)),
+        order=["state", "droplet_name", "droplet_id", "cluster", "account", "plan"],
+        hidden=["Value #A"],
     )
-    for name, properties in columns.items():
-        panel = panel.override_by_name(name, properties)
-    panel = panel.override_by_name("Value #B", settings(custom_hidden=True))
-    return 13, [(24, panel.sort_by(parts.sorted_by(("State", True), ("Age in intervals", True))))]
+    return 13, [
+        (
+            24,
+            parts.with_columns(
+                panel,
+                {
+                    "state": settings(
+                        display_name="State",
+                        mappings=parts.state_words(),
+                        custom_cell_options=parts.COLOURED_CELL,
+                        custom_align="left",
+                        custom_width=125,
+                        links=parts.to_droplet(),
+                    ),
+                    "droplet_name": settings(display_name="Droplet", custom_min_width=160, links=parts.to_droplet()),
+                    "droplet_id": settings(display_name="ID", custom_width=115, links=parts.to_droplet()),
+                    "cluster": settings(display_name="Cluster"),
+                    "account": settings(display_name="Account"),
+                    "plan": settings(display_name="Plan", custom_width=125),
+                    "Value #B": settings(
+                        display_name="Missed",
+                        custom_width=100,
+                        thresholds=steps("text", (1, RED)),
+                        custom_cell_options=parts.COLOURED_TEXT,
+                    ),
+                    "Value #C": settings(display_name="Newest backup", unit="s", decimals=1, custom_width=145),
+                    "Value #D": settings(
+                        display_name="Of limit",
+                        unit="percentunit",
+                        decimals=0,
+                        thresholds=steps("text", (0, GREEN), (0.8, YELLOW), (1, RED)),
+                        custom_cell_options=parts.COLOURED_TEXT,
+                        custom_width=105,
+                    ),
+                    "Value #E": settings(
+                        display_name="Next window",
+                        unit="s",
+                        decimals=1,
+                        mappings=parts.values({0: ("open now", GREEN)}),
+                        custom_width=135,
+                    ),
+                    "Value #F": settings(display_name="Kept", custom_width=85),
+                    "Value #G": settings(display_name="Size of all", unit="bytes", decimals=1, custom_width=130),
+                },
+            ),
+        )
+    ]
 
 
 def _windows() -> parts.Line:
-    ahead = " or ".join(windows_of_day(day) for day in range(7))
+    week = 'day=~"[0-6]"'
+    days = f"sum by (plan, day) ({recorded('tags:digitalocean_backup_next_window_days:count', PLANNED, week)})"
+    until = recorded("droplet:digitalocean_backup_next_window_seconds:soonest")
     load = (
         parts.matrix(
-            "Windows over the coming week",
-            "How many backup windows open in each of the next seven times 24 hours, by plan: the next window of each "
-            "droplet and those that follow it at its plan's interval.",
-            rows(ahead),
+            "Next windows by day",
+            "In how many days the next backup window of each droplet opens, by plan. `+0 d` is within the next 24 "
+            "hours.",
+            rows(f'label_replace({days}, "day", "+$1 d", "day", "(.+)")'),
             row="day",
             column="plan",
         )
         .unit("short")
         .decimals(0)
-        .axis_label("windows")
+        .axis_label("droplets")
     )
-    hours = FLEET.value("hours_until_next_window")
-    soon = f"{hours} <= 168"
-    start = FLEET.value("next_window_start_timestamp_seconds")
     for plan, color in parts.PLANS.items():
         load = load.override_by_regexp(plan, parts.colored(color))
-    until = family("hours_until_next_window")
-    counted_on = f"max by ({DROPLET}) (timestamp({until}) + 3600 * {until})"
-    opens = f"1000 * (round({counted_on}, 60) and {hours} > 0 or {start} and {hours} == 0)"
-    length = f"{FLEET.value('next_window_end_timestamp_seconds')} - {start}"
+    labels = f"{DROPLET}, droplet_name, plan"
     upcoming = parts.listing(
-        "Next windows",
-        "Each droplet's next backup window, the soonest first, as far as it lies in the coming week. A window that "
-        "is open opens in 0. Where the window that the API names has passed, the next is counted on from it by the "
-        "plan's interval.",
-        rows(FLEET.labelled("droplet_info", ["droplet_name"], soon)),
-        rows(FLEET.within(f"{FLEET.described('policy_info', ['plan'], PLANNED)} and on ({DROPLET}) {soon}")),
-        rows(FLEET.within(f"{opens} and {soon}")),
-        rows(FLEET.within(f"{length} and {soon}")),
-        order=["Value #A", "Value #C", "Value #D", "droplet_name", "droplet_id", "account", "plan"],
+        f"Next windows, the {queries.SHOWN_AT_MOST} soonest",
+        "When each droplet's next backup window opens, by the schedule that the exporter judges it by. A window that "
+        "is open opens in 0.",
+        rows(f"sort(max by ({labels}) (bottomk({queries.SHOWN_AT_MOST}, {until})))"),
+        order=["Value", "Opens", "droplet_name", "droplet_id", "cluster", "account", "plan"],
+        hidden=["Milliseconds"],
+        computed=[("Milliseconds", "Value", "*", "1000"), ("Opens", "Time", "+", "Milliseconds")],
     )
-    for name, properties in {
-        "Value #A": settings(
-            display_name="Opens in",
-            unit="h",
-            decimals=1,
-            mappings=parts.values({0: ("open now", GREEN)}),
-            custom_cell_options=parts.COLOURED_TEXT,
-            custom_width=100,
+    return 9, [
+        (10, load),
+        (
+            14,
+            parts.with_columns(
+                upcoming,
+                {
+                    "Value": settings(
+                        display_name="Opens in",
+                        unit="s",
+                        decimals=1,
+                        mappings=parts.values({0: ("open now", GREEN)}),
+                        custom_cell_options=parts.COLOURED_TEXT,
+                        custom_width=115,
+                    ),
+                    "Opens": settings(unit="dateTimeAsIso", custom_width=175),
+                    "droplet_name": settings(display_name="Droplet", custom_min_width=120, links=parts.to_droplet()),
+                    "droplet_id": settings(display_name="ID", custom_width=115, links=parts.to_droplet()),
+                    "cluster": settings(display_name="Cluster"),
+                    "account": settings(display_name="Account"),
+                    "plan": settings(display_name="Plan", custom_width=125),
+                },
+            ),
         ),
-        "Value #C": settings(display_name="Opens", unit="dateTimeAsIso", custom_width=170),
-        "Value #D": settings(display_name="Length", unit="s", decimals=0, custom_width=90),
-        "droplet_name": settings(display_name="Droplet", links=parts.to_droplet()),
-        "droplet_id": settings(display_name="ID", custom_width=100, links=parts.to_droplet()),
-        "account": settings(display_name="Account"),
-        "plan": settings(display_name="Plan", custom_width=120),
-        "Value #B": settings(custom_hidden=True),
-    }.items():
-        upcoming = upcoming.override_by_name(name, properties)
-    return 9, [(10, load), (14, upcoming.sort_by(parts.sorted_by(("Opens in", False))))]
+    ]
 
 
 def _ages() -> parts.Line:
     plans = parts.shares(
         "Droplets by plan",
         "How many droplets are on each plan; usage-based plans count like any other.",
-        now(by_plan("count", FLEET.value("enabled")), "{{plan}}"),
+        now(f"sum by (plan) ({in_states(PLANNED)})", "{{plan}}"),
+    )
+    aged = "tags:digitalocean_backup_newest_age_seconds"
+    total, number, oldest = (
+        f"{how} by (plan) ({recorded(f'{aged}:{what}', PLANNED)})"
+        for how, what in (("sum", "sum"), ("sum", "count"), ("max", "max"))
     )
     ages = (
         parts.ranked(
             "Age of the newest backup by plan",
-            "The middle droplet and the oldest of each plan, of those with backups enabled.",
-            now(by_plan("quantile", AGE, "0.5"), "{{plan}}, median"),
-            now(by_plan("max", AGE), "{{plan}}, oldest"),
+            "The mean and the oldest of each plan, of droplets with backups on.",
+            now(f"{total} / {number}", "{{plan}}, mean"),
+            now(oldest, "{{plan}}, oldest"),
         )
         .unit("s")
         .decimals(1)
@@ -301,16 +271,15 @@ def _ages() -> parts.Line:
     )
     worst = (
         parts.lines(
-            "Worst age by plan, in intervals",
-            "The age of the newest backup of each plan's worst droplet, against the time its plan leaves between two "
-            "backups. Up to about one and a window's length is normal; steadily above two means that windows are "
-            "missed.",
-            over_time(by_plan("max", INTERVALS), "{{plan}}"),
+            "Worst age by plan, against its limit",
+            "The age of the newest backup of each plan's worst droplet, against the age that it may have. Above 100 % "
+            "the droplet is stale, unless a newer backup was turned into a snapshot.",
+            over_time(f"max by (plan) ({recorded('tags:digitalocean_backup_age_of_limit:max', PLANNED)})", "{{plan}}"),
         )
         .unit("percentunit")
         .min(0)
         .max_data_points(250)
-        .thresholds(steps("transparent", (2, RED)))
+        .thresholds(steps("transparent", (1, RED)))
         .thresholds_style(parts.dashed_threshold())
         .legend(parts.legend("lastNotNull", "max"))
     )
@@ -321,23 +290,26 @@ def _ages() -> parts.Line:
 
 
 def _sizes() -> parts.Line:
+    by_tag = f"sum by (cluster, ${{tag_label:raw}}) ({recorded('tags:digitalocean_backup_kept_size_bytes:sum')})"
     kept = (
         parts.stacked(
             "Size of the backups kept, by tag label",
             "What all backups take, by the tag label chosen above (by account, where none is).",
-            over_time(grouped(by_tag("sum", FLEET.value("kept_size_bytes"))), "{{group}}"),
+            over_time(grouped(by_tag), "{{group}}"),
             fill=30,
         )
         .line_width(1)
         .unit("bytes")
         .min(0)
+        .max_data_points(250)
         .legend(parts.legend("lastNotNull"))
     )
+    sizes = recorded("droplet:digitalocean_backup_kept_size_bytes:largest")
     largest = (
         parts.ranked(
             "Largest, all backups of a droplet",
             "The ten droplets whose backups take the most.",
-            now(f"sort_desc(topk(10, {named(FLEET.value('kept_size_bytes'))}))", "{{shown}}"),
+            now(f"sort_desc({named(f'topk(10, {sizes})')})", "{{shown}}"),
         )
         .unit("bytes")
         .decimals(1)
@@ -345,15 +317,16 @@ def _sizes() -> parts.Line:
         .color_scheme(parts.color_mode(models.FieldColorModeId.THRESHOLDS))
         .data_links(parts.series_to_droplet())
     )
-    delta = f"max by ({DROPLET}) (delta({family('newest_size_bytes')}[$__range]))"
+    grown = recorded("droplet:digitalocean_backup_newest_size_bytes:grown7d")
     growth = (
         parts.ranked(
-            "Growth of the newest backup",
-            "The ten droplets whose newest backup grew the most over the time shown.",
-            now(f"sort_desc(topk(10, {named(delta)}))", "{{shown}}"),
+            "Growth of the newest backup in seven days",
+            "The ten droplets whose newest backup grew the most, against the newest of seven days ago.",
+            now(f"sort_desc({named(f'topk(10, {grown})')})", "{{shown}}"),
         )
         .unit("bytes")
         .decimals(1)
+        .no_value("none grew")
         .thresholds(steps(BLUE, (10 * 1024**3, YELLOW), (50 * 1024**3, ORANGE)))
         .color_scheme(parts.color_mode(models.FieldColorModeId.THRESHOLDS))
         .data_links(parts.series_to_droplet())
@@ -364,13 +337,14 @@ def _sizes() -> parts.Line:
 def build() -> models.Dashboard:
     return parts.build(
         parts.FLEET_UID,
-        "Is every droplet that ought to have backups backed up, and if not, which is not.",
-        [parts.data_source_variable(), parts.account_variable(), *parts.tag_variables()],
+        "Is every droplet that ought to have backups backed up, and if not, which is not. Draws from the series that "
+        "the shipped recording rules make: load deploy/prometheus/rules/dashboards.yml into Prometheus.",
+        [parts.data_source_variable(), *parts.account_variables(), *parts.tag_variables(), parts.worst_variable()],
         [
+            parts.alerts("Backup alerts", "DropletBackup.*", "red", counted=True, text="{{severity}} in {{account}}"),
             parts.alerts(
-                "Backup alerts", "DropletBackup.*", "red", text="{{droplet_name}} ({{droplet_id}}) in {{account}}"
+                "Exporter alerts", "BackupExporter.*", "purple", counted=True, text="{{severity}} in {{account}}"
             ),
-            parts.alerts("Exporter alerts", "BackupExporter.*", "purple", text="{{account}}"),
         ],
         [
             _numbers(),

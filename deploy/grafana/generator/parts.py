@@ -45,12 +45,14 @@ GREEN, YELLOW, ORANGE, RED, PURPLE, BLUE, GREY = "green", "yellow", "orange", "r
 STATES: Mapping[State, tuple[str, str]] = {
     State.MISSING: ("Missing", "dark-red"),
     State.OVERDUE: ("Overdue", "red"),
+    State.STALE: ("Stale", "dark-orange"),
     State.NEVER_TAKEN: ("Never taken", "orange"),
-    State.UNKNOWN: ("Unknown", "purple"),
+    State.UNJUDGED: ("Unjudged", "purple"),
     State.UNPROTECTED: ("Unprotected", "yellow"),
-    State.FIRST_PENDING: ("First backup to come", "blue"),
+    State.WAITING: ("Waiting", "blue"),
     State.PROTECTED: ("Protected", "green"),
     State.NOT_EXPECTED: ("Not expected", GREY),
+    State.GONE: ("Gone", "#4d545c"),
 }
 """How a state is called and coloured, the worst first."""
 
@@ -58,10 +60,9 @@ PLANS = {"/^daily/": "blue", "/^weekly/": "purple", "/^intra_daily/": "orange"}
 """A plan's colour, the same in every panel; plans not known take the palette's."""
 
 STATES_EXPLAINED = (
-    "Missing: two or more windows in a row without a backup. Overdue: one window missed. Never taken: enabled, and no "
-    "backup two days after the droplet was made (nine where weekly). Unknown: it could not be judged, for want of a "
-    "reading or of a plan that is known, or it is not known whether backups are on. Unprotected: expected, and backups "
-    "are off."
+    "Missing: two or more windows passed without a backup. Overdue: one did. Stale: the newest backup is older than it "
+    "may be. Never taken: backups are on, and none was ever made. Unjudged: nothing can be said. Unprotected: backups "
+    "ought to be on and are off. Waiting: the first backup, or the first after a change, is not due yet."
 )
 
 Panel: TypeAlias = (
@@ -103,17 +104,25 @@ def steps(base: str, *more: tuple[float, str]) -> dashboard.ThresholdsConfig:
     return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(found)
 
 
-def values(texts: Mapping[float, tuple[str, str]]) -> list[models.ValueMapping]:
-    """Texts and colours in place of numbers."""
+def values(texts: Mapping[float | str, tuple[str, str]]) -> list[models.ValueMapping]:
+    """Texts and colours in place of numbers or words."""
     results = {
-        f"{value:g}": models.ValueMappingResult(text=text, color=color, index=index)
+        value if isinstance(value, str) else f"{value:g}": models.ValueMappingResult(
+            text=text, color=color, index=index
+        )
         for index, (value, (text, color)) in enumerate(texts.items())
     }
     return [models.ValueMap(options=results)]
 
 
 def state_values() -> list[models.ValueMapping]:
+    """The states as numbers."""
     return values({float(state): shown for state, shown in STATES.items()})
+
+
+def state_words() -> list[models.ValueMapping]:
+    """The states as the label `state` has them."""
+    return values({state.word: shown for state, shown in STATES.items()})
 
 
 def fixed(color: str) -> dashboard.FieldColor:
@@ -211,9 +220,9 @@ def number(title: str, description: str, target: prometheus.Dataquery, *, backgr
 
 
 def counted(title: str, description: str, expr: str, color: str) -> stat.Panel:
-    """A number of droplets that ought to be none."""
+    """A number of things that ought to be none. Where the number is not known, it has no colour: green would lie."""
     panel = number(title, description, now(expr)).unit("short").decimals(0)
-    return panel.thresholds(steps(GREEN, (1, color))).min(0)
+    return panel.thresholds(steps("text", (0, GREEN), (1, color))).min(0)
 
 
 def lines(title: str, description: str, *targets: prometheus.Dataquery, fill: float = 8) -> timeseries.Panel:
@@ -336,24 +345,50 @@ def timeline(title: str, description: str, *targets: prometheus.Dataquery) -> st
     )
 
 
-def listing(title: str, description: str, *targets: prometheus.Dataquery, order: Sequence[str]) -> table.Panel:
-    """A table joined from several queries by the labels that they share; `order` names the columns shown first."""
+def listing(
+    title: str,
+    description: str,
+    *targets: prometheus.Dataquery,
+    order: Sequence[str],
+    hidden: Sequence[str] = (),
+    computed: Sequence[tuple[str, str, str, str]] = (),
+) -> table.Panel:
+    """A table joined from several queries by the labels that they share.
+
+    `order` names the columns shown first, `hidden` those that are left out, `computed` new ones: each with its name,
+    a column, an operator, and a number or another column. Grafana's join compares every row with every other as soon
+    as one query has no answer, so no query may give more rows than `queries.SHOWN_AT_MOST`.
+    """
     panel = table.Panel().title(title).description(description)
     for target in targets:
         panel = panel.with_target(target)
+    if len(targets) > 1:
+        panel = panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
+    for alias, left, operator, right in computed:
+        panel = panel.with_transformation(
+            models.DataTransformerConfig(
+                id_val="calculateField",
+                options={
+                    "mode": "binary",
+                    "alias": alias,
+                    "binary": {"left": left, "operator": operator, "right": right},
+                    "replaceFields": False,
+                },
+            )
+        )
     return (
-        panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
-        .with_transformation(
+        panel.with_transformation(
             models.DataTransformerConfig(
                 id_val="organize",
                 options={
-                    "excludeByName": {"Time": True},
+                    "excludeByName": dict.fromkeys(("Time", *hidden), True),
                     "indexByName": {name: index for index, name in enumerate(order)},
                     "renameByName": {},
                 },
             )
         )
         .filterable(True)
+        .min_width(80)
         .cell_height(common_models.TableCellHeight.SM)
         .show_header(True)
         .color_scheme(color_mode(models.FieldColorModeId.THRESHOLDS))
@@ -361,9 +396,11 @@ def listing(title: str, description: str, *targets: prometheus.Dataquery, order:
     )
 
 
-def sorted_by(*columns: tuple[str, bool]) -> list[cog.Builder[common_models.TableSortByFieldState]]:
-    """The order of a table's rows, by the names that its columns show; True for the greatest first."""
-    return [common.TableSortByFieldState().display_name(name).desc(desc) for name, desc in columns]
+def with_columns(panel: table.Panel, columns: Mapping[str, list[models.DynamicConfigValue]]) -> table.Panel:
+    """The table with these settings of its columns."""
+    for name, properties in columns.items():
+        panel = panel.override_by_name(name, properties)
+    return panel
 
 
 COLOURED_CELL = {"type": "color-background", "mode": "basic"}
@@ -396,6 +433,7 @@ def to_droplet() -> list[dict[str, object]]:
     chosen = "&".join(
         (
             "${datasource:queryparam}",
+            "${cluster:queryparam}",
             "var-account=${__data.fields.account:percentencode}",
             "var-droplet=${__data.fields.droplet_id:percentencode}",
             "${__url_time_range}",
@@ -409,6 +447,7 @@ def series_to_droplet() -> list[cog.Builder[models.DashboardLink]]:
     chosen = "&".join(
         (
             "${datasource:queryparam}",
+            "${cluster:queryparam}",
             "var-account=${__field.labels.account:percentencode}",
             "var-droplet=${__field.labels.droplet_id:percentencode}",
             "${__url_time_range}",
@@ -420,8 +459,9 @@ def series_to_droplet() -> list[cog.Builder[models.DashboardLink]]:
 # Variables
 
 _ALL = models.VariableOption(text="All", value="$__all")
-_TARGET_LABELS = ("job", "instance", "namespace", "pod", "service", "container", "endpoint", "prometheus.*")
-_OWN_LABELS = ("account", "droplet_id", "droplet_name", "region", "size", "status")
+_TARGET_LABELS = ("job", "instance", "namespace", "pod", "node", "service", "container", "endpoint", "prometheus.*")
+_OWN_LABELS = ("cluster", "account", "plan", "state")
+"""Of the recorded number of droplets, from which the tag labels are read."""
 
 
 def _query(text: str) -> dict[str, object]:
@@ -442,13 +482,30 @@ def data_source_variable() -> dashboard.DatasourceVariable:
     )
 
 
-def account_variable() -> dashboard.QueryVariable:
+def account_variables() -> list[dashboard.QueryVariable]:
+    """Which clusters and accounts. Where no series has a `cluster`, All alone is offered, and stands for none."""
+    droplets = f"{queries.PREFIX}droplets"
+    return [
+        _chosen(
+            "cluster", "Cluster", "Clusters of this Prometheus, if it has several", f"label_values({droplets}, cluster)"
+        ),
+        _chosen(
+            "account",
+            "Account",
+            "Accounts of the exporter's configuration",
+            f'label_values({droplets}{{cluster=~"$cluster"}}, account)',
+        ),
+    ]
+
+
+def _chosen(name: str, label: str, description: str, query: str) -> dashboard.QueryVariable:
+    """A variable of which one, several or all values can be chosen."""
     return (
-        dashboard.QueryVariable("account")
-        .label("Account")
-        .description("Accounts of the exporter's configuration")
+        dashboard.QueryVariable(name)
+        .label(label)
+        .description(description)
         .datasource(datasource())
-        .query(_query(f"label_values({queries.PREFIX}droplets, account)"))
+        .query(_query(query))
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(models.VariableSort.ALPHABETICAL_CASE_INSENSITIVE_ASC)
         .multi(True)
@@ -462,18 +519,18 @@ def tag_variables() -> list[dashboard.QueryVariable]:
     """Which tag label, and which of its values.
 
     The label names are what the exporter's configuration made of the droplets' tags, so they are asked for: the labels
-    of `digitalocean_backup_droplet_info` less the contract's own and those of a scrape. The first choice, All, stands
-    for `account`, which every series has: so everything works where no tag label is configured, and groups are then
+    of the recorded number of droplets less those that it always has and those of a scrape. The first choice, All, means
+     `account`, which every series has: so everything works where no tag label is configured, and groups are then
     the accounts.
     """
-    info = f"{queries.PREFIX}droplet_info"
+    counted = "tags:digitalocean_backup_state:count"
     others = "|".join(("__.*", *_OWN_LABELS, *_TARGET_LABELS))
     label = (
         dashboard.QueryVariable("tag_label")
         .label("Tag label")
         .description("Groups and filters droplets by a configured tag label (labels.tags); All: by account")
         .datasource(datasource())
-        .query(_query(f"label_names({info})"))
+        .query(_query(f"label_names({counted})"))
         .regex(f"/^(?!(?:{others})$).+$/")
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(models.VariableSort.ALPHABETICAL_CASE_INSENSITIVE_ASC)
@@ -481,25 +538,37 @@ def tag_variables() -> list[dashboard.QueryVariable]:
         .all_value("account")
         .current(_ALL)
     )
-    value = (
-        dashboard.QueryVariable("tag_value")
-        .label("Tag value")
-        .description("Only the droplets with these values of the tag label")
-        .datasource(datasource())
-        .query(_query(f"label_values({info}{{{queries.ACCOUNT}}}, ${{tag_label:raw}})"))
-        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
-        .sort(models.VariableSort.ALPHABETICAL_CASE_INSENSITIVE_ASC)
-        .multi(True)
-        .include_all(True)
-        .all_value(".*")
-        .current(models.VariableOption(text=["All"], value=["$__all"]))
+    value = _chosen(
+        "tag_value",
+        "Tag value",
+        "Only the droplets with these values of the tag label",
+        f"label_values({counted}{{{queries.CHOSEN}}}, ${{tag_label:raw}})",
     )
     return [label, value]
 
 
+def worst_variable() -> dashboard.QueryVariable:
+    """The ids of the worst droplets, all of them always: what the columns of the fleet's table ask for."""
+    return (
+        dashboard.QueryVariable("worst")
+        .label("Worst droplets")
+        .description("The droplets of the table, found once for all its columns")
+        .datasource(datasource())
+        .query(_query(f"query_result(max by (droplet_id) ({queries.worst()}))"))
+        .regex('/droplet_id="(?<value>[^"]+)"/')
+        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(models.VariableSort.DISABLED)
+        .multi(True)
+        .include_all(True)
+        .hide(models.VariableHide.HIDE_VARIABLE)
+        .current(models.VariableOption(text=["All"], value=["$__all"]))
+    )
+
+
 def droplet_variable() -> dashboard.QueryVariable:
     """One droplet, by id, shown by its name and account; by its id where only the policies know it."""
-    shown = f"max by (droplet_id, shown) ({queries.named(queries.FLEET.value('droplet_info'))})"
+    names = f"max by ({queries.DROPLET}, droplet_name) ({queries.family('droplet_info', queries.TAG)})"
+    shown = f"max by (droplet_id, shown) ({queries.named(f'topk by ({queries.DROPLET}) (1, {names})')})"
     return (
         dashboard.QueryVariable("droplet")
         .label("Droplet")
@@ -513,6 +582,8 @@ def droplet_variable() -> dashboard.QueryVariable:
 
 
 # Annotations
+
+FIRING = 'alertstate="firing"'
 
 
 class _AlertAnnotation(models.AnnotationQuery):
@@ -539,13 +610,21 @@ class _Built(cog.Builder[models.AnnotationQuery]):
         return self._annotation
 
 
-def alerts(name: str, alertnames: str, color: str, *matchers: str, text: str) -> cog.Builder[models.AnnotationQuery]:
+def alerts(
+    name: str, alertnames: str, color: str, *matchers: str, text: str, counted: bool = False
+) -> cog.Builder[models.AnnotationQuery]:
     """Marks from when to when an alert of the shipped rules fired.
 
-    Alerts that name no account (the exporter is down) show whichever account is chosen.
+    `counted` takes one series for each alert and account from what the rules record, instead of one for each droplet.
+    Grafana draws a mark where a value is 1. Alerts that name no account (the exporter is down) show whichever account
+    is chosen.
     """
-    chosen = ", ".join(('alertstate="firing"', f'alertname=~"{alertnames}"', 'account=~"$account|"', *matchers))
-    expr = f"max by (alertname, severity, account, droplet_id, droplet_name) (ALERTS{{{chosen}}})"
+    chosen = (f'alertname=~"{alertnames}"', 'cluster=~"$cluster|"', 'account=~"$account|"', *matchers)
+    if counted:
+        expr = f"account:digitalocean_backup_alerts_firing:count{{{', '.join(chosen)}}} > bool 0"
+    else:
+        by = f"alertname, severity, {queries.DROPLET}, droplet_name"
+        expr = f"max by ({by}) (ALERTS{{{', '.join((FIRING, *chosen))}}})"
     annotation = _AlertAnnotation(name=name, datasource=datasource(), icon_color=color, expr=expr, built_in=None)
     annotation.title = "{{alertname}}"
     annotation.text = text
