@@ -136,10 +136,11 @@ def judge(
     on = history.on_since is not None
     if not clock_wrong:
         history = _forgiven(history)
-        if history.read_at is not None and history.read_at != history.judged_by:
-            history = replace(history, judged_by=history.read_at)
+        read_at = history.read_at
+        if read_at is not None and read_at != history.judged_by:
+            history = replace(history, judged_by=read_at)
             if schedule is not None and on:
-                history = _windows_judged(history, schedule, slack, history.read_at)
+                history = _windows_judged(history, schedule, slack, read_at)
     known = known if history is known.history else replace(known, history=history)
     limit = age_limit(known, supported, max_age, slack)
     begun = age_from(known)
