@@ -59,7 +59,7 @@ class Alertmanager:
             self._process.wait()
 
     def _wait(self, done: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             assert self._process.poll() is None, self._log.read_text()
             try:
@@ -73,7 +73,7 @@ class Alertmanager:
     def _open(self, path: str, body: object = None) -> bytes:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return bytes(answer.read())
 
     def fire(self, *alerts: Mapping[str, str]) -> None:

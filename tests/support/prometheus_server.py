@@ -30,7 +30,7 @@ class Prometheus:
         post = path in ("query", "query_range")
         url = f"{self.url}/api/v1/{path}" + ("" if post else f"?{body.decode()}")
         try:
-            with urllib.request.urlopen(url, data=body if post else None, timeout=30) as answer:
+            with urllib.request.urlopen(url, data=body if post else None, timeout=120) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             raise ValueError(json.load(error).get("error", str(error))) from error
@@ -120,7 +120,7 @@ def running(
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
         server = Prometheus(f"http://127.0.0.1:{port}", process.pid)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             assert process.poll() is None, log.read_text()
             try:
