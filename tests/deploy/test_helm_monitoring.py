@@ -198,8 +198,12 @@ def test_recording_rules_get_no_labels_of_the_alerts() -> None:
 def test_the_jobs_selector_can_be_set() -> None:
     """Every rule that looks for the job asks for the one of the values, and promtool's parser takes it."""
     job = r"exporters/do-\w+"
-    made = "\n".join(alert["expr"] for alert in alerts_of({"job": job}))
-    usual = "\n".join(alert["expr"] for alert in alerts_of({}))
+
+    def expressions(**values: str) -> str:
+        rules = rules_of(render({"prometheusRule": {"enabled": True, **values}}))
+        return "\n".join(rule["expr"] for rule in rules)
+
+    made, usual = expressions(job=job), expressions()
     selector = re.compile(r'\bjob(=~?)"((?:[^"\\]|\\.)*)"')
     assert {json.loads(f'"{value}"') for _, value in selector.findall(made)} == {job}
     assert len(selector.findall(made)) == len(selector.findall(usual)) > 0

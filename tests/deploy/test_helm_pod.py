@@ -220,7 +220,7 @@ def run_pod(
             sandboxes.wait_for(name, passes, process=process, logs=[log])
         check()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=60) == 0
     assert "dop_v1_made_up" not in log.read_text()
 
 

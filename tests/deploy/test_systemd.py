@@ -284,7 +284,7 @@ def test_the_service_polls_by_its_credential_reloads_and_stops(image: Image, net
             sandboxes.wait_for("the reload", lambda: reloaded(network) > before, process=process, logs=[log])
             assert 'digitalocean_backup_enabled{account="default"' in network.get("http://127.0.0.1:9819/metrics")
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=10) == 0
+            assert process.wait(timeout=60) == 0
     assert (tmp_path / "state" / "state.json").exists()
     assert TOKEN not in log.read_text()
 
@@ -309,6 +309,26 @@ def test_without_a_configuration_file_the_credential_is_enough(image: Image, net
             sandboxes.wait_for(
                 "readiness", lambda: network.answers("http://127.0.0.1:9819/-/ready"), process=process, logs=[log]
             )
+
+
+def test_on_the_sockets_port_the_service_is_handed_it(
+    image: Image, network: Network, tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    """With socket.conf's flag, the unit's command serves on the .socket unit's port, which systemd's tool opens."""
+    (port,) = settings(SOCKET.read_text())["ListenStream"]
+    (flag,) = settings(DROP_INS[1].read_text())["Environment"]
+    box, log = service(image, network, tmp_path, ""), tmp_path / "log"
+    with sandboxes.lookalike(network, TOKEN) as url:
+        own = environment(EXPORTER_CONFIG="", EXPORTER_SOCKET=flag.partition("=")[2], DIGITALOCEAN_API_URL=url)
+        opened = [tool("systemd-socket-activate"), f"--listen={port}", *(f"--setenv={name}" for name in own)]
+        with box.started([*opened, *command(own)], {"PATH": SYSTEM_PATH, **own}, log) as process:
+            # The first request starts the service, as a socket unit does where the service does not run.
+            sandboxes.wait_for(
+                "readiness", lambda: network.answers(f"http://127.0.0.1:{port}/-/ready"), process=process, logs=[log]
+            )
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=60) == 0
+    assert "listening" in log.read_text()
 
 
 def test_every_system_call_it_makes_is_one_the_unit_allows(
@@ -336,7 +356,7 @@ def test_every_system_call_it_makes_is_one_the_unit_allows(
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
             for child in children:
                 subprocess.run(["kill", "-TERM", child], check=True)
-            process.wait(timeout=15)
+            process.wait(timeout=60)
     # execve is how systemd itself starts the program, and the filter lets that one pass.
     used = set(re.findall(r"(?m)^\s*[\d.]+\s.*\s(\w+)$", (trace / "calls").read_text())) - {"total"}
     assert {"openat", "sendto", "epoll_wait"} <= used

@@ -66,7 +66,7 @@ class Network:
     def _get(self, url: str, answered: list[str | OSError]) -> None:
         where = urllib.parse.urlsplit(url)
         assert where.hostname is not None
-        connection = http.client.HTTPConnection(where.hostname, where.port, timeout=10)
+        connection = http.client.HTTPConnection(where.hostname, where.port, timeout=30)
         try:
             with Path(f"/proc/{self.pid}/ns/net").open() as space:
                 LIBC.setns(space.fileno(), 0)
@@ -152,7 +152,7 @@ class Sandbox:
         return [*enter, "unshare", "--mount", "sh", "-ec", "\n".join(lines)]
 
     def run(
-        self, command: Sequence[str], env: Mapping[str, str], timeout: float = 30
+        self, command: Sequence[str], env: Mapping[str, str], timeout: float = 180
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(self.argv(command, env), capture_output=True, text=True, timeout=timeout, check=False)
@@ -173,7 +173,7 @@ class Sandbox:
 def wait_for(
     what: str,
     done: Callable[[], bool],
-    within: float = 30,
+    within: float = 180,
     process: subprocess.Popen[bytes] | None = None,
     logs: Sequence[Path] = (),
 ) -> None:
