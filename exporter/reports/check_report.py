@@ -11,8 +11,7 @@ from exporter.fleet.state import State
 from exporter.reports.phrases import headline, plural, span, tally, verdict_of, worst_first
 
 SINGLE_LOOK = (
-    "nothing is remembered from before, so a backup turned into a snapshot, or a policy changed lately, can look like "
-    "a miss; a state_file remembers"
+    "nothing is remembered from before, so no window before this look counts as missed: an old gap is unjudged or stale"
 )
 NO_TAGS = "the API tells no tags, so what depends on them is not known; give the token the scope tag:read"
 NO_DROPLETS = "no droplets; if there should be some, the token may be another team's, or select leave them out"

@@ -118,7 +118,7 @@ def _why_waiting(droplet: Droplet, now: float) -> str:
 
 
 def _first_window(droplet: Droplet, now: float) -> str:
-    """What is said of the first window that counts."""
+    """What is said of the first window that counts, or of the next one where that was long ago."""
     first, schedule = droplet.verdict.first_counted, droplet.verdict.schedule
     if first is None or schedule is None:
         return "its first window is not known"
@@ -129,7 +129,10 @@ def _first_window(droplet: Droplet, now: float) -> str:
     due = first + schedule.length + droplet.verdict.slack
     if now < due:
         return f"the first window has ended; its backup is due {_on(moment(due, now))}"
-    return "the first window was over when this was written"
+    upcoming = next_window_of(droplet, now)
+    if upcoming is None or upcoming.start <= now:
+        return "a window is open"
+    return f"the next window opens {_on(moment(upcoming.start, now))}"
 
 
 def _on(said: str) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from exporter.fleet.model import GIB, Backup, Description, Droplet, Policy, Verdict, Window
+from exporter.fleet.model import GIB, Backup, Description, Droplet, Policy, Schedule, Verdict, Window
 from exporter.fleet.schedule import DAY, HOUR, WEEK
-from exporter.fleet.state import State
+from exporter.fleet.state import Reason, State
 from exporter.reports.phrases import (
     brief,
     headline,
@@ -23,7 +24,6 @@ from exporter.reports.phrases import (
     policy_words,
     size_words,
     span,
-    state_of,
     tally,
     verdict_of,
     weekday_number,
@@ -51,6 +51,7 @@ WEEKLY = Policy(
     next_window=Window(MIDNIGHT + 3 * DAY + 20 * HOUR, MIDNIGHT + 4 * DAY),
 )
 OFF = Policy(enabled=False)
+SCHEDULE = Schedule(MIDNIGHT + 4 * HOUR, DAY, 4 * HOUR)
 
 
 def backups(*ages: float, size: float | None = 2.0) -> tuple[Backup, ...]:
@@ -63,88 +64,69 @@ def droplet(
     policy: Policy | None = DAILY,
     kept: Sequence[Backup] | None = backups(8, 32),
     *,
-    missed: int | None = 0,
-    unjudged: bool = False,
-    expected: bool | None = True,
+    state: State = State.PROTECTED,
+    reason: Reason | None = None,
+    missed: tuple[float, ...] | None = (),
+    max_age: float | None = None,
+    schedule: Schedule | None = SCHEDULE,
+    first_counted: float | None = None,
     age: float | None = 30 * DAY,
     name: str = "web",
+    **told: Any,
 ) -> Droplet:
     intervals = {"daily": DAY, "weekly": WEEK, "intra_daily_4h": 4 * HOUR}
+    newest = max((backup.created_at for backup in kept or ()), default=None)
+    given = {
+        "newest_ever": newest,
+        "ever_backed_up": newest is not None,
+        "first_seen": NOW - 20 * DAY,
+        "on_since": NOW - 20 * DAY,
+        **told,
+    }
     return Droplet(
         1,
         Description(name, created_at=None if age is None else NOW - age),
         policy,
         None if kept is None else tuple(kept),
-        expected=expected,
+        expected=True,
         interval=intervals.get(policy.plan or "") if policy else None,
         retention_days=policy.retention_days if policy else None,
-        verdict=Verdict(missed, unjudged),
+        verdict=Verdict(
+            state,
+            reason,
+            missed,
+            max_age,
+            schedule=schedule,
+            slack=4 * HOUR,
+            first_counted=first_counted,
+        ),
+        **given,
     )
 
 
-@pytest.mark.parametrize(
-    ("subject", "state"),
-    [
-        (droplet(), State.PROTECTED),
-        (droplet(missed=1), State.OVERDUE),
-        (droplet(missed=2), State.MISSING),
-        (droplet(missed=2, unjudged=True), State.MISSING),
-        (droplet(missed=1, kept=(), age=90 * DAY), State.OVERDUE),
-        (droplet(missed=None, unjudged=True), State.UNJUDGED),
-        (droplet(missed=0, unjudged=True), State.UNJUDGED),
-        (droplet(kept=(), age=2 * DAY + 1), State.NEVER_TAKEN),
-        (droplet(kept=(), age=2 * DAY), State.WAITING),
-        (droplet(kept=(), age=None), State.WAITING),
-        (droplet(kept=(), age=2 * DAY + 1, missed=None, unjudged=True), State.NEVER_TAKEN),
-        (droplet(WEEKLY, kept=(), age=9 * DAY), State.WAITING),
-        (droplet(WEEKLY, kept=(), age=9 * DAY + 1), State.NEVER_TAKEN),
-        (droplet(kept=None, missed=None, unjudged=True), State.UNJUDGED),
-        (droplet(kept=None, missed=0), State.PROTECTED),
-        (droplet(kept=None, missed=None), State.GONE),
-        (droplet(replace(DAILY, plan="monthly"), missed=None), State.UNJUDGED),
-        (droplet(OFF, missed=None), State.UNPROTECTED),
-        (droplet(OFF, missed=None, expected=False), State.NOT_EXPECTED),
-        (droplet(OFF, missed=None, expected=None), State.UNJUDGED),
-        (droplet(None, missed=None), State.UNJUDGED),
-        (droplet(None, missed=None, expected=False), State.NOT_EXPECTED),
-        (droplet(Policy(), missed=None), State.UNJUDGED),
-        (droplet(expected=False), State.PROTECTED),
-        (droplet(missed=3, expected=False), State.MISSING),
-    ],
-)
-def test_state(subject: Droplet, state: State) -> None:
-    """Every Droplet is in one state: the worst that the contract of `check` allows."""
-    assert state_of(subject, NOW) is state
-
-
 def test_worst_first() -> None:
-    """Missing, overdue, never taken, unjudged, unprotected, then by age: the longest without a backup first."""
+    """Droplets go by their state, the worst first, then the longest without a backup, those without any in front."""
     fleet = [
         droplet(name="fresh"),
         droplet(kept=backups(30), name="older"),
-        droplet(OFF, missed=None, expected=False, name="k8s"),
-        droplet(OFF, missed=None, name="off"),
-        droplet(missed=None, unjudged=True, name="unread"),
-        droplet(kept=(), name="never"),
-        droplet(missed=1, kept=backups(60), name="one"),
-        droplet(missed=2, kept=backups(80), name="two"),
-        droplet(missed=2, kept=backups(90), name="two, longer"),
-        droplet(missed=2, kept=(), name="two, none left"),
-        droplet(kept=(), age=HOUR, name="new"),
+        *(droplet(kept=backups(40), state=state, name=state.value) for state in State if state is not State.PROTECTED),
+        droplet(kept=backups(90), state=State.MISSING, name="missing, longer"),
+        droplet(kept=(), state=State.MISSING, name="missing, none left"),
     ]
-    ordered = sorted(fleet, key=lambda one: worst_first(one, state_of(one, NOW)))
-    assert [one.name for one in ordered] == [
-        "two, none left",
-        "two, longer",
-        "two",
-        "one",
-        "never",
-        "unread",
-        "off",
-        "new",
+    assert [one.name for one in sorted(fleet, key=worst_first)] == [
+        "missing, none left",
+        "missing, longer",
+        "missing",
+        "overdue",
+        "stale",
+        "never-taken",
+        "unjudged",
+        "unprotected",
+        "waiting",
         "older",
         "fresh",
-        "k8s",
+        "not-expected",
+        "gone",
     ]
 
 
@@ -152,56 +134,199 @@ def test_ties_go_by_name_then_id() -> None:
     """The order of Droplets that are equally bad does not change from poll to poll."""
     one, other = droplet(name="a"), replace(droplet(name="a"), id=2)
     later = droplet(name="b")
-    keys = [worst_first(each, State.PROTECTED) for each in (one, other, later)]
+    keys = [worst_first(each) for each in (one, other, later)]
     assert all(first < second for first, second in pairwise(keys))
+
+
+def missing(policy: Policy = DAILY, *ages: float, windows: int, **told: Any) -> Droplet:
+    """With so many missed windows, and backups of so many hours ago."""
+    starts = tuple(MIDNIGHT + 4 * HOUR - day * DAY for day in reversed(range(windows)))
+    state = State.MISSING if windows > 1 else State.OVERDUE
+    return droplet(policy, backups(*ages), state=state, missed=starts, **told)
+
+
+class TestWhyMissed:
+    @pytest.mark.parametrize(
+        ("subject", "words"),
+        [
+            (missing(DAILY, 32, windows=1), "no backup since yesterday's window, 1 missed"),
+            (missing(DAILY, 56, windows=2), "no backup since Tuesday's window, 2 missed"),
+            (missing(DAILY, 240, windows=9), "no backup since the window of 21 Sep, 9 missed"),
+            (missing(DAILY, 24 * 300, windows=300), "no backup since the window of 5 Dec 2025, 300 missed"),
+            (missing(windows=2), "no backup, 2 missed"),
+            # Made five past midnight, so of the window that began at 20:00 the day before.
+            (
+                missing(DAILY, 36.4, windows=1, schedule=Schedule(MIDNIGHT - 4 * HOUR, DAY, 4 * HOUR)),
+                "no backup since Tuesday's window, 1 missed",
+            ),
+            (
+                missing(
+                    Policy(enabled=True, plan="intra_daily_4h"),
+                    8.4,
+                    windows=1,
+                    schedule=Schedule(MIDNIGHT, 4 * HOUR, 4 * HOUR),
+                ),
+                "no backup since today's 04:00 window, 1 missed",
+            ),
+        ],
+    )
+    def test_since_when(self, subject: Droplet, words: str) -> None:
+        """The last window that was answered is named by its day, and the misses since are counted."""
+        assert verdict_of(subject, NOW) == words
+
+    def test_of_one_that_is_kept_no_more(self) -> None:
+        """A backup that was made and is gone since was made all the same."""
+        subject = missing(windows=2, newest_ever=NOW - 56 * HOUR)
+        assert verdict_of(subject, NOW) == "no backup since Tuesday's window, 2 missed"
+
+    def test_while_it_cannot_be_judged(self) -> None:
+        """A miss that stands while nothing new can be judged says why that is."""
+        subject = missing(DAILY, 56, windows=2, reason=Reason.CLOCK, clock_ahead=2 * DAY)
+        assert verdict_of(subject, NOW) == (
+            "no backup since Tuesday's window, 2 missed; "
+            "for now, the API's clock is 2 days ahead of this host's: set the clock"
+        )
+
+
+class TestWhyStale:
+    def stale(self, *ages: float, **told: Any) -> Droplet:
+        return droplet(kept=backups(*ages), state=State.STALE, max_age=26 * HOUR, **told)
+
+    def test_too_old(self) -> None:
+        """The age is said, and the limit that it is over."""
+        assert verdict_of(self.stale(27), NOW) == "the newest backup is 1 d 3 h old; at most 1 d 2 h are allowed"
+
+    @pytest.mark.parametrize(("gone", "words"), [(1, "1 newer backup is gone"), (3, "3 newer backups are gone")])
+    def test_newer_ones_are_gone(self, gone: int, words: str) -> None:
+        """Where newer backups were deleted, that is the cause, and it is said."""
+        subject = self.stale(80, newer_gone=gone, newest_ever=NOW - 8 * HOUR)
+        assert verdict_of(subject, NOW) == f"the newest backup is 3 d 8 h old; {words}"
+
+    def test_none_is_kept(self) -> None:
+        """The newest that was seen is named by its day, and that it is gone."""
+        subject = self.stale(newest_ever=NOW - 11 * DAY, ever_backed_up=True)
+        assert verdict_of(subject, NOW) == "no backup is kept; the newest that was seen, of 20 Sep, is gone"
+
+    def test_it_was_turned_into_a_snapshot(self) -> None:
+        """A backup that became a snapshot is not called gone."""
+        subject = self.stale(newest_ever=NOW - 11 * DAY, newest_snapshot=NOW - 11 * DAY, ever_backed_up=True)
+        said = verdict_of(subject, NOW)
+        assert said == "no backup is kept; the newest that was seen, of 20 Sep, was turned into a snapshot"
+
+
+class TestWhyWaiting:
+    def waiting(self, kept: Sequence[Backup] = (), **told: Any) -> Droplet:
+        return droplet(kept=kept, state=State.WAITING, **told)
+
+    def test_switched_on(self) -> None:
+        """Backups that were seen to be switched on: how long ago, and when the first window opens."""
+        subject = self.waiting(on_since=NOW - 3 * HOUR, first_seen=NOW - 400 * DAY, first_counted=MIDNIGHT + 20 * HOUR)
+        assert verdict_of(subject, NOW) == "backups were switched on 3 hours ago; the first window opens at 20:00"
+
+    @pytest.mark.parametrize(
+        ("first", "words"),
+        [
+            (20 * HOUR, "the first window opens at 20:00"),
+            (28 * HOUR, "the first window opens tomorrow 04:00"),
+            (92 * HOUR, "the first window opens on Sunday 20:00"),
+            (12 * HOUR, "the first window is open until 16:00"),
+            (5 * HOUR, "the first window has ended; its backup is due at 13:00"),
+            (None, "its first window is not known"),
+        ],
+    )
+    def test_its_first_window(self, first: float | None, words: str) -> None:
+        """A new Droplet's first window is to come, open, or over with its backup still due."""
+        subject = self.waiting(first_counted=None if first is None else MIDNIGHT + first)
+        assert verdict_of(subject, NOW) == f"no backup is kept yet; {words}"
+
+    def test_its_newest_was_turned_into_a_snapshot(self) -> None:
+        """Long after the first window that counted, the next one is what is waited for."""
+        subject = self.waiting(ever_backed_up=True, first_counted=MIDNIGHT - 9 * DAY)
+        assert verdict_of(subject, NOW) == "no backup is kept now; the next window opens tomorrow 04:00"
+
+    def test_the_settings_changed(self) -> None:
+        """After another hour was chosen, its first window is waited for."""
+        subject = self.waiting(backups(40), settings_changed_at=NOW - 2 * HOUR, first_counted=MIDNIGHT + 20 * HOUR)
+        assert verdict_of(subject, NOW) == "the settings changed 2 hours ago; the first window opens at 20:00"
+
+
+class TestWhyUnjudged:
+    @pytest.mark.parametrize(
+        ("reason", "told", "words"),
+        [
+            (Reason.CLOCK, {"clock_ahead": 2 * DAY}, "the API's clock is 2 days ahead of this host's: set the clock"),
+            (Reason.CLOCK, {"clock_ahead": -3 * HOUR}, "the API's clock is 3 hours behind this host's: set the clock"),
+            (Reason.UNKNOWN_POLICY, {"policy": None}, "the API does not say whether backups are on"),
+            (Reason.UNKNOWN_POLICY, {"policy": Policy()}, "the API does not say whether backups are on"),
+            (
+                Reason.UNKNOWN_POLICY,
+                {"policy": OFF},
+                "backups are off, and whether they are expected is not known",
+            ),
+            (Reason.NO_SCHEDULE, {"policy": replace(DAILY, plan="x")}, 'the plan "x" is not known'),
+            (Reason.NO_SCHEDULE, {"policy": replace(DAILY, plan=None)}, "the API does not name its plan"),
+            (
+                Reason.NO_SCHEDULE,
+                {"policy": replace(DAILY, hour=None, next_window=None)},
+                "the API does not say when its windows are",
+            ),
+            (Reason.UNREAD, {"kept": None}, "its backups could not be read yet"),
+            (Reason.UNREAD, {}, "a backup is due, and its backups could not be read since"),
+            (
+                Reason.FIRST_LOOK,
+                {"kept": backups(240), "first_seen": NOW - 2 * HOUR, "first_counted": MIDNIGHT + 92 * HOUR},
+                "first seen 2 hours ago with its newest backup 10 d old; the window of Sunday 20:00 will tell",
+            ),
+            (Reason.FIRST_LOOK, {"kept": (), "first_seen": NOW - 2 * HOUR}, "first seen 2 hours ago with no backup"),
+        ],
+    )
+    def test_reason(self, reason: Reason, told: dict[str, Any], words: str) -> None:
+        """Each reason is a sentence that says what is not known, and what to do or to wait for."""
+        assert verdict_of(droplet(state=State.UNJUDGED, reason=reason, missed=None, **told), NOW) == words
+
+    @pytest.mark.parametrize("reason", Reason)
+    def test_every_reason_has_its_own_words(self, reason: Reason) -> None:
+        """No two reasons are told by the same sentence."""
+        said = {
+            each: verdict_of(droplet(state=State.UNJUDGED, reason=each, missed=None, clock_ahead=DAY), NOW)
+            for each in Reason
+        }
+        assert [each for each in Reason if said[each] == said[reason]] == [reason]
 
 
 @pytest.mark.parametrize(
     ("subject", "words"),
     [
-        (droplet(kept=backups(8)), "backed up on time"),
-        (droplet(missed=1, kept=backups(32)), "no backup since yesterday's window, 1 missed"),
-        (droplet(missed=2, kept=backups(56)), "no backup since Tuesday's window, 2 missed"),
-        # Five past midnight, and so of the window that began at 20:00 the day before.
+        (droplet(), "backed up on time"),
         (
-            droplet(replace(DAILY, hour=20, next_window=Window(NOW + DAY, NOW + DAY)), backups(30), missed=1),
-            "no backup since Tuesday's window, 1 missed",
-        ),
-        (droplet(missed=9, kept=backups(240)), "no backup since the window of 21 Sep, 9 missed"),
-        (droplet(missed=300, kept=backups(24 * 300)), "no backup since the window of 5 Dec 2025, 300 missed"),
-        (droplet(missed=2, kept=()), "no backup, 2 missed"),
-        (
-            droplet(missed=2, kept=backups(56), unjudged=True),
-            "no backup since Tuesday's window, 2 missed, and the last window could not be judged",
+            droplet(kept=(), state=State.NEVER_TAKEN, age=6.5 * DAY),
+            "backups are on, and none was ever taken; created 6 days ago",
         ),
         (
-            droplet(
-                Policy(enabled=True, plan="intra_daily_4h", hour=0, window_length=4 * HOUR), backups(8.4), missed=1
-            ),
-            "no backup since today's 04:00 window, 1 missed",
+            droplet(kept=(), state=State.NEVER_TAKEN, on_since=NOW - 3 * DAY, first_seen=NOW - 400 * DAY),
+            "backups are on, and none was ever taken; they were switched on 3 days ago",
         ),
-        (droplet(kept=(), age=6.5 * DAY), "backups are on, and none was ever taken; created 6 days ago"),
-        (droplet(missed=None, unjudged=True), "a backup is due, and its backups could not be read since"),
-        (droplet(kept=None, missed=None, unjudged=True), "its backups could not be read yet"),
-        (droplet(None, missed=None), "the API does not say whether backups are on"),
-        (droplet(replace(DAILY, plan="monthly"), missed=None), 'the plan "monthly" is not known'),
-        (droplet(replace(DAILY, plan=None), missed=None), "the API does not name its plan"),
+        (droplet(OFF, (), state=State.UNPROTECTED), "backups are off, though expected"),
+        (droplet(OFF, backups(80), state=State.UNPROTECTED), "backups are off, though expected; 1 old backup left"),
+        (droplet(OFF, (), state=State.NOT_EXPECTED), "backups are off, and none are expected"),
+        (droplet(None, (), state=State.NOT_EXPECTED), "no backups, and none are expected"),
         (
-            droplet(replace(DAILY, hour=None, next_window=None), missed=None),
-            "the API does not say when its windows are",
+            droplet(kept=None, state=State.GONE),
+            "the API names a policy, and no longer knows the droplet's backups",
         ),
-        (droplet(OFF, (), missed=None), "backups are off, though expected"),
-        (droplet(OFF, backups(80), missed=None), "backups are off, though expected; 1 old backup left"),
-        (droplet(OFF, (), missed=None, expected=None), "backups are off, and whether they are expected is not known"),
-        (droplet(OFF, (), missed=None, expected=False), "backups are off, and none are expected"),
-        (droplet(None, (), missed=None, expected=False), "no backups, and none are expected"),
-        (droplet(kept=(), age=HOUR), "no backup yet, its first is still to come"),
-        (droplet(kept=None, missed=None), "the API names a policy, and no longer knows the droplet's backups"),
     ],
 )
-def test_verdict(subject: Droplet, words: str) -> None:
-    """A verdict says what was found, in a sentence that people understand."""
-    assert verdict_of(subject, state_of(subject, NOW), NOW) == words
+def test_other_states(subject: Droplet, words: str) -> None:
+    """The states that need no reason are told in a sentence too."""
+    assert verdict_of(subject, NOW) == words
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("kept", [None, (), backups(30)], ids=["unknown", "none", "one"])
+def test_a_sentence_whatever_is_known(state: State, kept: Sequence[Backup] | None) -> None:
+    """A Droplet of which next to nothing is known has a sentence in every state."""
+    bare = Droplet(1, backups=None if kept is None else tuple(kept), verdict=Verdict(state))
+    assert len(verdict_of(bare, NOW).split()) > 2
 
 
 @pytest.mark.parametrize(
@@ -222,8 +347,9 @@ def test_verdict(subject: Droplet, words: str) -> None:
         ),
         ([State.OVERDUE, State.PROTECTED], "1 of 2 droplets needs attention: 1 overdue"),
         (
-            [State.OVERDUE, State.MISSING, State.MISSING, State.NEVER_TAKEN, State.UNPROTECTED, State.UNJUDGED],
-            "5 of 6 droplets need attention: 2 missing, 1 overdue, 1 never taken, 1 unprotected; 1 could not be judged",
+            [State.OVERDUE, State.MISSING, State.STALE, State.NEVER_TAKEN, State.UNPROTECTED, State.UNJUDGED],
+            "5 of 6 droplets need attention: 1 missing, 1 overdue, 1 stale, 1 never taken, 1 unprotected; "
+            "1 could not be judged",
         ),
     ],
 )
@@ -274,26 +400,31 @@ def test_plan(plan: str | None, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "window"),
+    ("schedule", "named", "window"),
     [
-        (DAILY, (28, 32)),
-        (replace(DAILY, next_window=Window(MIDNIGHT + 12 * HOUR, MIDNIGHT + 16 * HOUR)), (12, 16)),
-        # Past: the first that has not ended is counted on from it.
-        (replace(DAILY, next_window=Window(MIDNIGHT - 68 * HOUR, MIDNIGHT - 64 * HOUR)), (28, 32)),
-        (replace(DAILY, next_window=Window(MIDNIGHT - 60 * HOUR, MIDNIGHT - 56 * HOUR)), (12, 16)),
-        (replace(DAILY, plan="monthly", next_window=Window(MIDNIGHT, MIDNIGHT + HOUR)), None),
-        (replace(DAILY, plan="monthly", next_window=Window(MIDNIGHT + 20 * HOUR, MIDNIGHT + DAY)), (20, 24)),
-        # None named: the hour tells.
-        (replace(DAILY, next_window=None), (28, 32)),
-        (replace(DAILY, next_window=None, hour=None), None),
-        (OFF, None),
-        (None, None),
+        (SCHEDULE, None, (28, 32)),
+        (replace(SCHEDULE, anchor=MIDNIGHT - 60 * HOUR), None, (12, 16)),
+        (replace(SCHEDULE, anchor=MIDNIGHT + 20 * HOUR), None, (20, 24)),
+        # The API names the one after next: the schedule tells the next.
+        (SCHEDULE, (52, 56), (28, 32)),
+        (None, (20, 24), (20, 24)),
+        (None, (12, 16), (12, 16)),
+        (None, (0, 1), None),
+        (None, None, None),
     ],
 )
-def test_next_window(policy: Policy | None, window: tuple[float, float] | None) -> None:
-    """The next window is the one named, or counted on from it once it has closed; the open one as long as it is."""
-    found = next_window_of(droplet(policy), NOW)
+def test_next_window(
+    schedule: Schedule | None, named: tuple[float, float] | None, window: tuple[float, float] | None
+) -> None:
+    """The next window is that of the schedule a Droplet is judged by; without one, the one named until it is over."""
+    given = Window(MIDNIGHT + named[0] * HOUR, MIDNIGHT + named[1] * HOUR) if named else None
+    found = next_window_of(droplet(replace(DAILY, next_window=given), schedule=schedule), NOW)
     assert (found and ((found.start - MIDNIGHT) / HOUR, (found.end - MIDNIGHT) / HOUR)) == window
+
+
+def test_next_window_without_a_policy() -> None:
+    """Where nothing is known of a policy, no window is."""
+    assert next_window_of(Droplet(1), NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -319,28 +450,16 @@ def test_no_window_is_no_words() -> None:
 
 
 def test_missed_windows() -> None:
-    """The windows that were missed are those after the newest backup's own."""
-    starts = missed_windows_of(droplet(missed=2, kept=backups(56)), NOW)
-    assert [(start - MIDNIGHT) / HOUR for start in starts] == [-20, 4]
-
-
-def test_missed_windows_without_any_backup() -> None:
-    """Where no backup is left they are the last that have ended."""
-    assert [(start - MIDNIGHT) / HOUR for start in missed_windows_of(droplet(missed=2, kept=()), NOW)] == [-44, -20]
-
-
-@pytest.mark.parametrize(
-    "subject",
-    [droplet(), droplet(missed=None), droplet(None, missed=2), droplet(replace(DAILY, plan="monthly"), missed=2)],
-)
-def test_no_missed_windows(subject: Droplet) -> None:
-    """Where none was missed, or nobody knows where the windows lie, none is named."""
-    assert missed_windows_of(subject, NOW) == []
+    """The windows that are marked are those of the verdict, wherever its schedule lies by now."""
+    starts = (MIDNIGHT - 77 * HOUR, MIDNIGHT - 3 * HOUR)
+    assert missed_windows_of(droplet(state=State.MISSING, missed=starts)) == starts
+    assert missed_windows_of(droplet()) == missed_windows_of(droplet(missed=None)) == ()
 
 
 def test_missed_windows_are_bounded() -> None:
-    """Years of missed windows are not all named."""
-    assert len(missed_windows_of(droplet(missed=5000, kept=backups(24 * 5000)), NOW)) <= 60
+    """Of years of missed windows the latest are marked."""
+    starts = tuple(MIDNIGHT - day * DAY for day in reversed(range(5000)))
+    assert missed_windows_of(droplet(state=State.MISSING, missed=starts)) == starts[-60:]
 
 
 @pytest.mark.parametrize(
