@@ -6,6 +6,7 @@ Of the links in an answer only the page numbers are used: the token must not go 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,6 +68,8 @@ class Client:
         self._observer: Observer = observer or NullObserver()
         self._concurrency = concurrency
         self._log = log if log is not None else structlog.get_logger()
+        self._last_pages: dict[str, dict[int, tuple[bytes, Page[Any]]]] = {}
+        """The pages of each listing as last read, with the digest of their bodies."""
         self._known_rejects: dict[str, tuple[frozenset[int], int]] = {}
         self.http = Http(
             base_url,
@@ -109,7 +112,7 @@ class Client:
     async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Pages[records.DropletRecord]:
         """`/v2/droplets`: those without a GPU, or with `gpus` those with one."""
         path = "/v2/droplets?type=gpus" if gpus else "/v2/droplets"
-        return await self._listing("droplets", path, records.droplets, keep)
+        return await self._listing("droplets", path, records.droplets, keep, remember=True)
 
     async def droplet_count(self) -> int | None:
         """How many Droplets without a GPU `/v2/droplets` counts; `None` where it does not tell."""
@@ -119,7 +122,7 @@ class Client:
 
     async def policies(self, *, keep: int = 0) -> Pages[records.PolicyRecord]:
         """`/v2/droplets/backups/policies`: the policies of all Droplets, by Droplet id."""
-        return await self._listing("policies", "/v2/droplets/backups/policies", records.policies, keep)
+        return await self._listing("policies", "/v2/droplets/backups/policies", records.policies, keep, remember=True)
 
     async def backups(self, droplet_id: int, *, keep: int = 0) -> Pages[records.BackupRecord]:
         """`/v2/droplets/{id}/backups`; its error is NotFound where the Droplet is gone."""
@@ -182,9 +185,15 @@ class Client:
         path: str,
         read: Callable[[bytes], Page[T]],
         keep: int,
+        *,
+        remember: bool = False,
     ) -> Pages[T]:
-        """Read all pages: the first alone, for it says how many there are, the others side by side."""
+        """Read all pages: the first alone, because it says how many there are, the others side by side.
+
+        `remember`: the listing is read at every poll and hardly changes, so its pages are kept to compare with.
+        """
         gathering: PageCollector[T] = PageCollector(endpoint, self.http.where(path))
+        before, pages = self._last_pages.get(path, {}), dict[int, tuple[bytes, Page[T]]]()
         started_at = self._clock.now()
 
         async def fetch(number: int) -> ApiAnswer:
@@ -203,7 +212,17 @@ class Client:
                     answer = await under_way[number]
                     # Decoding a page takes milliseconds, so others have the loop between two that came together.
                     await asyncio.sleep(0)
-                    gathering.add(number, self._page(endpoint, path, answer, read))
+                    # A page that says what it said before is not decoded again, and its records are the very same.
+                    digest = hashlib.blake2b(answer.body).digest()
+                    known = before.get(number)
+                    if known is not None and known[0] == digest:
+                        page = known[1]
+                        self._count_rejections(endpoint, page)
+                    else:
+                        page = self._page(endpoint, path, answer, read)
+                    if remember:
+                        pages[number] = digest, page
+                    gathering.add(number, page)
                 except ApiError as error:
                     gathering.fail(number, error)
                 else:
@@ -215,6 +234,8 @@ class Client:
             for task in under_way.values():
                 task.cancel()
             await asyncio.gather(*under_way.values(), return_exceptions=True)
+        if remember:
+            self._last_pages[path] = {**before, **pages} if gathering.failed else pages
         listing = gathering.listing(started_at)
         self._note_rejects(endpoint, path, listing, gathering.reason)
         return listing
@@ -222,9 +243,12 @@ class Client:
     def _page(self, endpoint: str, path: str, answer: ApiAnswer, read: Callable[[bytes], Page[T]]) -> Page[T]:
         with self._reading(endpoint, path):
             page = read(answer.body)
+        self._count_rejections(endpoint, page)
+        return page
+
+    def _count_rejections(self, endpoint: str, page: Page[Any]) -> None:
         if page.rejections:
             self._observer.rejected(endpoint, page.rejections)
-        return page
 
     @contextmanager
     def _reading(self, endpoint: str, path: str) -> Iterator[None]:

@@ -118,6 +118,11 @@ class PageCollector(Generic[T]):
             number == 1 or number >= self._expected or self._failures > 1 or isinstance(error, _FATAL) or self._ended
         )
 
+    @property
+    def failed(self) -> bool:
+        """Whether some page could not be read."""
+        return self._failures > 0
+
     def listing(self, started_at: float) -> Pages[T]:
         """What was gathered."""
         return Pages(

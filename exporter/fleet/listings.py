@@ -76,6 +76,8 @@ def learn(
         if description is None and policy is None:
             return None
         known = TrackedDroplet(droplet_id, BackupHistory(first_seen=now))
+    elif description is known.description and policy is known.policy and _as_before(known, listings, now):
+        return known
     history = not_ahead(known.history, now)
     if history is not known.history:
         known = replace(known, history=history)
@@ -96,3 +98,16 @@ def learn(
         listed = listings.backup_ids.get(droplet_id) if tells_backup_ids else None
         known = ids_listed(description_seen(known, description), listed, now)
     return known
+
+
+def _as_before(known: TrackedDroplet, listings: AccountListings, now: float) -> bool:
+    """Whether the same policy and description, with the same backups, were learned at the poll before."""
+    history = known.history
+    return (
+        known.policy is not None
+        and known.policy.enabled is not None
+        and known.confirmed
+        and listings.backup_ids.get(known.id) == known.listed
+        and not (known.absences or known.policy_absences or history.silent or known.id in listings.gone)
+        and max(history.first_seen, history.read_at or 0.0, history.changed_at or 0.0, history.on_since or 0.0) <= now
+    )

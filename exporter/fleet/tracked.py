@@ -148,8 +148,7 @@ def own_list_read(
     """The Droplet's own list was asked for at `read_at` and read whole.
 
     `rejected`: records that could not be understood and stay as they were known. `unreadable`: how many more there are,
-    of which nothing is known. Only where there are none does the list prove that a backup is missing, and only if no
-    backup is dated in times to come: it may be the very one.
+    of which nothing is known.
     """
     held = dict(found)
     before = {backup.id: backup for backup in known.backups or ()}
@@ -165,7 +164,7 @@ def own_list_read(
         frozenset(known.listed or ()),
         retention_of(known.policy, supported),
         read_at=read_at,
-        whole=not unreadable and all(backup.created_at <= now + FUTURE for backup in backups),
+        whole=can_prove_misses(backups, unreadable, now),
     )
     return _if_resolved(
         replace(
@@ -183,6 +182,14 @@ def own_list_read(
         ),
         read_at,
     )
+
+
+def can_prove_misses(backups: Iterable[Backup], unreadable: int, now: float) -> bool:
+    """Whether a list of these backups, and of so many that were not understood, proves that a backup is missing.
+
+    One that was not understood, or that is dated in times to come, may be the very one.
+    """
+    return not unreadable and all(backup.created_at <= now + FUTURE for backup in backups)
 
 
 def own_list_failed(known: TrackedDroplet, found: Iterable[Backup], now: float) -> TrackedDroplet:

@@ -6,7 +6,7 @@ of the metrics contract, section Verdicts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 
@@ -16,7 +16,7 @@ from exporter.fleet.history import EARLY, FUTURE, BackupHistory
 from exporter.fleet.model import GIB, Backup, Schedule, SupportedPolicy, Verdict
 from exporter.fleet.schedule import interval_of, length_of, schedule_of
 from exporter.fleet.state import Reason, State
-from exporter.fleet.tracked import TrackedDroplet
+from exporter.fleet.tracked import TrackedDroplet, can_prove_misses
 
 FINISHING_PER_BYTE = 3 * 60.0 / GIB
 """A backup starts in its window and finishes later, by 1 to 3 minutes a gigabyte
@@ -38,8 +38,7 @@ def slack_of(known: TrackedDroplet, grace: float) -> float:
 
     The size is that of the newest backup whose size is known, or the Droplet's disk where there is none.
     """
-    sized = [backup for backup in _seen(known) if backup.size is not None]
-    newest = max(sized, key=lambda backup: (backup.created_at, backup.id), default=None)
+    newest = _newest(known, lambda backup: backup.size is not None)
     size = newest.size if newest else known.description.disk if known.description else None
     return grace + (size or 0.0) * FINISHING_PER_BYTE
 
@@ -64,7 +63,8 @@ def tracked_schedule(known: TrackedDroplet, supported: SupportedPolicy | None) -
 
 def newest_counted(known: TrackedDroplet, now: float) -> float | None:
     """When the newest backup that counts was created."""
-    return max((one.created_at for one in _seen(known) if one.created_at <= now + FUTURE), default=None)
+    newest = _newest(known, lambda backup: backup.created_at <= now + FUTURE)
+    return newest.created_at if newest else None
 
 
 def is_unanswered(known: TrackedDroplet, schedule: Schedule, slack: float, now: float) -> bool:
@@ -92,7 +92,8 @@ def age_from(known: TrackedDroplet) -> float:
     history, description = known.history, known.description
     snapshots = (description.snapshot_ids if description else None) or ()
     restorable = [backup.created_at for backup in known.backups or ()]
-    restorable += [one.created_at for one in history.departed if one.id in snapshots]
+    # Turned into a snapshot, it can be restored too.
+    restorable += [one.created_at for one in (*history.departed, *history.unproven) if one.id in snapshots]
     created_at = description.created_at if description else None
     begun = max(restorable, default=history.first_seen if created_at is None else created_at)
     return max(begun, history.switched_on_at or -inf, history.plan_changed_at or -inf)
@@ -179,6 +180,13 @@ def ever_backed_up(known: TrackedDroplet) -> bool:
     return known.history.ever_backed_up or bool(known.backups or known.history.unproven)
 
 
+def _newest(known: TrackedDroplet, which: Callable[[Backup], bool]) -> Backup | None:
+    """The newest of the backups that count and fit. Those that are kept are in the order of their dates."""
+    made, kept = known.history.newest_made, next(filter(which, reversed(known.backups or ())), None)
+    found = [one for one in (kept, made, *known.history.unproven) if one is not None and which(one)]
+    return max(found, key=lambda backup: (backup.created_at, backup.id), default=None)
+
+
 def _seen(known: TrackedDroplet) -> Iterable[Backup]:
     """The backups that count and can be the newest: those kept, the newest ever made, and what images told of."""
     yield from known.backups or ()
@@ -239,7 +247,7 @@ def _reason(
     if not is_learned(known):
         # A 404 is an answer: the API knows of no list. Nothing is known then, and nothing was left unread.
         return Reason.UNREAD if known.not_found_at is None else None
-    if known.unread:
+    if known.unread or not can_prove_misses(known.backups or (), known.unreadable, now):
         too_old = limit is not None and now - begun > limit and not stale
         if too_old or has_unanswered(known, schedule, slack, now):
             return Reason.UNREAD

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from exporter.cooperative import unhurried
 from exporter.digitalocean.client import Client
@@ -17,6 +17,7 @@ from exporter.fleet.listings import AccountListings
 from exporter.polling.conversion import description_of, policy_of
 from exporter.polling.read_plan import pages_of
 
+_R = TypeVar("_R")
 _T = TypeVar("_T")
 
 
@@ -27,6 +28,8 @@ class Lister:
         self._client = client
         self._droplet_ids = droplet_ids
         self._cost_of_all: int | None = None
+        self._policies = _Conversion(policy_of)
+        self._descriptions = _Conversion(description_of)
 
     @property
     def cost(self) -> int:
@@ -57,10 +60,26 @@ class Lister:
         if policies.complete and droplets.complete and gpus.complete:
             self._cost_of_all = sum(pages_of(listing.total or 0) for listing in (policies, droplets, gpus))
         errors = (policies.error, droplets.error, gpus.error)
-        listings = await _listings(policies, (droplets, gpus))
+        listings = await self._converted(policies, (droplets, gpus))
         if self._droplet_ids:
             listings = _only(listings, self._droplet_ids)
         return listings, tuple(error for error in errors if error is not None)
+
+    async def _converted(
+        self, policies: Pages[PolicyRecord], droplets: Sequence[Pages[DropletRecord]]
+    ) -> AccountListings:
+        described = {droplet_id: record for listing in droplets for droplet_id, record in listing.records.items()}
+        return AccountListings(
+            policies=await self._policies.of(policies.records),
+            descriptions=await self._descriptions.of(described),
+            backup_ids=_backup_ids(described),
+            rejected_policies=policies.rejected,
+            rejected_droplets=frozenset[int]().union(*(listing.rejected for listing in droplets)),
+            policies_complete=policies.complete,
+            droplets_complete=all(listing.complete for listing in droplets),
+            unidentified_policies=policies.unidentified,
+            unidentified_droplets=sum(listing.unidentified for listing in droplets),
+        )
 
     async def _of_selected(self) -> tuple[AccountListings, tuple[ApiError, ...]]:
         ids = sorted(self._droplet_ids)
@@ -79,19 +98,19 @@ class Lister:
         ), errors
 
 
-async def _listings(policies: Pages[PolicyRecord], droplets: Sequence[Pages[DropletRecord]]) -> AccountListings:
-    described = {droplet_id: record for listing in droplets for droplet_id, record in listing.records.items()}
-    return AccountListings(
-        policies={droplet_id: policy_of(record) async for droplet_id, record in unhurried(policies.records.items())},
-        descriptions={droplet_id: description_of(record) async for droplet_id, record in unhurried(described.items())},
-        backup_ids=_backup_ids(described),
-        rejected_policies=policies.rejected,
-        rejected_droplets=frozenset[int]().union(*(listing.rejected for listing in droplets)),
-        policies_complete=policies.complete,
-        droplets_complete=all(listing.complete for listing in droplets),
-        unidentified_policies=policies.unidentified,
-        unidentified_droplets=sum(listing.unidentified for listing in droplets),
-    )
+class _Conversion(Generic[_R, _T]):
+    """Records as domain values. Of a record that is the very same as at the poll before, so is the value."""
+
+    def __init__(self, convert: Callable[[_R], _T]) -> None:
+        self._convert = convert
+        self._before: dict[int, tuple[_R, _T]] = {}
+
+    async def of(self, records: Mapping[int, _R]) -> dict[int, _T]:
+        before, self._before = self._before, {}
+        async for droplet_id, record in unhurried(records.items()):
+            known = before.get(droplet_id)
+            self._before[droplet_id] = known if known and known[0] is record else (record, self._convert(record))
+        return {droplet_id: value for droplet_id, (_, value) in self._before.items()}
 
 
 def _only(listings: AccountListings, droplet_ids: frozenset[int]) -> AccountListings:

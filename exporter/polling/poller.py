@@ -37,6 +37,7 @@ from exporter.polling.read_plan import (
     demand_of,
     pages_of,
     plan_of,
+    quiet_until,
     reason_to_read,
 )
 from exporter.polling.state_file import AccountState, StateFile
@@ -125,6 +126,8 @@ class Poller:
         """The Droplets that the state file told of, until a complete listing shows that they are this token's."""
         self._assembled: dict[int, Assembled] = {}
         """Each Droplet as last judged, by the supported policies of `_assembled_by`."""
+        self._quiet: dict[int, tuple[TrackedDroplet, float, float]] = {}
+        """Droplets that need no reading: as they were tracked then, since when, and until when at least."""
         self._assembled_by: Mapping[str, SupportedPolicy] | None = None
         self._listed = False
         """Whether any Droplets were ever listed, by whatever listing tells which of them are watched."""
@@ -356,15 +359,20 @@ class Poller:
         # A turn is taken at the first poll after it, so turns are that much closer than the lists are to be read.
         turns = max(self._config.poll.verify_every - self._config.poll.interval, self._config.poll.interval)
         habits = Habits(any(known.unlisted for known in self._known.values()), turns)
+        clock_wrong = self._clock_ahead is not None
         reasons: list[tuple[Urgency, TrackedDroplet]] = []
         enabled = 0
         async for known in unhurried([self._known[droplet_id] for droplet_id in droplet_ids]):
             if not self._watched(known):
                 continue
             enabled += known.policy is not None and known.policy.enabled is True
-            reason = reason_to_read(
-                known, self._supported, self._rules, habits, now, clock_wrong=self._clock_ahead is not None
-            )
+            quiet = self._quiet.get(known.id)
+            if quiet is not None and quiet[0] is known and quiet[1] <= now < quiet[2] and not habits.ids_lag:
+                continue
+            reason = reason_to_read(known, self._supported, self._rules, habits, now, clock_wrong=clock_wrong)
+            judged = self._assembled.get(known.id)
+            if reason is None and judged is not None and judged.source is known and not clock_wrong:
+                self._quiet[known.id] = known, now, quiet_until(known, habits, judged.until, now)
             if reason is not None and reason in among:
                 reasons.append((reason, known))
         return plan_of(reasons, enabled, self._budget.spare(self._keep_back()))
@@ -405,9 +413,10 @@ class Poller:
         """Judges anew what is known, and swaps in the Fleet that comes of it."""
         now = self._clock.now()
         if self._assembled_by is not self._supported:
-            self._assembled, self._assembled_by = {}, self._supported
+            self._assembled, self._quiet, self._assembled_by = {}, {}, self._supported
         for gone in self._assembled.keys() - self._known.keys():
             del self._assembled[gone]
+            self._quiet.pop(gone, None)
         droplets: list[Droplet] = []
         if self._listed:
             everyone = sorted(self._known.values(), key=lambda known: known.id)

@@ -124,6 +124,19 @@ def reason_to_read(
     return Urgency.UNSURE if untold or unproved or _has_grown(known, now) else None
 
 
+def quiet_until(known: TrackedDroplet, habits: Habits, verdict_until: float, now: float) -> float:
+    """Until when a Droplet with no reason to be read now has none, if nothing is learned of it.
+
+    `verdict_until`: how long its verdict stands.
+    """
+    if habits.ids_lag or known.listed is None or known.dismissed or known.not_found_at is not None:
+        return now
+    newest = (known.backups or (None,))[-1]
+    if newest is None or not newest.size:
+        return now
+    return min(verdict_until, _next_turn(known.id, habits.verify_every, now))
+
+
 def _reason_of_verdict(known: TrackedDroplet, plan: SupportedPolicy | None, rules: Rules, now: float) -> Urgency | None:
     """Why the verdict needs a reading of the own list: what it would prove cannot be told by ids and images."""
     if known.history.on_since is None or not is_learned(known):
@@ -246,5 +259,10 @@ def _has_grown(known: TrackedDroplet, now: float) -> bool:
 
 def _turn_has_come(droplet_id: int, read_at: float, every: float, now: float) -> bool:
     """Whether the Droplet's moment within every `every` seconds, spread evenly by its id, came since the reading."""
+    return _next_turn(droplet_id, every, read_at) <= now
+
+
+def _next_turn(droplet_id: int, every: float, instant: float) -> float:
+    """The Droplet's next moment after the instant."""
     offset = (droplet_id * 2654435761 % 2**32) / 2**32 * every
-    return (now - offset) // every > (read_at - offset) // every
+    return ((instant - offset) // every + 1) * every + offset
