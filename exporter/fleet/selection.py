@@ -54,6 +54,10 @@ class Selection:
     def needs_description(self) -> bool:
         return self.select.needs_description or self.exclude.needs_description
 
+    @property
+    def needs_tags(self) -> bool:
+        return bool(self.select.tags or self.exclude.tags)
+
     def watches(self, droplet_id: int, description: Description | None) -> bool:
         """Whether a Droplet is picked as far as is known: an unknown description fits no entry, of either."""
         return all(self.select.answers(droplet_id, description)) and True not in self.exclude.answers(

@@ -93,7 +93,8 @@ def age_from(known: TrackedDroplet) -> float:
     snapshots = (description.snapshot_ids if description else None) or ()
     restorable = [backup.created_at for backup in known.backups or ()]
     # Turned into a snapshot, it can be restored too.
-    restorable += [one.created_at for one in (*history.departed, *history.unproven) if one.id in snapshots]
+    restorable += [one.created_at for one in history.departed if one.id in snapshots]
+    restorable += [one.created_at for one in history.unproven if one.id in snapshots]
     created_at = description.created_at if description else None
     begun = max(restorable, default=history.first_seen if created_at is None else created_at)
     return max(begun, history.switched_on_at or -inf, history.plan_changed_at or -inf)

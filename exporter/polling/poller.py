@@ -115,6 +115,9 @@ class Poller:
         self._supported: dict[str, SupportedPolicy] = {}
         self._supported_at: float | None = None
         self._short_of_budget = False
+        self._tags_unknown = False
+        self._selects_blindly = False
+        """Whether the selection is by tags, and the API tells none."""
         self._held_back = False
         """Whether the rate limit kept this poll from a request."""
         self._told_skew: float | None = None
@@ -203,6 +206,7 @@ class Poller:
                 listings, errors = await self._list()
                 problems += self._report(errors, learned=listings.told)
                 await self._learn(listings)
+                problems += self._note_tags(listings)
                 unread, errors = await self._refresh(listings.told)
                 problems += self._report(errors)
             except Exception as error:  # noqa: BLE001  # a fault of ours must cost this poll, not every one to come
@@ -280,6 +284,26 @@ class Poller:
                 self._known.pop(droplet_id, None)
             else:
                 self._known[droplet_id] = learnt
+
+    def _note_tags(self, listings: AccountListings) -> list[str]:
+        """Says so where the API tells no tags; once in the log, and at each poll where nothing can be selected."""
+        if not listings.descriptions:
+            return []
+        unknown = all(description.tags is None for description in listings.descriptions.values())
+        blind = unknown and self._rules.watched.needs_tags
+        if unknown and not self._tags_unknown:
+            self._log.warning(
+                "tags not known",
+                problem="the API's records of Droplets have no tags",
+                effect="no Droplet is selected, because the selection is by tags"
+                if blind
+                else "what depends on tags is not known: whether backups are expected, labels made of tags",
+                remedy="give the token the scope tag:read",
+            )
+        self._tags_unknown, self._selects_blindly = unknown, blind
+        if not blind:
+            return []
+        return ["the API tells no tags, so the selection by tags watches nothing; give the token the scope tag:read"]
 
     # Reading
 
@@ -461,7 +485,9 @@ class Poller:
 
     def _finish(self, started: float, listings: AccountListings, unread: int, problems: list[str]) -> Result:
         now = self._clock.now()
-        result: Result = "failure" if not listings.complete else "partial" if unread else "success"
+        result: Result = (
+            "failure" if not listings.complete or self._selects_blindly else "partial" if unread else "success"
+        )
         previous = self.status.result
         self._telemetry.poll_finished(result, now - started, now, listed=listings.complete, unread=unread)
         self.status = replace(
