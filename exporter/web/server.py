@@ -183,6 +183,9 @@ class Server:
         connection = cast(Connection, request.protocol)
         connection.answering = True
         try:
+            # From Python 3.12 on a request is answered without a turn of the loop, so that a client that sends many
+            # requests at once would keep it from all others. Each request takes one turn.
+            await asyncio.sleep(0)
             answer = await self._answer(request)
             try:
                 async with asyncio.timeout(self.limits.answer):
