@@ -85,7 +85,9 @@ def polls(draw: st.DrawFn, now: float, policy: Policy, droplet: Droplet, backups
                 "clock_offset": None,
             }
         case "no own list":
-            seen |= {"reading": None, "images": tuple(one for one in backups if one.size is not None)}
+            # A list that no image stands for has to be read.
+            images = tuple(one for one in backups if one.size is not None)
+            seen |= {"reading": None, "images": images, "unread": not images}
         case "own list fails":
             seen |= {"reading": Reading(now, "failed"), "unread": True}
         case "no policy":
