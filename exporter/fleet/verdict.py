@@ -289,7 +289,7 @@ def _state(
         return State.UNJUDGED
     if history.on_since is None:
         return State.UNPROTECTED if expected else State.NOT_EXPECTED
-    if not known.backups or _waits_for_its_first_window(known, schedule, slack, now):
+    if known.backups == () or not is_learned(known) or _waits_for_its_first_window(known, schedule, slack, now):
         return State.WAITING
     return State.PROTECTED
 
