@@ -74,6 +74,8 @@ class BackupHistory(Struct, frozen=True, gc=False, omit_defaults=True):
     """Whether the own list ever showed a backup, or the images one that was not denied since."""
     judged_by: float | None = None
     """The reading by which windows were last judged, each by the schedule of its time."""
+    aged_from: float | None = None
+    """The moment from which the age of the newest backup counted by that reading."""
     judged_to: float | None = None
     """The start of the latest window that was judged."""
     misses: tuple[float, ...] = ()

@@ -100,6 +100,12 @@ def age_from(known: TrackedDroplet) -> float:
     return max(begun, history.switched_on_at or -inf, history.plan_changed_at or -inf)
 
 
+def was_stale(known: TrackedDroplet, limit: float) -> bool:
+    """Whether the newest backup was older than its limit when the own list was last read, as known then."""
+    read_at, aged_from = known.history.read_at, known.history.aged_from
+    return read_at is not None and aged_from is not None and read_at - aged_from > limit
+
+
 def age_limit(
     known: TrackedDroplet, supported: SupportedPolicy | None, configured: float | None, slack: float
 ) -> float | None:
@@ -138,18 +144,19 @@ def judge(
     on = history.on_since is not None
     if not clock_wrong:
         history = _forgiven(history)
-        read_at = history.read_at
-        if read_at is not None and read_at != history.judged_by:
-            history = replace(history, judged_by=read_at)
-            if schedule is not None and on:
-                history = _windows_judged(history, schedule, slack, read_at)
+    read_at = history.read_at
+    if read_at is not None and read_at != history.judged_by:
+        # A reading is used once, by the clock and the schedule of its time; the next one judges what it could not.
+        history = replace(history, judged_by=read_at, aged_from=age_from(known))
+        if schedule is not None and on and not clock_wrong:
+            history = _windows_judged(history, schedule, slack, read_at)
     known = known if history is known.history else replace(known, history=history)
     limit = age_limit(known, supported, max_age, slack)
     begun = age_from(known)
     learned = is_learned(known)
     stale = None
     if limit is not None and learned and not clock_wrong:
-        stale = history.read_at is not None and history.read_at - begun > limit
+        stale = now - begun > limit and was_stale(known, limit)
     shown = _shown(known, now, clock_wrong=clock_wrong)
     reason = _reason(known, schedule, slack, limit, begun, now, expected, shown, stale=stale, clock_wrong=clock_wrong)
     missed: tuple[float, ...] | None = None
@@ -250,7 +257,7 @@ def _reason(
         return Reason.UNREAD if known.not_found_at is None else None
     if known.unread or not can_prove_misses(known.backups or (), known.unreadable, now):
         too_old = limit is not None and now - begun > limit and not stale
-        if too_old or has_unanswered(known, schedule, slack, now):
+        if too_old or has_unanswered(known, schedule, slack, now) or (not shown and _rests_on_an_unsized(known)):
             return Reason.UNREAD
     if not shown and is_unanswered(known, schedule, slack, now):
         start = schedule.start(due_window(schedule, slack, now))
@@ -260,6 +267,12 @@ def _reason(
         if could_have < start <= history.first_seen:
             return Reason.FIRST_LOOK
     return None
+
+
+def _rests_on_an_unsized(known: TrackedDroplet) -> bool:
+    """Whether a miss is not shown only because of a backup without a size, which may turn out to be none."""
+    sized = _newest(known, lambda backup: backup.size is not None)
+    return bool(known.history.misses) and (sized is None or known.history.misses[-1] - EARLY > sized.created_at)
 
 
 def has_unanswered(known: TrackedDroplet, schedule: Schedule, slack: float, now: float) -> bool:

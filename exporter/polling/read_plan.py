@@ -26,6 +26,7 @@ from exporter.fleet.verdict import (
     newest_counted,
     slack_of,
     tracked_schedule,
+    was_stale,
     window_of,
 )
 
@@ -157,7 +158,7 @@ def _reason_of_verdict(known: TrackedDroplet, plan: SupportedPolicy | None, rule
     begun = age_from(known)
     if limit is None or now - begun <= limit:
         return None
-    if read_at is None or read_at - begun <= limit:
+    if read_at is None or not was_stale(known, limit):
         return Urgency.DUE
     return Urgency.STALE if now - read_at >= STALE_READ_EVERY else None
 
