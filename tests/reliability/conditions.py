@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 
 from msgspec import structs
@@ -20,7 +21,7 @@ from structlog.testing import capture_logs
 from exporter.config.model import Account, Config, Poll, RateLimit
 from exporter.config.tokens import TokenSource
 from exporter.digitalocean.pagination import Pages
-from exporter.digitalocean.records import Backup, Policy, Window
+from exporter.digitalocean.records import BackupRecord, NamedWindow, PolicyRecord
 from exporter.fleet.model import Droplet
 from exporter.fleet.state import State
 from exporter.metrics.telemetry import Telemetry
@@ -47,6 +48,10 @@ CHANCE = 0.004
 """The share of polls at which something happens to a Droplet, where a condition is of such events."""
 
 
+UNTOLD = PolicyRecord()
+"""Stands in for a record that the listing lacks."""
+
+
 class TrueMachine(Machine):
     """A Droplet that remembers what became of each of its windows, and whose policy may be told oddly."""
 
@@ -54,7 +59,7 @@ class TrueMachine(Machine):
     """The instant at which each window's backup was made, by the window's start."""
     settled_at: float
     """From when on, with certainty, the exporter knows the settings: windows that start later must be judged."""
-    tells: Callable[[Policy, float], Policy | None]
+    tells: Callable[[PolicyRecord, float], PolicyRecord | None]
     listed_after: float
     """How long after its creation a backup is in the own list."""
 
@@ -66,20 +71,20 @@ class TrueMachine(Machine):
             fate = fates[(first + number) % len(fates)]
             self.made_at[start] = start + fate.offset if fate.made else None
 
-    def policy(self, now: float) -> Policy:
+    def policy(self, now: float) -> PolicyRecord:
         told = self.tells(super().policy(now), now)
-        return Policy(0) if told is None else told
+        return UNTOLD if told is None else told
 
 
 class TrueClient(MemoryClient):
     """The client of such an account."""
 
-    async def policies(self, *, keep: int = 0) -> Pages[Policy]:
+    async def policies(self, *, keep: int = 0) -> Pages[PolicyRecord]:
         pages = await super().policies(keep=keep)
-        told = {droplet_id: one for droplet_id, one in pages.records.items() if one.droplet_id}
+        told = {droplet_id: one for droplet_id, one in pages.records.items() if one is not UNTOLD}
         return Pages(pages.started_at, told, total=len(told), error=pages.error)
 
-    async def backups(self, droplet_id: int, *, keep: int = 0) -> Pages[Backup]:
+    async def backups(self, droplet_id: int, *, keep: int = 0) -> Pages[BackupRecord]:
         pages = await super().backups(droplet_id, keep=keep)
         machine = self.cloud.machines.get(droplet_id)
         if not isinstance(machine, TrueMachine) or pages.error is not None:
@@ -87,7 +92,7 @@ class TrueClient(MemoryClient):
         shown = {
             backup_id: one
             for backup_id, one in pages.records.items()
-            if one.created_at is not None and one.created_at + machine.listed_after <= self.cloud.now
+            if one.created_at.timestamp() + machine.listed_after <= self.cloud.now
         }
         return Pages(pages.started_at, shown, total=len(shown))
 
@@ -331,7 +336,9 @@ class Comparison:
 # --- The conditions ---
 
 
-def _told(change: Callable[[Scene, TrueMachine], Callable[[Policy, float], Policy | None]]) -> Callable[[Scene], None]:
+def _told(
+    change: Callable[[Scene, TrueMachine], Callable[[PolicyRecord, float], PolicyRecord | None]],
+) -> Callable[[Scene], None]:
     def begin(scene: Scene) -> None:
         for machine in scene.machines:
             machine.tells = change(scene, machine)
@@ -339,11 +346,11 @@ def _told(change: Callable[[Scene, TrueMachine], Callable[[Policy, float], Polic
     return begin
 
 
-def _window(change: Callable[[Scene, TrueMachine, Window, float], Window | None]) -> Callable[[Scene], None]:
+def _window(change: Callable[[Scene, TrueMachine, NamedWindow, float], NamedWindow | None]) -> Callable[[Scene], None]:
     """Windows that are named oddly."""
 
-    def told(scene: Scene, machine: TrueMachine) -> Callable[[Policy, float], Policy]:
-        def tell(policy: Policy, now: float) -> Policy:
+    def told(scene: Scene, machine: TrueMachine) -> Callable[[PolicyRecord, float], PolicyRecord]:
+        def tell(policy: PolicyRecord, now: float) -> PolicyRecord:
             if policy.next_backup_window is None:
                 return policy
             return structs.replace(policy, next_backup_window=change(scene, machine, policy.next_backup_window, now))
@@ -353,8 +360,10 @@ def _window(change: Callable[[Scene, TrueMachine, Window, float], Window | None]
     return _told(told)
 
 
-def _shifted(window: Window, by: float) -> Window:
-    return Window(window.start + by, window.end + by)
+def _shifted(window: NamedWindow, by: float) -> NamedWindow:
+    assert window.start is not None
+    assert window.end is not None
+    return NamedWindow(window.start + timedelta(seconds=by), window.end + timedelta(seconds=by))
 
 
 def _sometimes(happens: Callable[[Scene, TrueMachine], None], chance: float = CHANCE) -> Callable[[Scene, Watch], None]:
@@ -433,11 +442,11 @@ def _cloud(**values: object) -> Callable[[Scene], None]:
     return begin
 
 
-def _missing_record(scene: Scene, _: TrueMachine) -> Callable[[Policy, float], Policy | None]:
+def _missing_record(scene: Scene, _: TrueMachine) -> Callable[[PolicyRecord, float], PolicyRecord | None]:
     return lambda policy, now: None if int(now // EVERY) % 5 == 0 else policy
 
 
-def _missing_flag(scene: Scene, _: TrueMachine) -> Callable[[Policy, float], Policy | None]:
+def _missing_flag(scene: Scene, _: TrueMachine) -> Callable[[PolicyRecord, float], PolicyRecord | None]:
     return lambda policy, now: structs.replace(policy, backup_enabled=None) if int(now // EVERY) % 5 == 0 else policy
 
 

@@ -13,14 +13,13 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.digitalocean import records
-from exporter.fleet.assemble import Rules, droplet_of, supported_of
-from exporter.fleet.history import BackupHistory, with_backups, with_reading
+from exporter.fleet.assemble import Rules, assemble, supported_of
+from exporter.fleet.history import BackupHistory
 from exporter.fleet.model import Fleet
-from exporter.fleet.tracked import TrackedDroplet, description_seen, policy_seen
+from exporter.fleet.tracked import TrackedDroplet, description_seen, own_list_read, policy_seen
 from exporter.metrics.exposition import render
 from exporter.polling.conversion import backup_of, description_of, policy_of, supported_policies_of
 
@@ -77,13 +76,21 @@ def fleet_of(droplets: list[Any], policy: Any, backups: list[Any], supported: li
     found = [backup_of(one) for one in records.backups(body("backups", backups)).records.values()]
     policies = records.policies(body("policies", {"7": policy})).records
     known = TrackedDroplet(7, BackupHistory(first_seen=now - 1e6))
-    for droplet in records.droplets(body("droplets", droplets)).records.values():
-        known = description_seen(known, description_of(droplet))
+    for record in records.droplets(body("droplets", droplets)).records.values():
+        known = description_seen(known, description_of(record))
     for one in policies.values():
-        known = policy_seen(known, policy_of(one), supported_of(policy_of(one), plans), now)
-    evidence = with_reading(with_backups(known.evidence, found, now), now)
-    known = replace(known, backups=tuple(sorted(found, key=lambda one: one.created_at)), evidence=evidence)
-    return Fleet("prod", (droplet_of(known, plans, Rules(), now),), tuple(plans.values()), known=True)
+        known = policy_seen(known, policy_of(one), now - 1e6, complete=True)
+    known = own_list_read(
+        known,
+        {one.id: one for one in found},
+        (),
+        unreadable=0,
+        read_at=now,
+        now=now,
+        supported=supported_of(known.policy, plans),
+    )
+    droplet = assemble(known, plans, Rules(), now).droplet
+    return Fleet("prod", (droplet,), tuple(plans.values()), known=True)
 
 
 def body(key: str, value: Any) -> bytes:

@@ -374,7 +374,7 @@ class Weeks(RuleBasedStateMachine):
 
     def check_nothing_missed(self, droplet: Droplet, machine: Machine, seen: Seen) -> None:
         """Every window that was due and had brought no backup is missed."""
-        assert not droplet.verdict.unjudged
+        assert droplet.verdict.reason is None
         if machine.enabled and seen.watched_since is not None:
             since = max(seen.watched_since, seen.changed_at) + MARGIN
             demanded = missed(machine, newest_made(machine), since, self.clock.now(), LONGEST_SLACK)
