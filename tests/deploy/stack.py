@@ -22,7 +22,7 @@ from tests.support.processes import Exporter, exporter, until
 from tests.support.prometheus_server import Prometheus
 from tests.support.rule_files import DEPLOY, RULE_FILES
 
-PATIENCE = 90.0
+PATIENCE = 240.0
 """Seconds within which anything expected must have happened, on a machine however busy."""
 RESENT_EVERY = 5.0
 """Seconds between two sendings of an alert that fires on; Alertmanager takes it for resolved after four times as many.

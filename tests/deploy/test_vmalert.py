@@ -18,7 +18,7 @@ from tests.support.prometheus_server import running as prometheus
 from tests.support.rule_files import RULES
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_vmalert_evaluates_the_rules(tmp_path: Path, newest: Generation) -> None:
     """vmalert takes every rule, evaluates it without an error, and the demo's missing droplet fires with its name."""
     with (
@@ -61,10 +61,10 @@ def test_vmalert_evaluates_the_rules(tmp_path: Path, newest: Generation) -> None
                 done = all(not rule["lastEvaluation"].startswith("0001") for rule in rules)
                 return rules if rules and done else []
 
-            rules = until(evaluated, "every rule is evaluated", 120)
+            rules = until(evaluated, "every rule is evaluated", 180)
             assert {rule["name"]: rule["lastError"] for rule in rules if rule.get("lastError")} == {}
             firing = 'ALERTS{alertname="DropletBackupMissing", alertstate="firing"}'
-            until(lambda: server.instant(firing, time.time()), "the alert fires", 60)
+            until(lambda: server.instant(firing, time.time()), "the alert fires", 180)
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/alerts", timeout=10) as answer:
                 alerts = json.load(answer)["data"]["alerts"]
             summaries = [alert["annotations"]["summary"] for alert in alerts if alert["name"] == "DropletBackupMissing"]

@@ -113,7 +113,7 @@ class Receivers:
     smtp: str
     came: dict[str, list[bytes]] = field(default_factory=dict)
 
-    def wait(self, count: int, timeout: float = 150) -> dict[str, bytes]:
+    def wait(self, count: int, timeout: float = 300) -> dict[str, bytes]:
         """The message number `count` (from 1) of each of the four, once all have come."""
         end = time.monotonic() + timeout
         names = ("webhook", "slack", "pagerduty", "mail")

@@ -40,7 +40,7 @@ class Exporter:
         with self._news:
             self._news.notify_all()
 
-    def line(self, pattern: str, timeout: float = 30) -> re.Match[str]:
+    def line(self, pattern: str, timeout: float = 120) -> re.Match[str]:
         """The first line of the log that holds the pattern, waited for."""
         with self._news:
             found = None
@@ -60,13 +60,13 @@ class Exporter:
 
     def get(self, path: str, **headers: str) -> str:
         request = urllib.request.Request(self.url + path, headers=headers)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return str(answer.read().decode())
 
     def status(self, path: str, method: str = "GET") -> tuple[int, str]:
         request = urllib.request.Request(self.url + path, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -112,7 +112,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def until(found: Callable[[], _T], what: str, timeout: float = 30) -> _T:
+def until(found: Callable[[], _T], what: str, timeout: float = 120) -> _T:
     """What another process comes to show, once it is true."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
