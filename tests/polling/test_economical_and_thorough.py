@@ -201,7 +201,8 @@ def figures(droplet: Droplet) -> dict[str, object]:
         "newest": backup and (backup.id, backup.created_at),
         "missed_windows": droplet.verdict.missed_windows,
         "overdue": droplet.verdict.overdue,
-        "unjudged": droplet.verdict.unjudged,
+        "reason": droplet.verdict.reason,
+        "state": droplet.verdict.state,
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from exporter.config.model import Config, Poll, RateLimit
+from exporter.fleet.state import Reason
 from tests.support.lookalike import Fault, Fixture, backup, disabled, policy
 from tests.support.world import DAY, HOUR, MONDAY, World, add, healthy, take_backup
 
@@ -99,13 +100,14 @@ class TestColdStart:
             assert (requests["images"], requests["backups"]) == (14, 2)
 
     async def test_sweep_then_proof(self) -> None:
-        """A stale Droplet that a sweep brought to light is proved by its own list, in the same poll."""
+        """A Droplet that a sweep shows to be behind is asked for its own list, in the same poll and not again."""
         account = healthy(100, now=NOON)
         add(account, 900, account.backup_lists[1][1:], policy(900, hour=0, next_window=MONDAY + DAY))  # type: ignore[index]
         async with World(account, at=NOON, config=NO_TURNS) as world:
             requests = await world.requests()
             assert (requests["images"], requests["backups"]) == (4, 1)
-            assert world.missed(900) == 1
+            assert world.reason(900) == Reason.FIRST_LOOK
+            assert await world.requests(after=300) == {"policies": 1, "droplets": 2}
 
 
 class TestChanges:

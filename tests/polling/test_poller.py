@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from exporter.config.model import Account, Config, Poll, RateLimit
 from exporter.config.tokens import TokenSource
 from exporter.fleet.selection import Criteria, Selection
+from exporter.fleet.state import Reason, State
 from exporter.polling.poller import Poller
 from exporter.polling.status import Status
 from tests.support.lookalike import OMIT, Fault, backup, disabled, policy
@@ -68,13 +69,20 @@ class TestWhatIsLearned:
         assert world.missed(1) == 0
         assert world.missed(2) == 2
 
-    async def test_stale_at_the_start(self) -> None:
-        """A Droplet whose backups ceased before the exporter began is overdue at the first poll."""
-        account = healthy(1, now=MONDAY - 2 * DAY + 12 * HOUR)
+    @pytest.mark.parametrize(("days", "state"), [(1, State.UNJUDGED), (2, State.STALE)])
+    async def test_behind_at_the_start(self, days: int, state: State) -> None:
+        """A Droplet whose backups ceased before the exporter began is unjudged, or stale by age, until its next window.
+
+        Its own list is asked once to make sure of it, and not again before a window that counts is due.
+        """
+        account = healthy(1, now=NOON - days * DAY)
         account.policy_map["1"] = policy(1, hour=0, next_window=MONDAY + DAY)
         async with World(account, at=NOON) as world:
-            await world.poll()
-            assert world.missed(1) == 2
+            assert (await world.requests())["backups"] == 1
+            assert (world.state(1), world.reason(1), world.missed(1)) == (state, Reason.FIRST_LOOK, None)
+            assert "backups" not in await world.requests(after=300)
+            await world.poll(MONDAY + DAY + 10 * HOUR)
+            assert (world.state(1), world.missed(1)) == (State.OVERDUE, 1)
 
     async def test_gpu_droplets(self) -> None:
         """Droplets with a GPU come from a listing of their own."""
@@ -291,7 +299,7 @@ class TestFaults:
         assert await world.poll(MONDAY + DAY + 10 * HOUR) == "partial"
         samples = world.samples()
         assert samples["exporter_unread_droplets{}"] == 1
-        assert samples["unjudged_droplets{}"] == 1
+        assert samples['unjudged_droplets{reason="unread"}'] == 1
         assert 'overdue{droplet_id="1"}' not in samples, "no evidence"
         assert samples['overdue{droplet_id="2"}'] == 1
         assert samples["exporter_up{}"] == 1
@@ -311,13 +319,13 @@ class TestFaults:
         assert world.missed(2) == 3
 
     async def test_overdue_stands_through_an_outage(self, world: World) -> None:
-        """What was proved to be missed stays so while the API is away."""
+        """What was proved to be missed stays so while the API is away; the next window is not judged."""
         await world.poll()
         await world.poll(MONDAY + DAY + 10 * HOUR)
         world.api.faults.append(Fault(status=503))
         await world.poll(MONDAY + 2 * DAY + 10 * HOUR)
-        assert world.missed(1) == 1
-        assert world.samples()["unjudged_droplets{}"] == 3
+        assert (world.state(1), world.reason(1), world.missed(1)) == (State.OVERDUE, Reason.UNREAD, 1)
+        assert world.unjudged() == 0, "the state of each is a worse one"
 
     @pytest.mark.parametrize("status", [401, 403])
     async def test_unauthorized(self, world: World, status: int) -> None:
@@ -346,7 +354,7 @@ class TestFaults:
         async with World(account, at=NOON) as world:
             assert await world.poll() == "success"
             assert world.samples()["exporter_unread_droplets{}"] == 0
-            assert world.samples()["unjudged_droplets{}"] == 0
+            assert world.unjudged() == 0
 
     async def test_hanging_list(self) -> None:
         """A list that failed before and hangs now holds up no other, though it be the most urgent."""
@@ -374,8 +382,17 @@ class TestFaults:
             samples = world.samples()
             assert samples['kept{droplet_id="1"}'] == 7
             assert 'overdue{droplet_id="1"}' not in samples
-            assert samples["unjudged_droplets{}"] == 1
+            assert samples['unjudged_droplets{reason="unread"}'] == 1
             assert samples['exporter_rejected_records_total{endpoint="backups"}'] == 1
+
+    async def test_backup_of_times_to_come(self) -> None:
+        """A backup that is dated far ahead may be the one of any window: it answers none, and none is missed."""
+        account = healthy(1, now=NOON)
+        async with World(account, at=NOON) as world:
+            await world.poll()
+            take_backup(account, 1, MONDAY + 400 * DAY)
+            await world.poll(MONDAY + DAY + 10 * HOUR)
+            assert (world.state(1), world.reason(1), world.missed(1)) == (State.UNJUDGED, Reason.UNREAD, None)
 
     async def test_no_backup_record_is_understood(self) -> None:
         """A list of which nothing is understood is not an empty one: the Droplet is unjudged, its backups uncounted."""
@@ -386,7 +403,7 @@ class TestFaults:
             samples = world.samples()
             assert 'kept{droplet_id="1"}' not in samples
             assert 'overdue{droplet_id="1"}' not in samples
-            assert samples["unjudged_droplets{}"] == 1
+            assert samples['unjudged_droplets{reason="unread"}'] == 1
 
     async def test_unknown_size(self) -> None:
         """Where one record of a list is not understood the sum of the sizes is unknown."""

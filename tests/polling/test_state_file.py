@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import hashlib
 import os
 import subprocess
 import sys
@@ -15,17 +16,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from exporter.config.model import Config, Poll, RateLimit
-from exporter.fleet.history import BackupHistory, PolicyTrace
-from exporter.fleet.model import Backup, SupportedPolicy
+from exporter.fleet.history import BackupHistory, Departed, Settings
+from exporter.fleet.model import Backup, Description, Policy, SupportedPolicy, Window
+from exporter.fleet.state import Reason, State
 from exporter.fleet.tracked import TrackedDroplet
 from exporter.polling import state_file
-from exporter.polling.state_file import MARK, AccountState, StateFile, _replace, state_of
+from exporter.polling.state_file import MARK, AccountState, StateFile, _replace
 from tests.support.lookalike import Fault, policy
 from tests.support.world import DAY, HOUR, MONDAY, TOKEN, World, add, healthy, take_backup
 
@@ -56,35 +59,55 @@ CHANGES: list[Callable[[bytes, int, bytes], bytes]] = [
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 ids = st.integers(1, 2**63 - 1)
 backups = st.builds(Backup, ids, numbers, st.none() | numbers)
-traces = st.builds(
-    PolicyTrace,
-    st.none() | st.booleans(),
-    st.none() | st.text(),
-    *[st.none() | numbers] * 6,
+maybe_numbers = st.none() | numbers
+some_backups = st.none() | st.lists(backups, max_size=3).map(tuple)
+histories = st.builds(
+    BackupHistory,
+    numbers,
+    on_since=maybe_numbers,
+    told_off=st.booleans(),
+    silent=st.integers(0, 2),
+    settings=st.builds(Settings, st.none() | st.text(), st.none() | st.integers(0, 23), st.none() | st.text()),
+    changed_at=maybe_numbers,
+    plan_changed_at=maybe_numbers,
+    newest_made=st.none() | backups,
+    own_list=some_backups,
+    read_at=maybe_numbers,
+    departed=st.lists(st.builds(Departed, ids, numbers, numbers, maybe_numbers), max_size=2).map(tuple),
+    ever_backed_up=st.booleans(),
+    judged_to=maybe_numbers,
+    misses=st.lists(numbers, max_size=3).map(tuple),
 )
 knowns = st.builds(
     TrackedDroplet,
     ids,
-    st.builds(BackupHistory, numbers, st.none() | backups, st.none() | backups, st.none() | numbers, traces),
-    backups=st.none() | st.lists(backups, max_size=3).map(tuple),
-    refreshed_at=st.none() | numbers,
+    histories,
+    st.none() | st.builds(Description, st.text(), created_at=maybe_numbers, tags=st.none() | st.tuples(st.text())),
+    st.none()
+    | st.builds(Policy, st.none() | st.booleans(), next_window=st.none() | st.builds(Window, numbers, numbers)),
+    backups=some_backups,
+    listed=st.none() | st.lists(ids, max_size=2).map(tuple),
+    refreshed_at=maybe_numbers,
+    unread=st.booleans(),
 )
 states = st.builds(
-    state_of,
+    AccountState,
     st.just(URL),
     st.lists(knowns, max_size=4, unique_by=lambda known: known.id),
-    st.dictionaries(st.text(), st.builds(SupportedPolicy, st.text()), max_size=2),
-    st.none() | numbers,
+    st.lists(st.builds(SupportedPolicy, st.text()), max_size=2),
+    maybe_numbers,
 )
 
 
 def some_state(number: int = 1, droplets: int = 3) -> AccountState:
     """A state that tells its number in every part."""
     known = [
-        TrackedDroplet(one, BackupHistory(number, Backup(one, number), read_at=number), backups=(Backup(one, number),))
+        TrackedDroplet(
+            one, BackupHistory(number, newest_made=Backup(one, number), read_at=number), backups=(Backup(one, number),)
+        )
         for one in range(1, droplets + 1)
     ]
-    return state_of(URL, known, {}, number)
+    return AccountState(URL, known, [], number)
 
 
 def kept(path: Path) -> AccountState | None:
@@ -156,12 +179,7 @@ class TestWriting:
         """What was kept is found as it was."""
         file = tmp_path_factory.mktemp("state") / "state"
         write(file, state)
-        found = kept(file)
-        assert found == state
-        assert found is not None
-        assert [known.evidence for known in found.known().values()] == [
-            known.evidence for known in state.known().values()
-        ]
+        assert kept(file) == state
 
     def test_two_accounts(self, file: Path) -> None:
         """Accounts share the file, each known by its name and its API's address."""
@@ -334,7 +352,7 @@ class TestUnusable:
             found = kept(file)
         assert found == state or (found is None and (logs or not file.read_bytes()))
 
-    @pytest.mark.parametrize("number", ["0", "2", "99", '"1"', "null", "[]"])
+    @pytest.mark.parametrize("number", ["0", "3", "99", '"1"', "null", "[]"])
     def test_other_version(self, file: Path, number: str) -> None:
         """A file of another version is put aside, for that version to find."""
         write(file, some_state())
@@ -428,6 +446,83 @@ class TestUnusable:
         assert content(file) != before
 
 
+class TestRestart:
+    async def test_outage(self, file: Path) -> None:
+        """An exporter restarted while the API is away serves all that was known, and judges it anew."""
+        account = healthy(3, now=NOON)
+        async with World(account, at=NOON, config=NO_TURNS, state_file=file) as world:
+            await world.poll()
+            take_backup(account, 1, MONDAY + DAY + HOUR)
+            await world.poll(MONDAY + DAY + 10 * HOUR)
+            before = world.samples()
+            world.api.faults.append(Fault(status=503))
+            await world.restart()
+            assert await world.poll(after=300) == "failure"
+            after = world.samples()
+            assert after["exporter_up{}"] == 0
+            droplets = {name: value for name, value in before.items() if "droplet_id" in name}
+            moving = {name for name in droplets if name.startswith(("hours_until", "newest_age"))}
+            assert {name for name in after if "droplet_id" in name} == droplets.keys()
+            assert {name: after[name] for name in droplets.keys() - moving} == {
+                name: value for name, value in droplets.items() if name not in moving
+            }
+            assert (world.missed(1), world.missed(2)) == (0, 1)
+            await world.poll(MONDAY + 2 * DAY + 10 * HOUR)
+            assert (world.state(1), world.reason(1), world.missed(1)) == (State.UNJUDGED, Reason.UNREAD, None)
+            assert (world.state(2), world.reason(2), world.missed(2)) == (State.OVERDUE, Reason.UNREAD, 1)
+
+    def test_version_1(self, file: Path) -> None:
+        """A file of version 1 is read: what it tells stays known, and what it lacks is not."""
+        write_version_1(file, URL, MONDAY - DAY)
+        state = kept(file)
+        assert state is not None
+        known = state.known()[1]
+        history = known.history
+        assert (history.first_seen, history.on_since, history.read_at) == (MONDAY - 3 * DAY, MONDAY - 3 * DAY, NOON)
+        assert history.newest_made == Backup(1718, MONDAY - DAY + HOUR, 2.5e9)
+        assert history.settings == Settings("daily", named_start=MONDAY, named_length=4 * HOUR)
+        assert known.backups is not None
+        assert [one.id for one in known.backups] == [1717, 1718]
+        assert (known.description, known.policy) == (None, None)
+        assert [plan.plan for plan in state.supported] == ["daily"]
+
+    async def test_upgrade(self, file: Path) -> None:
+        """After an upgrade from version 1 a miss is shown as before, without a new first look."""
+        account = healthy(1, now=NOON - DAY)
+        account.policy_map["1"] = policy(1, hour=0, next_window=MONDAY + DAY)
+        async with World(account, at=NOON, config=NO_TURNS) as world:
+            write_version_1(file, world.api.url, MONDAY - DAY)
+            world.state_file = file
+            await world.restart()
+            await world.poll(NOON + HOUR)
+            assert (world.state(1), world.missed(1)) == (State.OVERDUE, 1)
+        assert content(file).startswith(MARK + b"2,")
+
+
+def write_version_1(path: Path, url: str, newest_window: float) -> None:
+    """A file as an exporter of before wrote it: one daily Droplet, its list read on Monday at noon."""
+    made = [
+        {"id": 1717, "created_at": newest_window - DAY + HOUR, "size": 2.5e9},
+        {"id": 1718, "created_at": newest_window + HOUR, "size": 2.5e9},
+    ]
+    trace = {
+        "enabled": True,
+        "plan": "daily",
+        "named_start": MONDAY,
+        "clock_start": 0.0,
+        "named_length": 4 * HOUR,
+        "policy_length": 4 * HOUR,
+        "supported_length": 4 * HOUR,
+        "changed_at": None,
+    }
+    droplet = [1, MONDAY - 3 * DAY, NOON, NOON, made[1], made[0], trace, made, None]
+    daily = {"plan": "daily", "hours": [0, 4], "weekdays": [], "window_length": 4 * HOUR, "retention_days": 7.0}
+    account = {"api_url": url, "droplets": [droplet], "supported": [daily], "supported_at": NOON}
+    accounts = msgspec.json.encode({"prod": account})
+    digest = hashlib.sha256(accounts).hexdigest()
+    path.write_bytes(MARK + b'1,"sha256":"' + digest.encode() + b'","accounts":' + accounts + b"}")
+
+
 class TestTwoExporters:
     def test_second_goes_without(self, file: Path) -> None:
         """A second exporter on the same file says so, and writes nothing until the first has gone."""
@@ -470,6 +565,7 @@ class TestTime:
         """A state from times to come proves nothing, and neither alarms nor hides a miss."""
         account = healthy(2, now=NOON)
         async with World(account, at=NOON, config=NO_TURNS, state_file=file) as world:
+            await world.poll()
             await world.poll(NOON + 5 * DAY)
             assert world.missed(1) == 5
             await world.restart()

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from exporter.clock import Clock
 from exporter.digitalocean.errors import ApiError, NotFound
-from exporter.fleet.assemble import Rules, droplet_of
+from exporter.fleet.assemble import Rules, assemble, supported_of
 from exporter.fleet.listings import AccountListings, learn
 from exporter.fleet.model import Droplet, SupportedPolicy
 from exporter.fleet.tracked import TrackedDroplet, own_list_failed, own_list_read
@@ -37,16 +37,15 @@ class Thorough:
             self._supported = supported_policies_of(plans.records.values())
         now = self._clock.now()
         for droplet_id in {*self._known, *listings.descriptions, *listings.policies}:
-            learnt = learn(
-                self._known.pop(droplet_id, None), droplet_id, listings, self._supported, now, tells_backup_ids=False
-            )
+            learnt = learn(self._known.pop(droplet_id, None), droplet_id, listings, now, tells_backup_ids=False)
             if learnt is not None:
                 self._known[droplet_id] = await self._read(learnt, now) if listings.told else learnt
-        self.droplets = {
-            known.id: droplet_of(known, self._supported, self._rules, now)
-            for known in self._known.values()
-            if known.named
-        }
+        assembled = [
+            assemble(known, self._supported, self._rules, now) for known in self._known.values() if known.named
+        ]
+        # Each verdict's misses are remembered for the next.
+        self._known.update((one.source.id, one.source) for one in assembled)
+        self.droplets = {one.droplet.id: one.droplet for one in assembled}
 
     async def _gone(self, listings: AccountListings) -> frozenset[int]:
         gone = set()
@@ -64,7 +63,15 @@ class Thorough:
         listing = await self._client.backups(known.id)
         found = {record.id: backup_of(record) for record in listing.records.values()}
         if listing.complete:
-            return own_list_read(known, found, (), unreadable=0, read_at=listing.started_at, now=now)
+            return own_list_read(
+                known,
+                found,
+                (),
+                unreadable=0,
+                read_at=listing.started_at,
+                now=now,
+                supported=supported_of(known.policy, self._supported),
+            )
         if isinstance(listing.error, NotFound):
             return structs.replace(known, not_found_at=now, unread=False)
         return structs.replace(own_list_failed(known, (), now), unread=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from exporter.fleet.model import GIB, Backup, Description, Droplet, Fleet, Policy, SupportedPolicy, Verdict, Window
+from exporter.fleet.state import State
 
 NOW = 1_800_000_000.0
 HOUR, DAY = 3600.0, 86400.0
@@ -43,7 +44,7 @@ def made_up_fleet(count: int, seed: int = 0) -> Fleet:
                 interval=interval,
                 retention_days=28.0 if weekly else 7.0,
                 policy_supported=True,
-                verdict=Verdict(0),
+                verdict=Verdict(State.PROTECTED, missed=()),
             )
         )
     supported = (SupportedPolicy("weekly", (), (), 4 * HOUR, 28.0), SupportedPolicy("daily", (), (), 4 * HOUR, 7.0))

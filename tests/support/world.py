@@ -15,6 +15,7 @@ from exporter.clock import Clock
 from exporter.config.model import Account, Config, Poll
 from exporter.config.tokens import TokenSource
 from exporter.fleet.model import Droplet
+from exporter.fleet.state import Reason, State
 from exporter.metrics.exposition import render
 from exporter.metrics.negotiation import TEXT
 from exporter.metrics.telemetry import Telemetry
@@ -122,6 +123,16 @@ class World:
 
     def missed(self, droplet_id: int) -> int | None:
         return self.droplet(droplet_id).verdict.missed_windows
+
+    def state(self, droplet_id: int) -> State:
+        return self.droplet(droplet_id).verdict.state
+
+    def reason(self, droplet_id: int) -> Reason | None:
+        return self.droplet(droplet_id).verdict.reason
+
+    def unjudged(self) -> float:
+        """How many Droplets are unjudged, for whatever reason."""
+        return sum(value for name, value in self.samples().items() if name.startswith("unjudged_droplets"))
 
     def samples(self) -> dict[str, float]:
         """Everything that is served, as `name{label="value"}` without the account, by value."""
