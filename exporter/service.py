@@ -71,6 +71,11 @@ class Service:
         telemetry.reloaded(True, clock.now())
 
     @property
+    def state_lost(self) -> bool:
+        """Whether a state file is configured and is not written: a restart will forget what is known now."""
+        return self._config.state_file is not None and not self._store.kept
+
+    @property
     def fleets(self) -> tuple[Fleet, ...]:
         return tuple(poller.fleet for poller in self._pollers.values())
 

@@ -254,6 +254,7 @@ class StatusPage:
             style=f"{_relative(STYLE)}?{_digest()}",
             icon=_relative(ICON),
             demo=self._demo,
+            state_lost=self._service.state_lost,
             query=query,
             summary=summary,
             refresh=REFRESH if summary.health == "busy" else self._interval(statuses),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from exporter.config.tokens import redact
 from exporter.fleet.model import Fleet
 from exporter.fleet.state import State
 from exporter.metrics.telemetry import Allowance
@@ -101,6 +102,10 @@ class DropletRow:
     kept: str
     size: str
     newest_size: str
+    max_age: str
+    """How old the newest backup may be."""
+    volumes: str
+    """Of the block storage volumes, which the backups do not hold."""
     chart: Chart | None
 
 
@@ -154,7 +159,8 @@ def account_view(status: Status, fleet: Fleet, allowance: Allowance, now: float)
             "The account has no droplets, or its selection matches none. A token of the wrong team looks the same."
         )
     progress = _progress(status, fleet)
-    if status.unread and status.polling_since is None:
+    remarks += _warnings(fleet)
+    if status.unread and status.held_back and status.polling_since is None:
         remarks.append("The rate limit did not allow the rest. The next polls read it; you need not do anything.")
     health, state = _health(status, fleet, now)
     counted = Counter(status.problems)
@@ -175,6 +181,25 @@ def account_view(status: Status, fleet: Fleet, allowance: Allowance, now: float)
         problems=problems,
         more_problems=len(counted) - len(problems),
     )
+
+
+def _warnings(fleet: Fleet) -> list[str]:
+    """What is wrong outside of this exporter, and makes the page's answers wrong or incomplete."""
+    warnings = []
+    ahead = next((one.clock_ahead for one in fleet.droplets if one.clock_ahead is not None), None)
+    if ahead is not None:
+        where = "ahead of" if ahead > 0 else "behind"
+        warnings.append(
+            f"The API's clock is {span(abs(ahead))} {where} this host's. Nothing is judged until they agree: set the "
+            "clock of this host."
+        )
+    untagged = sum(1 for one in fleet.droplets if one.description is not None and one.description.tags is None)
+    if untagged:
+        warnings.append(
+            f"The tags of {plural(untagged, 'droplet')} are not known: the API did not send them. Give the token the "
+            "scope tag:read."
+        )
+    return warnings
 
 
 def row_of(entry: JudgedDroplet, now: float, *, several_accounts: bool) -> DropletRow:
@@ -216,6 +241,8 @@ def row_of(entry: JudgedDroplet, now: float, *, several_accounts: bool) -> Dropl
         kept="" if kept is None else f"{len(kept):,}",
         size=size_words(size) if kept else "",
         newest_size=size_words(newest.size) if newest and newest.size is not None and len(kept or ()) > 1 else "",
+        max_age="" if droplet.verdict.max_age is None else f"at most {brief(droplet.verdict.max_age)}",
+        volumes=f"{plural(what.volumes, 'volume')} not in backups" if what is not None and what.volumes else "",
         chart=chart_of(droplet, now),
     )
 
@@ -230,7 +257,7 @@ def _is_old(status: Status, now: float) -> bool:
 def _why_unknown(status: Status) -> str:
     if status.result is None:
         return "its first poll is running"
-    return "no listing could be read" + (f"; {status.problems[0]}" if status.problems else "")
+    return "no listing could be read" + (f"; {_shortened(status.problems[0])}" if status.problems else "")
 
 
 def _since(status: Status, fleet: Fleet, now: float) -> str:
@@ -295,4 +322,6 @@ def _ago(instant: float, now: float) -> str:
 
 
 def _shortened(text: str) -> str:
+    # A server may echo the token in its answer. A token that was cut would not be found.
+    text = redact(text)
     return text if len(text) <= LONGEST_PROBLEM else text[: LONGEST_PROBLEM - 1] + "\N{HORIZONTAL ELLIPSIS}"
