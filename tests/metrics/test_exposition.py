@@ -15,7 +15,19 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.samples import Sample
 
-from exporter.fleet.model import GIB, Backup, Description, Droplet, Fleet, Policy, SupportedPolicy, Verdict, Window
+from exporter.fleet.model import (
+    GIB,
+    Backup,
+    Description,
+    Droplet,
+    Fleet,
+    Policy,
+    Schedule,
+    SupportedPolicy,
+    Verdict,
+    Window,
+)
+from exporter.fleet.state import Reason, State
 from exporter.metrics import exposition, families
 from exporter.metrics.exposition import Exposition, escape, number, render
 from tests.support.samples import INSTANTS, NUMBERS, TEXT, fleets, plain_text
@@ -26,7 +38,7 @@ TAGS = ("App", "team")
 
 WEB = Droplet(
     id=7,
-    description=Description("web", "fra1", "s-1vcpu-1gb", "active", NOW - 1e6, 25 * GIB, ("team:ops",)),
+    description=Description("web", "fra1", "s-1vcpu-1gb", "active", NOW - 1e6, 25 * GIB, ("team:ops",), None, 2),
     policy=Policy(True, "weekly", "SUN", 0, 4 * HOUR, 28.0, Window(NOW + 6 * HOUR, NOW + 10 * HOUR)),
     backups=(Backup(1, NOW - 700_000.0, 2 * GIB), Backup(2, NOW - 90_000.0, 2.5 * GIB)),
     refreshed_at=NOW - 60,
@@ -35,7 +47,14 @@ WEB = Droplet(
     interval=604800.0,
     retention_days=28.0,
     policy_supported=False,
-    verdict=Verdict(2),
+    verdict=Verdict(
+        State.MISSING,
+        missed=(NOW - 2 * HOUR, NOW - HOUR),
+        max_age=1_234_000.0,
+        stale=False,
+        lost=1,
+        schedule=Schedule(NOW + 6 * HOUR, 604800.0, 4 * HOUR),
+    ),
 )
 FLEET = Fleet("prod", (WEB,), (SupportedPolicy("weekly", window_length=4 * HOUR, retention_days=28.0),), known=True)
 
@@ -57,11 +76,20 @@ digitalocean_backup_newest_size_bytes{account="prod",droplet_id="7",droplet_name
 digitalocean_backup_oldest_timestamp_seconds{account="prod",droplet_id="7",droplet_name="web"} 1.6993e+09
 digitalocean_backup_kept{account="prod",droplet_id="7",droplet_name="web"} 2.0
 digitalocean_backup_kept_size_bytes{account="prod",droplet_id="7",droplet_name="web"} 4.831838208e+09
+digitalocean_backup_state{account="prod",droplet_id="7",droplet_name="web",state="missing"} 1.0
 digitalocean_backup_missed_windows{account="prod",droplet_id="7",droplet_name="web"} 2.0
 digitalocean_backup_overdue{account="prod",droplet_id="7",droplet_name="web"} 1.0
+digitalocean_backup_max_age_seconds{account="prod",droplet_id="7",droplet_name="web"} 1.234e+06
+digitalocean_backup_stale{account="prod",droplet_id="7",droplet_name="web"} 0.0
+digitalocean_backup_lost{account="prod",droplet_id="7",droplet_name="web"} 1.0
+digitalocean_backup_attached_volumes{account="prod",droplet_id="7",droplet_name="web"} 2.0
 digitalocean_backup_refreshed_timestamp_seconds{account="prod",droplet_id="7",droplet_name="web"} 1.69999994e+09
 digitalocean_backup_droplets{account="prod"} 1.0
-digitalocean_backup_unjudged_droplets{account="prod"} 0.0
+digitalocean_backup_unjudged_droplets{account="prod",reason="clock"} 0.0
+digitalocean_backup_unjudged_droplets{account="prod",reason="unknown-policy"} 0.0
+digitalocean_backup_unjudged_droplets{account="prod",reason="no-schedule"} 0.0
+digitalocean_backup_unjudged_droplets{account="prod",reason="unread"} 0.0
+digitalocean_backup_unjudged_droplets{account="prod",reason="first-look"} 0.0
 digitalocean_backup_supported_policy_retention_seconds{account="prod",plan="weekly"} 2.4192e+06
 digitalocean_backup_supported_policy_window_seconds{account="prod",plan="weekly"} 14400.0
 digitalocean_backup_hours_until_next_window{account="prod",droplet_id="7",droplet_name="web"} 6.0
@@ -106,11 +134,12 @@ def test_known_droplet_has_every_family() -> None:
 
 
 def test_unknown_is_absent() -> None:
-    """A Droplet that only a policy without content names has its info and nothing else, and its account no counts."""
+    """A Droplet that only a policy without content names has its info and state alone, and its account no counts."""
     fleet = Fleet("a", (Droplet(9, policy=Policy()),))
     assert sample_lines(render([fleet], NOW, TAGS)) == (
         'digitalocean_backup_droplet_info{App="",account="a",droplet_id="9",droplet_name="",region="",size="",status="",'
         'team=""} 1.0\n'
+        'digitalocean_backup_state{account="a",droplet_id="9",droplet_name="",state="not-expected"} 1.0\n'
     )
 
 
@@ -159,12 +188,15 @@ def test_backup_of_unknown_size_leaves_no_sum() -> None:
 
 def test_verdict_that_is_out_has_no_series() -> None:
     """What could not be judged is counted for the account, and the Droplet has neither of the verdict's series."""
-    unjudged = Droplet(1, verdict=Verdict(None, unjudged=True))
-    assert lines_of(unjudged, "missed_windows", "overdue") == ""
-    both = Fleet("a", (unjudged, replace(WEB, verdict=Verdict(3, unjudged=True)), replace(WEB, id=8)), known=True)
-    assert account_lines(both) == (
-        'digitalocean_backup_droplets{account="a"} 3.0\ndigitalocean_backup_unjudged_droplets{account="a"} 2.0\n'
-    )
+    unjudged = Droplet(1, verdict=Verdict(State.UNJUDGED, Reason.UNREAD))
+    assert lines_of(unjudged, "missed_windows", "overdue", "stale", "lost", "max_age_seconds") == ""
+    standing = replace(WEB, verdict=Verdict(State.OVERDUE, Reason.CLOCK, missed=(NOW,)))
+    counted = account_lines(Fleet("a", (unjudged, standing, replace(WEB, id=8)), known=True))
+    reasons = [line for line in counted.splitlines() if "unjudged_droplets" in line]
+    assert len(reasons) == len(Reason)
+    assert [line for line in reasons if not line.endswith(" 0.0")] == [
+        'digitalocean_backup_unjudged_droplets{account="a",reason="unread"} 1.0'
+    ]
 
 
 def test_empty_account_is_not_an_unknown_one() -> None:
@@ -192,10 +224,10 @@ def test_age_is_never_negative() -> None:
 
 
 def test_window_that_closed_without_interval_has_no_hours() -> None:
-    """Once the window has closed, hours are absent for a Droplet of unknown interval, and for that one alone."""
+    """Once the named window has closed, hours are absent for a Droplet without a schedule, and for that one alone."""
     window = Window(NOW + HOUR, NOW + 2 * HOUR)
     odd = Droplet(1, policy=Policy(next_window=window))
-    daily = replace(odd, id=2, interval=24 * HOUR)
+    daily = replace(odd, id=2, verdict=Verdict(State.PROTECTED, schedule=Schedule(NOW + HOUR, 24 * HOUR, HOUR)))
     fleet = Fleet("a", (odd, daily), known=True)
     name = "digitalocean_backup_hours_until_next_window"
     assert [line[-4:] for line in sample_lines(render([fleet], NOW), name).splitlines()] == [" 1.0", " 1.0"]
@@ -315,7 +347,7 @@ async def test_parallel_scrapes_share_one_rendering(monkeypatch: pytest.MonkeyPa
     """Ten scrapers at once cost one computation of what moves, plain or compressed; the next second costs another."""
     asked: list[float] = []
 
-    def counted(_window: Window | None, _interval: float | None, now: float) -> float:
+    def counted(_schedule: Schedule | None, _window: Window | None, now: float) -> float:
         asked.append(now)
         return 1.0
 
@@ -397,3 +429,39 @@ async def test_droplet_without_tag_values_has_empty_labels() -> None:
     text = lines_of(replace(WEB, tag_labels=()), "droplet_info")
     assert 'App=""' in text
     assert 'team=""' in text
+
+
+def numbered(count: int) -> tuple[Droplet, ...]:
+    return tuple(replace(WEB, id=number, description=Description(f"web-{number}")) for number in range(count))
+
+
+async def test_updated_text_is_the_client_librarys() -> None:
+    """After Droplets changed, came, went, were renamed or reordered, the text is as if all were rendered anew."""
+    every = numbered(350)
+    changed = tuple(replace(d, expected=False) if d.id in (3, 150, 349) else d for d in every)
+    renamed = (replace(every[0], description=Description("new")), *every[1:])
+    steps = (every, changed, (*every, *numbered(360)[350:]), every[:120] + every[121:], renamed, every[::-1], every[:1])
+    exposition_ = Exposition(TAGS)
+    for listed, droplets in enumerate((*steps, (), every)):
+        fleet = replace(FLEET, droplets=droplets, listed_at=NOW + listed)
+        await exposition_.update(fleet)
+        assert await text_of(exposition_) == plain_text([fleet], NOW, TAGS)
+        page = b"".join(await exposition_.page(NOW, gzip=True))
+        assert zlib.decompress(page, wbits=31) == plain_text([fleet], NOW, TAGS)
+
+
+async def test_steady_update_renders_nothing_anew() -> None:
+    """What did not change keeps its very text, and a changed Droplet costs the text of its own batch alone."""
+    every = numbered(350)
+    exposition_ = Exposition(TAGS)
+    await exposition_.update(replace(FLEET, droplets=every))
+    before = exposition_._accounts["prod"]
+    await exposition_.update(replace(FLEET, droplets=tuple([*every])))
+    steady = exposition_._accounts["prod"]
+    assert all(a is b for a, b in zip(before.static, steady.static, strict=True))
+    assert steady.clocked is before.clocked
+    await exposition_.update(replace(FLEET, droplets=(*every[:349], replace(every[349], expected=False))))
+    after = exposition_._accounts["prod"]
+    place = [family.name for family in exposition.STATIC_FAMILIES].index("digitalocean_backup_expected")
+    same = [a is b for a, b in zip(before.static[place].text, after.static[place].text, strict=True)]
+    assert same == [True, True, True, False]

@@ -16,16 +16,19 @@ from exporter.fleet.model import (
     Droplet,
     Fleet,
     Policy,
+    Schedule,
     SupportedPolicy,
     Verdict,
     Window,
 )
+from exporter.fleet.state import Reason, State
 from exporter.metrics.families import (
     ACCOUNT_FAMILIES,
     DROPLET_FAMILIES,
     ClockFamily,
     DropletFamily,
     Family,
+    ListingFamily,
 )
 
 
@@ -46,6 +49,12 @@ class PlainCollector(Collector):
                 for account, d in droplets:
                     tags = d.tag_labels if family.tagged else ()
                     add(made, [account, str(d.id), d.name, *family.more(d), *tags], family.value(d))
+                yield made
+            elif isinstance(family, ListingFamily):
+                made = empty(family, family.labels)
+                for fleet in self.fleets:
+                    for d in fleet.droplets:
+                        add(made, [fleet.account, str(d.id), d.name], family.value(d, fleet))
                 yield made
         for account_family in ACCOUNT_FAMILIES:
             made = empty(account_family, account_family.labels)
@@ -117,7 +126,9 @@ def droplets(tags: int) -> st.SearchStrategy[Droplet]:
     return st.builds(
         Droplet,
         id=st.integers(0, 2**63),
-        description=maybe(st.builds(Description, TEXT, TEXT, TEXT, TEXT, maybe(NUMBERS))),
+        description=maybe(
+            st.builds(Description, TEXT, TEXT, TEXT, TEXT, maybe(NUMBERS), volumes=maybe(st.integers(0, 9)))
+        ),
         policy=maybe(POLICIES),
         backups=maybe(BACKUPS),
         refreshed_at=maybe(NUMBERS),
@@ -126,7 +137,17 @@ def droplets(tags: int) -> st.SearchStrategy[Droplet]:
         interval=maybe(st.integers(1, 10**6).map(float)),
         retention_days=maybe(NUMBERS),
         policy_supported=maybe(st.booleans()),
-        verdict=st.builds(Verdict, maybe(st.integers(0, 10**7)), st.booleans()),
+        verdict=st.builds(
+            Verdict,
+            st.sampled_from(State),
+            maybe(st.sampled_from(Reason)),
+            missed=maybe(st.lists(INSTANTS, max_size=3).map(tuple)),
+            max_age=maybe(NUMBERS),
+            stale=maybe(st.booleans()),
+            lost=maybe(st.integers(0, 9)),
+            schedule=maybe(st.builds(Schedule, INSTANTS, st.integers(1, 10**6).map(float), st.floats(0, 1e6))),
+        ),
+        confirmed=st.booleans(),
     )
 
 
@@ -136,6 +157,7 @@ def fleets(tags: int) -> st.SearchStrategy[list[Fleet]]:
         account=TEXT,
         droplets=st.lists(droplets(tags), max_size=4).map(tuple),
         supported=st.lists(SUPPORTED, max_size=3).map(tuple),
+        listed_at=maybe(INSTANTS),
         known=st.booleans(),
     )
     return st.lists(fleet, max_size=3, unique_by=lambda fleet: fleet.account)
