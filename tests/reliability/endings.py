@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from exporter.polling.state_file import StateFile
 from tests.support.lookalike import Api, served
 from tests.support.processes import HURRIED, Exporter, exporter
-from tests.support.world import DAY, healthy
+from tests.support.world import healthy
 
 DROPLETS = 50
 IN_TIME = 5.0
@@ -37,8 +37,10 @@ class Endings:
 @contextmanager
 def restless(folder: Path, state: Path) -> Iterator[Path]:
     """An API, and the configuration by which its account is polled and its state written without rest."""
-    # All of them overdue, so that each list is read at each poll and there is something to write after it.
-    account = healthy(DROPLETS, now=time.time() - 3 * DAY)
+    # The listing tells no ids, so that each list is read at each poll and there is something to write after it.
+    account = healthy(DROPLETS, now=time.time())
+    for record in account.droplet_list:
+        record.pop("backup_ids", None)
     api = Api(account, now=time.time, token=TOKEN, per_minute=None, per_hour=None)
     config = folder / "config.yaml"
     with served(api):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from exporter.config.model import Config, Poll
+from exporter.fleet.state import Reason
 from exporter.metrics.exposition import render
 from exporter.metrics.negotiation import TEXT
 from tests.reliability.recording import Recording
@@ -489,7 +490,7 @@ def _at_the_end(trial: Trial) -> Iterator[str]:
     expected = {
         "exporter_up{}": 1.0,
         "exporter_unread_droplets{}": 0.0,
-        "unjudged_droplets{}": 0.0,
+        **{f'unjudged_droplets{{reason="{reason.value}"}}': 0.0 for reason in Reason},
         "droplets{}": float(trial.case.droplets),
         f'missed_windows{{droplet_id="{MISSING}"}}': 1.0,
         **{f'missed_windows{{droplet_id="{one}"}}': 0.0 for one in range(1, 4)},

@@ -6,9 +6,9 @@ import pytest
 
 from tests.reliability.weeks import live_through
 
-PARTS = 4
+PARTS = 2
 """In how many parts they are lived through, so that several processors share the work."""
-ACCOUNTS = 70
+ACCOUNTS = 12
 """Of each part: ten weeks each, more or less."""
 
 
