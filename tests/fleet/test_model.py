@@ -6,6 +6,7 @@ import pytest
 
 from exporter.fleet.history import BackupHistory
 from exporter.fleet.model import Backup, Description, Droplet, Policy, Verdict, Window
+from exporter.fleet.state import State
 from exporter.fleet.tracked import TrackedDroplet
 
 
@@ -16,7 +17,7 @@ from exporter.fleet.tracked import TrackedDroplet
         Window(1.0, 2.0),
         Policy(next_window=Window(1.0, 2.0)),
         Description("web"),
-        Verdict(1),
+        Verdict(State.PROTECTED),
         Droplet(1, Description("web"), Policy(), (Backup(1, 2.0),)),
         TrackedDroplet(1, BackupHistory(1.0)),
     ],

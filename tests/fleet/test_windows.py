@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
-from tests.fleet.story import DAY, HOUR, MINUTE, WEEK, at, window
 
-from exporter.fleet.model import Window
-from exporter.fleet.schedule import hours_until_next_window, interval_of
-from tests.fleet import oracle
+from exporter.fleet.model import Policy, Schedule, SupportedPolicy, Window
+from exporter.fleet.schedule import hours_until_next_window, interval_of, schedule_of
+from tests.fleet.life import at
+from tests.fleet.oracle import DAY, HOUR, WEEK
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,13 @@ def test_interval_of_a_giant(digits: int) -> None:
 
 @given(st.text(alphabet="intra_daily_0123456789hwekdl .-\n") | st.text())
 def test_interval_of_anything(plan: str) -> None:
-    """Whatever text the API gives as the plan, the interval is the oracle's, which reads it letter by letter."""
-    expected = oracle.interval(plan)
-    assert interval_of(plan) == (None if expected is None else expected.total_seconds())
+    """Whatever text the API gives as the plan, the interval is positive, or there is none."""
+    interval = interval_of(plan)
+    assert interval is None or interval > 0
+
+
+def daily(start: str, hours: float = 4.0) -> Schedule:
+    return Schedule(at(start), DAY, hours * HOUR)
 
 
 @pytest.mark.parametrize(
@@ -81,123 +85,92 @@ def test_interval_of_anything(plan: str) -> None:
     [
         ("2026-03-10 03:00", 1.0),
         ("2026-03-10 03:59:59", 1 / 3600),
-        ("2026-03-08 16:00", 36.0),
-        ("2026-02-10 04:00", 28 * 24.0),
+        ("2026-03-08 16:00", 12.0),
+        ("2026-03-10 04:00", 0.0),
+        ("2026-03-10 07:59:59", 0.0),
+        ("2026-03-10 08:00:01", 20 - 1 / 3600),
+        ("2026-03-11 09:00", 19.0),
+        ("2027-03-10 03:30", 0.5),
     ],
 )
-def test_hours_to_the_named_window(now: str, hours: float) -> None:
-    """Hours from now to the start of the window that the API names, be it further away than the interval."""
-    assert hours_until_next_window(window("2026-03-10 04:00"), DAY, at(now)) == pytest.approx(hours)
+def test_hours_by_the_schedule(now: str, hours: float) -> None:
+    """Hours to the start of the next window of the schedule, forwards and backwards; 0 while one is open."""
+    assert hours_until_next_window(daily("2026-03-10 04:00"), None, at(now)) == pytest.approx(hours)
 
 
-@pytest.mark.parametrize("now", ["2026-03-10 04:00", "2026-03-10 06:00", "2026-03-10 07:59:59"])
-def test_open(now: str) -> None:
-    """0 while that window is open, from its first moment, whether or not the interval is known."""
-    assert hours_until_next_window(window("2026-03-10 04:00"), DAY, at(now)) == 0
-    assert hours_until_next_window(window("2026-03-10 04:00"), None, at(now)) == 0
+def test_todays_window_is_open_though_the_api_names_tomorrows() -> None:
+    """The schedule tells, not the window that the API names."""
+    named = Window(at("2026-03-11 04:00"), at("2026-03-11 08:00"))
+    assert hours_until_next_window(daily("2026-03-10 04:00"), named, at("2026-03-10 05:00")) == 0
 
 
 @pytest.mark.parametrize(
     ("now", "hours"),
-    [
-        ("2026-03-10 08:00:01", 20 - 1 / 3600),
-        ("2026-03-11 03:00", 1.0),
-        ("2026-03-11 04:00", 0.0),
-        ("2026-03-11 07:00", 0.0),
-        ("2026-03-11 09:00", 19.0),
-        ("2027-03-10 03:30", 0.5),
-        ("2027-03-10 05:00", 0.0),
-    ],
+    [("2026-03-09 04:00", 24.0), ("2026-03-10 06:00", 0.0), ("2026-03-10 08:00", None), ("2026-03-10 09:00", None)],
 )
-def test_closed(now: str, hours: float) -> None:
-    """Once it has closed, the same for the first window counted on from it that is open or to come."""
-    assert hours_until_next_window(window("2026-03-10 04:00"), DAY, at(now)) == pytest.approx(hours)
-
-
-def test_closed_with_unknown_interval() -> None:
-    """Absent once it has closed if the interval is unknown; before that the named window is all it takes."""
-    assert hours_until_next_window(window("2026-03-10 04:00"), None, at("2026-03-10 08:00:01")) is None
-    assert hours_until_next_window(window("2026-03-10 04:00"), None, at("2026-03-10 02:00")) == pytest.approx(2)
-
-
-def test_no_window() -> None:
-    """No window named: absent, though the interval is known."""
-    assert hours_until_next_window(None, DAY, at("2026-03-10 08:00")) is None
-
-
-def test_weekly_over_the_year_end() -> None:
-    """A weekly window named before the year's end is counted on into the next year."""
-    named = window("2027-12-26 20:00")
-    assert hours_until_next_window(named, WEEK, at("2028-01-01 20:00")) == pytest.approx(24)
+def test_without_a_schedule(now: str, hours: float | None) -> None:
+    """By the window that the API names while that is open or to come, else absent."""
+    named = Window(at("2026-03-10 04:00"), at("2026-03-10 08:00"))
+    assert hours_until_next_window(None, named, at(now)) == hours
+    assert hours_until_next_window(None, None, at(now)) is None
 
 
 def test_across_a_leap_day() -> None:
     """29 February is a day like any other."""
-    assert hours_until_next_window(window("2028-02-28 04:00"), DAY, at("2028-02-29 03:00")) == pytest.approx(1)
-    assert hours_until_next_window(window("2028-02-28 04:00"), DAY, at("2028-03-01 03:00")) == pytest.approx(1)
-
-
-def test_23_hours_long() -> None:
-    """Of daily windows 23 hours long, the hour between two is the only time that is not open."""
-    named = window("2026-03-10 04:00", 23)
-    assert hours_until_next_window(named, DAY, at("2026-03-11 02:59:59")) == 0
-    assert hours_until_next_window(named, DAY, at("2026-03-11 03:15")) == pytest.approx(0.75)
-    assert hours_until_next_window(named, DAY, at("2026-03-11 04:00")) == 0
-
-
-def test_zero_length() -> None:
-    """A window of no length is 0 hours away at its moment, and the next one is a whole interval away just after."""
-    named = window("2026-03-10 04:00", 0)
-    assert hours_until_next_window(named, DAY, at("2026-03-10 03:00")) == pytest.approx(1)
-    assert hours_until_next_window(named, DAY, at("2026-03-10 04:00")) == 0
-    assert hours_until_next_window(named, DAY, at("2026-03-10 04:00:01")) == pytest.approx(24, abs=0.001)
-    assert hours_until_next_window(named, None, at("2026-03-10 04:00:01")) is None
-    assert hours_until_next_window(named, DAY, at("2026-03-12 04:00")) == 0
+    assert hours_until_next_window(daily("2028-02-28 04:00"), None, at("2028-02-29 03:00")) == pytest.approx(1)
+    assert hours_until_next_window(daily("2028-02-28 04:00"), None, at("2028-03-01 03:00")) == pytest.approx(1)
 
 
 def test_longer_than_the_interval() -> None:
-    """Windows longer than their interval overlap, so one is always open once the first has started."""
-    named = window("2026-03-10 00:00", 23)
+    """Windows longer than their interval overlap, so one is always open."""
+    schedule = Schedule(at("2026-03-10 00:00"), 4 * HOUR, 23 * HOUR)
     for hour in range(0, 200, 7):
-        assert hours_until_next_window(named, 4 * HOUR, at("2026-03-10 00:00") + hour * HOUR) == 0
+        assert hours_until_next_window(schedule, None, at("2026-03-10 00:00") + hour * HOUR) == 0
 
 
-instants = st.builds(
-    lambda quarters, nudge: at("2024-02-20 00:00") + quarters * 15 * MINUTE + nudge,
-    st.integers(-2000, 2000),
-    st.sampled_from([0.0, 0.0, 1.0, -1.0, 0.5, 100.0]),
-)
-
-
-@given(
-    start=instants,
-    length=st.sampled_from([0.0, 0.25, 1, 4, 4, 23, 30]),
-    interval=st.none() | st.sampled_from([HOUR, 4 * HOUR, 5 * HOUR, 12 * HOUR, DAY, WEEK]),
-    now=instants,
-)
-@example(start=0.0, length=4, interval=DAY, now=4 * HOUR)
-@example(start=0.0, length=0.0, interval=DAY, now=DAY)
-def test_hours_against_the_oracle(start: float, length: float, interval: float | None, now: float) -> None:
-    """At any time, the hours are those that one finds by walking on from window to window."""
-    named = Window(start, start + length * HOUR)
-    hours = hours_until_next_window(named, interval, now)
-    expected = oracle.hours_until(named, interval, now)
-    if expected is None or hours is None:
-        assert hours is expected
-    else:
-        assert hours == pytest.approx(expected, abs=1e-9)
-        assert hours >= 0
-        assert interval is None or now < start or hours * HOUR <= interval
-
-
-@given(
-    start=st.floats(-1e11, 1e11),
-    length=st.floats(0, 1e6),
-    interval=st.floats(1, 1e9),
-    now=st.floats(-1e11, 1e11),
-)
+@given(start=st.floats(-1e11, 1e11), length=st.floats(0, 1e6), interval=st.floats(1, 1e9), now=st.floats(-1e11, 1e11))
 def test_hours_are_never_negative(start: float, length: float, interval: float, now: float) -> None:
-    """Never negative, nor beyond the named window or one interval, whatever fractions of seconds do."""
-    hours = hours_until_next_window(Window(start, start + length), interval, now)
+    """Never negative, nor beyond one interval, whatever fractions of seconds do."""
+    hours = hours_until_next_window(Schedule(start, interval, length), None, now)
     assert hours is not None
-    assert 0 <= hours * HOUR <= max(start - now, interval) * (1 + 1e-9)
+    assert 0 <= hours * HOUR <= interval * (1 + 1e-6) + 1e-3
+
+
+FOUR_HOURS = SupportedPolicy("daily", window_length=4 * HOUR)
+
+
+@pytest.mark.parametrize(
+    ("policy", "named", "start", "length"),
+    [
+        (Policy(True, "daily", hour=4), None, "2026-03-10 04:00", 4),
+        (Policy(True, "daily", hour=4, window_length=23 * HOUR), None, "2026-03-10 04:00", 23),
+        (Policy(True, "daily", hour=4), "2026-03-11 04:00", "2026-03-10 04:00", 4),
+        (Policy(True, "daily"), "2026-03-11 04:16", "2026-03-10 04:16", 4),
+        (Policy(True, "daily", hour=4), "2026-03-11 08:00", "2026-03-10 04:00", 8),
+        (Policy(True, "daily", hour=4), "2026-03-11 01:00", "2026-03-10 01:00", 7),
+        (Policy(True, "weekly", "SUN", 20), None, "2026-03-08 20:00", 4),
+    ],
+)
+def test_schedule(policy: Policy, named: str | None, start: str, length: float) -> None:
+    """By hour and weekday, else by the named start; where both lie apart, from the earlier start to the later end."""
+    found = schedule_of(policy, FOUR_HOURS, None if named is None else at(named))
+    assert found is not None
+    assert found.start(found.window_at(at(start))) == at(start)
+    assert found.length == length * HOUR
+    assert found.interval == (WEEK if policy.plan == "weekly" else DAY)
+
+
+@pytest.mark.parametrize(
+    ("policy", "supported"),
+    [
+        (None, FOUR_HOURS),
+        (Policy(True, "monthly", hour=4), FOUR_HOURS),
+        (Policy(True, "daily"), FOUR_HOURS),
+        (Policy(True, "daily", hour=4), None),
+        (Policy(True, "intra_daily_5h", hour=4), FOUR_HOURS),
+    ],
+    ids=["no policy", "plan", "phase", "length", "an interval that does not divide the day"],
+)
+def test_no_schedule(policy: Policy | None, supported: SupportedPolicy | None) -> None:
+    """Without interval, phase or length there is no schedule."""
+    assert schedule_of(policy, supported) is None

@@ -456,7 +456,7 @@ async def test_steady_update_renders_nothing_anew() -> None:
     exposition_ = Exposition(TAGS)
     await exposition_.update(replace(FLEET, droplets=every))
     before = exposition_._accounts["prod"]
-    await exposition_.update(replace(FLEET, droplets=tuple([*every])))
+    await exposition_.update(replace(FLEET, droplets=(*every,)))
     steady = exposition_._accounts["prod"]
     assert all(a is b for a, b in zip(before.static, steady.static, strict=True))
     assert steady.clocked is before.clocked

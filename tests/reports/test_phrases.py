@@ -348,8 +348,10 @@ def test_a_sentence_whatever_is_known(state: State, kept: Sequence[Backup] | Non
         ([State.OVERDUE, State.PROTECTED], "1 of 2 droplets needs attention: 1 overdue"),
         (
             [State.OVERDUE, State.MISSING, State.STALE, State.NEVER_TAKEN, State.UNPROTECTED, State.UNJUDGED],
-            "5 of 6 droplets need attention: 1 missing, 1 overdue, 1 stale, 1 never taken, 1 unprotected; "
-            "1 could not be judged",
+            (
+                "5 of 6 droplets need attention: 1 missing, 1 overdue, 1 stale, 1 never taken, 1 unprotected; "
+                "1 could not be judged"
+            ),
         ),
     ],
 )
