@@ -324,6 +324,7 @@ def test_the_exporter_accepts_the_configuration_with_everything_on(
         mounts.append(Mount(account["token_file"], token))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(made))
     mounts.append(Mount("/etc/digitalocean-backup-exporter/config.yaml", tmp_path / "config.yaml"))
+    mounts.append(Mount(str(Path(made["state_file"]).parent)))
     box = image.sandbox(network, *mounts)
     flag = "--config.file=/etc/digitalocean-backup-exporter/config.yaml"
     result = box.run([*image.entrypoint, "check-config", flag], image.env)
