@@ -98,6 +98,7 @@ def not_ahead(history: BackupHistory, now: float) -> BackupHistory:
     if all(moment is None or moment <= now for moment in (*moments, history.judged_to, *history.misses[-1:])):
         return history
     read_at = history.read_at
+    judged_ahead = history.judged_to is not None and history.judged_to > now
     return replace(
         history,
         first_seen=min(history.first_seen, now),
@@ -105,9 +106,10 @@ def not_ahead(history: BackupHistory, now: float) -> BackupHistory:
         changed_at=_no_later(history.changed_at, now),
         plan_changed_at=_no_later(history.plan_changed_at, now),
         read_at=None if read_at is not None and read_at > now else read_at,
-        judged_by=_no_later(history.judged_by, now),
-        judged_to=_no_later(history.judged_to, now),
-        misses=tuple(start for start in history.misses if start <= now),
+        judged_by=None if history.judged_by is not None and history.judged_by >= now else history.judged_by,
+        # Windows that were judged in times yet to come are judged anew, and with them those since the newest backup.
+        judged_to=None if judged_ahead else history.judged_to,
+        misses=() if judged_ahead else tuple(start for start in history.misses if start <= now),
     )
 
 

@@ -159,7 +159,7 @@ class Poller:
         self._known = other._known
         self._supported, self._supported_at = other._supported, other._supported_at
         self._listed = other._listed and (other._droplets_listed or not self._rules.watched.needs_description)
-        self._droplets_listed = other._droplets_listed
+        self._droplets_listed, self._listed_at = other._droplets_listed, other._listed_at
         self.status = replace(other.status, interval=self._config.poll.interval, polling_since=None)
 
     async def run(self) -> None:
