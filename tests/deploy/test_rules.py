@@ -32,7 +32,7 @@ VARIANTS = ("fires and stays silent", "two replicas", "ten-minute gap", "restart
 PER_INSTANCE = ("BackupExporterReplicaDown", "BackupExporterClockSkew", "BackupExporterReloadFailed")
 SUBJECT = {
     alert: "instance"
-    if alert in PER_INSTANCE
+    if alert in PER_INSTANCE and alert != "BackupExporterClockSkew"
     else "job"
     if alert == "BackupExporterDown"
     else "droplet_id"
