@@ -148,7 +148,9 @@ async def _ask(droplet_id: int, account: Account, config: Config, store: StateFi
     kept = store.state(account.name, account.api_url)
     before = kept.known().get(droplet_id) if kept is not None else None
     async with _client(account, config, clock) as client:
-        told = await ask_for_droplet(client, account.token, droplet_id, before, clock)
+        told = await ask_for_droplet(
+            client, account.token, droplet_id, before, clock, watched_since=account.watched_since
+        )
     known, remembered = told.known, False
     if known is None and kept is not None and before is not None and not told.absent:
         known, remembered = before, True

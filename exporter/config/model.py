@@ -24,6 +24,8 @@ class Account:
     token: TokenSource
     api_url: str = API_URL
     selection: Selection = EVERY_DROPLET
+    watched_since: float | None = None
+    """As if the exporter had watched the account since then, in Unix seconds: the demo has no state file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from exporter.config.tokens import TokenSource
 from exporter.demo.api import Api
 from exporter.demo.fleet import demo_fleet
 
+WATCHED_FOR = 30 * 86400.0
+"""Seconds for which the exporter is taken to have watched the demo: a first look has no missed windows to show."""
 POLL_AT_MOST_EVERY = 1.0
 """Seconds of the machine, whatever the demo's speed."""
 
@@ -37,7 +39,7 @@ async def demo_account(clock: Clock) -> AsyncIterator[Config]:
     token = secrets.token_hex(16)
     async with Api(demo_fleet(clock.now()), now=clock.now, token=token) as api:
         yield Config(
-            accounts=(Account("demo", _Given(token=token), api.url),),
+            accounts=(Account("demo", _Given(token=token), api.url, watched_since=clock.now() - WATCHED_FOR),),
             # At speed, polls follow each other so fast that they would have no time to be answered.
             poll=Poll(interval=max(300.0, clock.speed * POLL_AT_MOST_EVERY)),
             tag_labels=(TagLabel("team", "team:"), TagLabel("env", "env:")),

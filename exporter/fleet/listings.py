@@ -66,16 +66,20 @@ def learn(
     now: float,
     *,
     tells_backup_ids: bool,
+    watched_since: float | None = None,
 ) -> TrackedDroplet | None:
     """What is known of the Droplet after the listings; `None` if it is gone, or was never understood.
 
-    `tells_backup_ids` is `listings.tells_backup_ids`, found once for all Droplets.
+    `tells_backup_ids` is `listings.tells_backup_ids`, found once for all Droplets. `watched_since`: when a Droplet that
+    is new counts as first seen, if not now.
     """
     description, policy = listings.descriptions.get(droplet_id), listings.policies.get(droplet_id)
     if known is None:
         if description is None and policy is None:
             return None
-        known = TrackedDroplet(droplet_id, BackupHistory(first_seen=now))
+        created_at = description.created_at if description else None
+        first_seen = now if watched_since is None else min(now, max(watched_since, created_at or 0.0))
+        known = TrackedDroplet(droplet_id, BackupHistory(first_seen=first_seen))
     elif description is known.description and policy is known.policy and _as_before(known, listings, now):
         return known
     history = not_ahead(known.history, now)

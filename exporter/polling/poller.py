@@ -279,7 +279,14 @@ class Poller:
         tells_ids = listings.tells_backup_ids
         everyone = {*self._known, *listings.descriptions, *listings.policies}
         async for droplet_id in unhurried(everyone):
-            learnt = learn(self._known.get(droplet_id), droplet_id, listings, now, tells_backup_ids=tells_ids)
+            learnt = learn(
+                self._known.get(droplet_id),
+                droplet_id,
+                listings,
+                now,
+                tells_backup_ids=tells_ids,
+                watched_since=self.account.watched_since,
+            )
             if learnt is None:
                 self._known.pop(droplet_id, None)
             else:

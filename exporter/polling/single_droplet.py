@@ -35,11 +35,18 @@ class SingleDroplet:
 
 
 async def ask_for_droplet(
-    client: Client, token: TokenSource, droplet_id: int, before: TrackedDroplet | None, clock: Clock
+    client: Client,
+    token: TokenSource,
+    droplet_id: int,
+    before: TrackedDroplet | None,
+    clock: Clock,
+    *,
+    watched_since: float | None = None,
 ) -> SingleDroplet:
     """Asks for the Droplet, its policy, its list of backups and the supported policies; the last two if it is there.
 
-    `token` is where the client's is from, `before` what a state file kept of the Droplet. Never raises an `ApiError` or
+    `token` is where the client's is from, `before` what a state file kept of the Droplet, `watched_since` when it
+    counts as first seen, if not now. Never raises an `ApiError` or
     a `TokenError`.
     """
     try:
@@ -60,7 +67,9 @@ async def ask_for_droplet(
         errors.append(in_words(plans.error, token))
     supported = supported_policies_of(plans.records.values())
     now = clock.now()
-    known = learn(before, droplet_id, listings, now, tells_backup_ids=listings.tells_backup_ids)
+    known = learn(
+        before, droplet_id, listings, now, tells_backup_ids=listings.tells_backup_ids, watched_since=watched_since
+    )
     if known is None:
         return SingleDroplet(errors=tuple(errors))
     fleet = {droplet_id: known}

@@ -29,6 +29,14 @@ def check(
         return command("check", *arguments, at=at, **{**running.environment, **environment})
 
 
+def check_again(account: Fixture, *arguments: str, at: float, since: float = MONDAY - 3 * DAY + 4 * HOUR) -> Done:
+    """A check at `at` that remembers one at `since`: only windows since a Droplet was first seen can be missed."""
+    with served(account, at=since) as running:
+        command("check", at=since, **running.environment)
+        running.api.now = lambda: at
+        return command("check", *arguments, at=at, **running.environment)
+
+
 def daily(account: Fixture, droplet_id: int, *ages: int, made: Mapping[str, Any] | None = None, **over: Any) -> None:
     """A Droplet whose windows open at midnight, with backups of so many days ago."""
     backups = [backup(droplet_id * 1000 + age, MONDAY - age * DAY + HOUR) for age in ages]
@@ -49,26 +57,24 @@ class TestExitCode:
         """One missed window is told in words, and is exit code 1."""
         account = healthy(2, now=AT)
         daily(account, 7, 1, 2, 3)
-        done = check(account, at=MONDAY + 20 * HOUR)
+        done = check_again(account, at=MONDAY + 20 * HOUR)
         assert done.code == 1
         assert done.rows[0][:2] == ["overdue", "7"]
         assert "no backup since yesterday's window, 1 missed" in done.out
         assert "1 of 3 droplets needs attention: 1 overdue." in done.out
 
     def test_worst_first(self) -> None:
-        """Missed windows come before one, one before never taken, then what cannot be judged, then unprotected."""
+        """Missed windows come before one, then what cannot be judged, then unprotected."""
         account = Fixture()
         daily(account, 1, 0, 1, 2)
         add(account, 2, [], disabled(2))
         add(account, 3, [], {"droplet_id": 3})
-        daily(account, 4, created_at=AT - 3 * DAY)
         daily(account, 5, 1, 2, 3)
         daily(account, 6, 3, 4, 5)
-        done = check(account, at=MONDAY + 20 * HOUR)
+        done = check_again(account, at=MONDAY + 20 * HOUR)
         assert [row[0] for row in done.rows] == [
             "missing",
             "overdue",
-            "never-taken",
             "unjudged",
             "unprotected",
             "protected",
@@ -76,13 +82,13 @@ class TestExitCode:
         assert done.code == 1
 
     def test_never_taken_is_not_at_once(self) -> None:
-        """A Droplet without a backup has two days for its first one, nine where its plan is weekly."""
+        """A new Droplet waits for its first window; two intervals later, and some hours, none was ever taken."""
         account = Fixture()
-        daily(account, 1, created_at=AT - 1.9 * DAY)
-        daily(account, 2, created_at=AT - 2.1 * DAY)
+        daily(account, 1, created_at=AT - 8 * HOUR)
+        daily(account, 2, created_at=AT - 3 * DAY)
         weekly = policy(3, plan="weekly", weekday="MON", hour=0, next_window=MONDAY + 7 * DAY)
-        add(account, 3, [], weekly, created_at=AT - 8.9 * DAY)
-        add(account, 4, [], {**weekly, "droplet_id": 4}, created_at=AT - 9.1 * DAY)
+        add(account, 3, [], weekly, created_at=AT - 8 * HOUR)
+        add(account, 4, [], {**weekly, "droplet_id": 4}, created_at=AT - 16 * DAY)
         done = check(account)
         assert done.states() == {"1": "waiting", "2": "never-taken", "3": "waiting", "4": "never-taken"}
 
@@ -148,11 +154,11 @@ class TestChoosing:
 
     def test_only(self, account: Fixture) -> None:
         """`--only` shows and judges those states alone; overdue means missing too."""
-        done = check(account, "--only", "overdue,unprotected", at=MONDAY + 20 * HOUR)
+        done = check_again(account, "--only", "overdue,unprotected", at=MONDAY + 20 * HOUR)
         assert done.states() == {"2": "missing", "3": "overdue", "4": "unprotected"}
         assert "3 of 4 droplets need attention: 1 missing, 1 overdue, 1 unprotected (3 shown).\n" in done.out
-        assert check(account, "--only=protected", at=MONDAY + 20 * HOUR).code == 0
-        assert check(account, "--only=missing", at=MONDAY + 20 * HOUR).states() == {"2": "missing"}
+        assert check_again(account, "--only=protected", at=MONDAY + 20 * HOUR).code == 0
+        assert check_again(account, "--only=missing", at=MONDAY + 20 * HOUR).states() == {"2": "missing"}
 
     def test_only_what_there_is(self, account: Fixture) -> None:
         """A word that is no state is refused, with those that are."""
@@ -162,7 +168,7 @@ class TestChoosing:
 
     def test_tag(self, account: Fixture) -> None:
         """`--tag` looks at Droplets with that tag, several times for any of several."""
-        assert check(account, "--tag", "env:prod").states() == {"1": "protected", "3": "overdue"}
+        assert check_again(account, "--tag", "env:prod", at=MONDAY + 20 * HOUR).states() == {"1": "protected", "3": "overdue"}
         assert set(check(account, "--tag=env:prod", "--tag=env:dev").states()) == {"1", "3", "4"}
 
     def test_a_tag_that_nothing_has(self, account: Fixture) -> None:
@@ -215,11 +221,10 @@ class TestMemory:
         return account
 
     def test_without_one(self, stale: Fixture) -> None:
-        """What a single look cannot know is not called on time, and the report says so."""
+        """A single look finds no missed window, but that the newest backup is too old; the report says so."""
         done = check(stale)
-        assert done.code == 2
-        assert done.states()["5"] == "unjudged"
-        assert "the newest backup is 4 days old; a single look cannot tell whether the 4 windows since were" in done.out
+        assert done.code == 1
+        assert done.states()["5"] == "stale"
         assert "nothing is remembered from before" in done.out
 
     def test_with_one(self, stale: Fixture, tmp_path: Path) -> None:
@@ -231,7 +236,7 @@ class TestMemory:
                 f"state_file: {tmp_path / 'state'}\n"
             )
             first = command("check", f"--config.file={file}", at=AT, TOKEN="t")
-            assert first.states()["5"] == "unjudged"
+            assert first.states()["5"] == "stale"
             running.api.now = lambda: AT + DAY
             second = command("check", f"--config.file={file}", at=AT + DAY, TOKEN="t", NO_COLOR="1")
         assert second.states()["5"] == "overdue"
@@ -245,18 +250,18 @@ class TestMemory:
         account = Fixture()
         made = [backup(1 + week, MONDAY - (3 + 7 * week) * DAY + HOUR) for week in (0, 1, 2)]
         add(account, 1, made, policy(1, plan="weekly", weekday="FRI", hour=0, next_window=MONDAY + 4 * DAY))
-        with served(account, at=AT - HOUR) as running:
+        with served(account, at=AT - DAY) as running:
             file = tmp_path / "config.yaml"
             file.write_text(
                 f"accounts: [{{name: a, token_env: TOKEN, api_url: '{running.api.url}'}}]\n"
                 f"state_file: {tmp_path / 'state'}\n"
             )
-            assert command("check", f"--config.file={file}", at=AT - HOUR, TOKEN="t").code == 0
+            assert command("check", f"--config.file={file}", at=AT - DAY, TOKEN="t").code == 0
             account.policy_map["1"] = policy(1, hour=0, next_window=MONDAY + DAY)
             running.api.now = lambda: AT
             assert command("check", f"--config.file={file}", at=AT, TOKEN="t").code == 0
             (tmp_path / "state").unlink()
-            assert command("check", f"--config.file={file}", at=AT, TOKEN="t").states()["1"] == "unjudged"
+            assert command("check", f"--config.file={file}", at=AT, TOKEN="t").states()["1"] == "stale"
 
     def test_a_running_exporter_holds_it(self, stale: Fixture, tmp_path: Path) -> None:
         """Where an exporter runs, its file is read and left alone, without a word."""

@@ -64,13 +64,12 @@ class TestTheCard:
         assert "next window  Mon 28 Sep 08:00-12:00 UTC, open for another 3 h" in done.out
 
     def test_the_line(self) -> None:
-        """Backups lie on a line through the retention period by their age, and so does a window without one."""
+        """Backups lie on a line through the retention period by their age."""
         (line,) = [line for line in show(weekly(), 7).out.splitlines() if line.startswith("  |")]
         marks = {place / 59 * 28: mark for place, mark in enumerate(line.strip(" |")) if mark != "-"}
         ages = [28 - age for age in sorted(marks)]
-        assert "".join(marks[age] for age in sorted(marks)) == "oxoo"
-        # The first of them were made an hour after their windows began, the missing one's window is as it is.
-        for found, days in zip(ages, (21.5, 14.54, 7.5, 0.5), strict=True):
+        assert "".join(marks[age] for age in sorted(marks)) == "ooo"
+        for found, days in zip(ages, (21.5, 7.5, 0.5), strict=True):
             assert found == pytest.approx(days, abs=28 / 59)
 
     def test_every_backup(self) -> None:
