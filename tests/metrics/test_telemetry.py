@@ -35,7 +35,6 @@ def test_start_has_only_the_build(telemetry: Telemetry) -> None:
     """With no account and no configuration read there is nothing to say but who speaks."""
     assert lines_of(telemetry) == [
         f'build_info{{python_version="{platform.python_version()}",version="1.2.3"}} 1.0',
-        "log_lines_dropped_total 0.0",
     ]
 
 

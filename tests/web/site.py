@@ -89,7 +89,8 @@ async def site(
         base = config or Config((), poll=Poll(timeout=2.0))
         configured = Config(
             accounts=tuple(
-                Account(name, TokenSource(env="TOKEN_OF_THE_TESTS"), one.url)
+                # Watched for long, so that windows were missed.
+                Account(name, TokenSource(env="TOKEN_OF_THE_TESTS"), one.url, watched_since=at - 30 * 86400.0)
                 for name, one in zip(names, apis, strict=False)
             ),
             poll=base.poll,

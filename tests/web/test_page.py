@@ -87,15 +87,11 @@ class TestText:
             reply = await running.get()
         text = text_of(reply.text)
         assert reply.status == 200
-        assert (
-            "4 of 9 droplets need attention: 1 missing, 1 overdue, 1 never taken, 1 unprotected; 1 could not be judged"
-            in text
-        )
+        assert "4 of 9 droplets need attention: 2 missing, 1 overdue, 1 unprotected; 1 could not be judged" in text
         for count in (
             "9 droplets",
-            "1 missing",
+            "2 missing",
             "1 overdue",
-            "1 never taken",
             "1 unjudged",
             "2 protected",
             "1 waiting",
@@ -414,7 +410,7 @@ class TestQuery:
 
 
 class TestHostile:
-    @pytest.mark.parametrize("value", [HOSTILE, HOSTILE_TAG, "a\x00b\x1b[31m", "‮evil", "{% raw %}", "a" * 5000])
+    @pytest.mark.parametrize("value", [HOSTILE, HOSTILE_TAG, "a\x00b\x1b[31m", "‮evil", "{% raw %}", "a" * 500])
     async def test_names_and_tags(self, value: str) -> None:
         """Whatever a Droplet, a tag or a region is called is text on the page and nothing else."""
         account = Fixture()

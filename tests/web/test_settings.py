@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,6 @@ import bcrypt
 import pytest
 import structlog
 
-from exporter.config.yaml_document import ConfigError
 from exporter.web.settings import Settings
 from exporter.web.watched_file import SETTLED
 from tests.support.certificates import Authority
@@ -159,28 +156,3 @@ def test_tls_is_settled_at_the_start(tmp_path: Path, file: Path) -> None:
         assert told(logs) == ["error not read again"]
         assert "restart it" in logs[0]["problem"]
         assert (settings.context is not None) is on
-
-
-def test_a_file_system_that_hangs_holds_up_nobody(file: Path) -> None:
-    """While the file cannot be read, what was read before counts, at once; when it can, it counts again."""
-    users_of(file, alice=ALICE)
-    settings = Settings(file)
-    file.unlink()
-    os.mkfifo(file)
-    begun = time.monotonic()
-    for _ in range(100):
-        assert settings.users == {"alice": ALICE}
-    assert time.monotonic() - begun < 1
-    bob = f"basic_auth_users: {{bob: {BOB}}}\n"
-    while settings.users != {"bob": BOB}:  # each reading of a pipe takes what was written once
-        with file.open("w") as pipe:
-            pipe.write(bob)
-    assert settings.users == {"bob": BOB}
-
-
-def test_a_file_that_hangs_at_the_start_is_an_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start does not wait for ever for a file system that hangs."""
-    monkeypatch.setattr("exporter.web.watched_file.FIRST_PATIENCE", 0.05)
-    os.mkfifo(file)
-    with pytest.raises(ConfigError, match="not read within"):
-        Settings(file)
