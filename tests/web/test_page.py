@@ -98,9 +98,9 @@ class TestText:
         ):
             assert count in text
         assert names_of(reply.text) == [
+            "never",
             "two missed",
             "one missed",
-            "never",
             "unclear",
             "off",
             "new",
@@ -299,7 +299,7 @@ class TestQuery:
             ("q=weekly", ["weekly"]),
             ("q=8", ["weekly", "node"]),
             ("state=unprotected", ["off"]),
-            ("state=attention", ["two missed", "one missed", "never", "unclear", "off"]),
+            ("state=attention", ["never", "two missed", "one missed", "unclear", "off"]),
             ("state=missing&q=one", []),
             ("q=%20%20", None),
             ("state=", None),
@@ -313,8 +313,8 @@ class TestQuery:
     @pytest.mark.parametrize(
         ("sort", "first", "last"),
         [
-            ("state", "two missed", "node"),
-            ("-state", "node", "two missed"),
+            ("state", "never", "node"),
+            ("-state", "node", "never"),
             ("name", "never", "well"),
             ("-name", "well", "never"),
             ("age", "well", None),
