@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from exporter.config.model import Config, Poll
+from exporter.config.model import Account, Config, Poll
+from exporter.config.tokens import TokenSource
 from exporter.fleet.state import Reason
 from exporter.metrics.exposition import render
 from exporter.metrics.negotiation import TEXT
@@ -345,7 +346,10 @@ class Trial(World):
     """One account behind the wire."""
 
     def __init__(self, case: Case, account: Fixture, interval: float) -> None:
-        super().__init__(account, at=BEGIN, config=Config(accounts=(), poll=Poll(interval=interval, timeout=10.0)))
+        # Watched for days, so that a fault at the start hides a miss from nobody.
+        watched = Account("prod", TokenSource(), watched_since=BEGIN - 10 * DAY)
+        config = Config(accounts=(watched,), poll=Poll(interval=interval, timeout=10.0))
+        super().__init__(account, at=BEGIN, config=config)
         self.case = case
         self.wire: Wire
 
