@@ -168,7 +168,8 @@ class TestChoosing:
 
     def test_tag(self, account: Fixture) -> None:
         """`--tag` looks at Droplets with that tag, several times for any of several."""
-        assert check_again(account, "--tag", "env:prod", at=MONDAY + 20 * HOUR).states() == {"1": "protected", "3": "overdue"}
+        done = check_again(account, "--tag", "env:prod", at=MONDAY + 20 * HOUR)
+        assert done.states() == {"1": "protected", "3": "overdue"}
         assert set(check(account, "--tag=env:prod", "--tag=env:dev").states()) == {"1", "3", "4"}
 
     def test_a_tag_that_nothing_has(self, account: Fixture) -> None:
