@@ -141,41 +141,161 @@ def judge(
     slack = slack_of(known, grace)
     schedule = tracked_schedule(known, supported)
     history = known.history
-    on = history.on_since is not None
     if not clock_wrong:
         history = _forgiven(history)
     read_at = history.read_at
     if read_at is not None and read_at != history.judged_by:
         # A reading is used once, by the clock and the schedule of its time; the next one judges what it could not.
         history = replace(history, judged_by=read_at, aged_from=age_from(known))
-        if schedule is not None and on and not clock_wrong:
+        if schedule is not None and history.on_since is not None and not clock_wrong:
             history = _windows_judged(history, schedule, slack, read_at)
     known = known if history is known.history else replace(known, history=history)
-    limit = age_limit(known, supported, max_age, slack)
-    begun = age_from(known)
-    learned = is_learned(known)
-    stale = None
-    if limit is not None and learned and not clock_wrong:
-        stale = now - begun > limit and was_stale(known, limit)
-    shown = _shown(known, now, clock_wrong=clock_wrong)
-    reason = _reason(known, schedule, slack, limit, begun, now, expected, shown, stale=stale, clock_wrong=clock_wrong)
-    missed: tuple[float, ...] | None = None
-    if on and learned:
-        missed = shown if shown or reason is None else None
-    state = _state(known, schedule, slack, now, expected, missed, reason, stale=bool(stale))
-    first = None if schedule is None or not on else schedule.start(schedule.window_at(counted_after(history)) + 1)
-    verdict = Verdict(
-        state=state,
-        reason=reason,
-        missed=missed,
-        max_age=limit,
-        stale=stale,
-        lost=_lost(known, now) if learned else None,
+    case = _Case(
+        known=known,
         schedule=schedule,
         slack=slack,
-        first_counted=first,
+        limit=age_limit(known, supported, max_age, slack),
+        aged_from=age_from(known),
+        expected=expected,
+        now=now,
+        clock_wrong=clock_wrong,
     )
-    return Judged(history, verdict, _stands_until(known, schedule, slack, limit, begun, now))
+    return Judged(history, case.verdict(), case.stands_until())
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A Droplet at one moment, its due windows judged: what the verdict follows from."""
+
+    known: TrackedDroplet
+    schedule: Schedule | None
+    slack: float
+    limit: float | None
+    """How old the newest backup may be, in seconds; `None`: there is no limit."""
+    aged_from: float
+    """The moment from which the age of the newest backup counts."""
+    expected: bool | None
+    now: float
+    clock_wrong: bool
+
+    @property
+    def is_on(self) -> bool:
+        return self.known.history.on_since is not None
+
+    @property
+    def is_too_old(self) -> bool:
+        return self.limit is not None and self.now - self.aged_from > self.limit
+
+    def verdict(self) -> Verdict:
+        history, schedule = self.known.history, self.schedule
+        learned = is_learned(self.known)
+        stale = self.stale()
+        misses = self.misses_shown()
+        reason = self.reason(misses, stale=bool(stale))
+        missed = misses if self.is_on and learned and (misses or reason is None) else None
+        first_counted = None
+        if schedule is not None and self.is_on:
+            first_counted = schedule.start(schedule.window_at(counted_after(history)) + 1)
+        return Verdict(
+            state=self.state(missed, reason, stale=bool(stale)),
+            reason=reason,
+            missed=missed,
+            max_age=self.limit,
+            stale=stale,
+            lost=self.lost() if learned else None,
+            schedule=schedule,
+            slack=self.slack,
+            first_counted=first_counted,
+        )
+
+    def stale(self) -> bool | None:
+        """Whether the newest backup is too old and was so when the own list was last read; `None`: not known."""
+        if self.limit is None or self.clock_wrong or not is_learned(self.known):
+            return None
+        return self.is_too_old and was_stale(self.known, self.limit)
+
+    def misses_shown(self) -> tuple[float, ...]:
+        """The misses since the newest backup that counts. While the clocks differ, no new backup forgives one."""
+        misses = self.known.history.misses
+        newest = None if self.clock_wrong else newest_counted(self.known, self.now)
+        return misses if newest is None else tuple(start for start in misses if start - EARLY > newest)
+
+    def reason(self, misses: tuple[float, ...], *, stale: bool) -> Reason | None:
+        """Why the Droplet cannot be judged; `None`: it can, or there is nothing to judge."""
+        known, schedule = self.known, self.schedule
+        if not self.is_on:
+            unsaid = known.history.policy_unknown and self.expected is not False
+            return Reason.UNKNOWN_POLICY if unsaid or self.expected is None else None
+        if self.clock_wrong:
+            return Reason.CLOCK
+        if schedule is None:
+            return Reason.NO_SCHEDULE
+        if not is_learned(known):
+            # A 404 is an answer: the API knows of no list. Nothing is known then, and nothing was left unread.
+            return Reason.UNREAD if known.not_found_at is None else None
+        if known.unread or not can_prove_misses(known.backups or (), known.unreadable, self.now):
+            too_old = self.is_too_old and not stale
+            unanswered = has_unanswered(known, schedule, self.slack, self.now)
+            if too_old or unanswered or (not misses and _rests_on_an_unsized(known)):
+                return Reason.UNREAD
+        if not misses and self._began_before_first_sight(schedule):
+            return Reason.FIRST_LOOK
+        return None
+
+    def _began_before_first_sight(self, schedule: Schedule) -> bool:
+        """Whether the last due window has no backup, and began before the Droplet was seen, but after it could have."""
+        if not is_unanswered(self.known, schedule, self.slack, self.now):
+            return False
+        history, description = self.known.history, self.known.description
+        # No window counts that began before the Droplet was there, or before its backups were seen to be switched on.
+        could_have = max((description.created_at if description else None) or -inf, history.switched_on_at or -inf)
+        return could_have < self._last_due_start(schedule) <= history.first_seen
+
+    def state(self, missed: tuple[float, ...] | None, reason: Reason | None, *, stale: bool) -> State:
+        known = self.known
+        if known.not_found_at is not None and (known.description is None or known.absences):
+            return State.GONE
+        if missed:
+            return State.MISSING if len(missed) > 1 else State.OVERDUE
+        if stale:
+            return State.STALE if ever_backed_up(known) else State.NEVER_TAKEN
+        if reason is not None:
+            return State.UNJUDGED
+        if not self.is_on:
+            return State.UNPROTECTED if self.expected else State.NOT_EXPECTED
+        if known.backups == () or not is_learned(known) or self._waits_for_its_first_window():
+            return State.WAITING
+        return State.PROTECTED
+
+    def _waits_for_its_first_window(self) -> bool:
+        schedule = self.schedule
+        if schedule is None or not is_unanswered(self.known, schedule, self.slack, self.now):
+            return False
+        return self._last_due_start(schedule) <= counted_after(self.known.history)
+
+    def _last_due_start(self, schedule: Schedule) -> float:
+        return schedule.start(due_window(schedule, self.slack, self.now))
+
+    def lost(self) -> int:
+        """How many backups are gone before their time, and were not turned into snapshots."""
+        snapshots = self.known.description.snapshot_ids if self.known.description else None
+        if snapshots is None:
+            return 0
+        departed = self.known.history.departed
+        return sum(one.until is not None and self.now < one.until and one.id not in snapshots for one in departed)
+
+    def stands_until(self) -> float:
+        """The next moment at which the passing of time alone may change the verdict."""
+        schedule = self.schedule
+        moments = [one.until for one in self.known.history.departed if one.until is not None]
+        if schedule is not None:
+            next_due = due_window(schedule, self.slack, self.now) + 1
+            moments.append(schedule.start(next_due) + schedule.length + self.slack)
+        if self.limit is not None:
+            moments.append(self.aged_from + self.limit)
+        # A backup that is dated too far ahead to count comes to count one day before its date.
+        moments += [backup.created_at - FUTURE for backup in _seen(self.known)]
+        return min((moment for moment in moments if moment > self.now), default=inf)
 
 
 def is_learned(known: TrackedDroplet) -> bool:
@@ -225,50 +345,6 @@ def _windows_judged(history: BackupHistory, schedule: Schedule, slack: float, re
     return replace(history, judged_to=schedule.start(due[-1]), misses=history.misses + missed)
 
 
-def _shown(known: TrackedDroplet, now: float, *, clock_wrong: bool) -> tuple[float, ...]:
-    """The misses since the newest backup that counts. While the clocks differ, no new backup forgives one."""
-    newest = None if clock_wrong else newest_counted(known, now)
-    return known.history.misses if newest is None else tuple(m for m in known.history.misses if m - EARLY > newest)
-
-
-def _reason(
-    known: TrackedDroplet,
-    schedule: Schedule | None,
-    slack: float,
-    limit: float | None,
-    begun: float,
-    now: float,
-    expected: bool | None,
-    shown: tuple[float, ...],
-    *,
-    stale: bool | None,
-    clock_wrong: bool,
-) -> Reason | None:
-    history = known.history
-    if history.on_since is None:
-        unsaid = history.policy_unknown and expected is not False
-        return Reason.UNKNOWN_POLICY if unsaid or expected is None else None
-    if clock_wrong:
-        return Reason.CLOCK
-    if schedule is None:
-        return Reason.NO_SCHEDULE
-    if not is_learned(known):
-        # A 404 is an answer: the API knows of no list. Nothing is known then, and nothing was left unread.
-        return Reason.UNREAD if known.not_found_at is None else None
-    if known.unread or not can_prove_misses(known.backups or (), known.unreadable, now):
-        too_old = limit is not None and now - begun > limit and not stale
-        if too_old or has_unanswered(known, schedule, slack, now) or (not shown and _rests_on_an_unsized(known)):
-            return Reason.UNREAD
-    if not shown and is_unanswered(known, schedule, slack, now):
-        start = schedule.start(due_window(schedule, slack, now))
-        created_at = known.description.created_at if known.description else None
-        # No window counts that began before the Droplet was there, or before its backups were seen to be switched on.
-        could_have = max(created_at or -inf, history.switched_on_at or -inf)
-        if could_have < start <= history.first_seen:
-            return Reason.FIRST_LOOK
-    return None
-
-
 def _rests_on_an_unsized(known: TrackedDroplet) -> bool:
     """Whether a miss is not shown only because of a backup without a size, which may turn out to be none."""
     sized = _newest(known, lambda backup: backup.size is not None)
@@ -278,56 +354,3 @@ def _rests_on_an_unsized(known: TrackedDroplet) -> bool:
 def has_unanswered(known: TrackedDroplet, schedule: Schedule, slack: float, now: float) -> bool:
     """Whether a window that counts is due now, is not judged, and no backup known so far answers it."""
     return bool(windows_to_judge(known.history, schedule, slack, now)) and is_unanswered(known, schedule, slack, now)
-
-
-def _state(
-    known: TrackedDroplet,
-    schedule: Schedule | None,
-    slack: float,
-    now: float,
-    expected: bool | None,
-    missed: tuple[float, ...] | None,
-    reason: Reason | None,
-    *,
-    stale: bool,
-) -> State:
-    history = known.history
-    if known.not_found_at is not None and (known.description is None or known.absences):
-        return State.GONE
-    if missed:
-        return State.MISSING if len(missed) > 1 else State.OVERDUE
-    if stale:
-        return State.STALE if ever_backed_up(known) else State.NEVER_TAKEN
-    if reason is not None:
-        return State.UNJUDGED
-    if history.on_since is None:
-        return State.UNPROTECTED if expected else State.NOT_EXPECTED
-    if known.backups == () or not is_learned(known) or _waits_for_its_first_window(known, schedule, slack, now):
-        return State.WAITING
-    return State.PROTECTED
-
-
-def _waits_for_its_first_window(known: TrackedDroplet, schedule: Schedule | None, slack: float, now: float) -> bool:
-    if schedule is None or not is_unanswered(known, schedule, slack, now):
-        return False
-    return schedule.start(due_window(schedule, slack, now)) <= counted_after(known.history)
-
-
-def _lost(known: TrackedDroplet, now: float) -> int:
-    snapshots = known.description.snapshot_ids if known.description else None
-    if snapshots is None:
-        return 0
-    return sum(one.until is not None and now < one.until and one.id not in snapshots for one in known.history.departed)
-
-
-def _stands_until(
-    known: TrackedDroplet, schedule: Schedule | None, slack: float, limit: float | None, begun: float, now: float
-) -> float:
-    moments = [one.until for one in known.history.departed if one.until is not None]
-    if schedule is not None:
-        moments.append(schedule.start(due_window(schedule, slack, now) + 1) + schedule.length + slack)
-    if limit is not None:
-        moments.append(begun + limit)
-    # A backup that is dated too far ahead to count comes to count one day before its date.
-    moments += [backup.created_at - FUTURE for backup in _seen(known)]
-    return min((moment for moment in moments if moment > now), default=inf)
