@@ -29,6 +29,10 @@ def with_examples(config: str) -> str:
     return text
 
 
+PROBE = "probe"
+"""The cluster of the alerts by which `Alertmanager.silenced` waits; no other alert has it."""
+
+
 class Alertmanager:
     """The real one, with a configuration file, on a free port of loopback."""
 
@@ -76,23 +80,21 @@ class Alertmanager:
         with urllib.request.urlopen(request, timeout=120) as answer:
             return bytes(answer.read())
 
-    def fire(self, *alerts: Mapping[str, str]) -> None:
-        self.post([{"labels": dict(labels)} for labels in alerts])
-
     def post(self, alerts: Sequence[Mapping[str, object]]) -> None:
         """Sends alerts as Prometheus does: labels, annotations, and `endsAt` where one is over."""
         self._open("/api/v2/alerts", alerts)
 
-    def silenced(self, *, told: int) -> dict[tuple[str, str, str], set[str]]:
-        """What is silenced, as account, droplet and alert, each with the alerts that silence it."""
-        found: list[dict[str, Any]] = []
+    def silenced(self, *alerts: Mapping[str, str]) -> dict[tuple[str, str, str], set[str]]:
+        """Fires alerts, and gives those that are silenced, as account, droplet and alert, with what silences each.
 
-        def judged() -> bool:
-            nonlocal found
-            found = json.loads(self._open("/api/v2/alerts"))
-            return len(found) == told and all(a["status"]["state"] != "unprocessed" for a in found)
-
-        self._wait(judged)
+        Alertmanager's inhibitor learns of alerts a moment after the API took them, in their order. So alerts of which
+        one is known to silence the other are fired before and after these, and waited for.
+        """
+        self._wait_for_inhibitor("before")
+        self.post([{"labels": dict(labels)} for labels in alerts])
+        self._wait_for_inhibitor("after")
+        found = [alert for alert in self._alerts() if alert["labels"].get("cluster") != PROBE]
+        assert len(found) == len(alerts), found
         name = {alert["fingerprint"]: alert["labels"]["alertname"] for alert in found}
         return {
             (
@@ -103,6 +105,24 @@ class Alertmanager:
             for alert in found
             if alert["status"]["inhibitedBy"]
         }
+
+    def _alerts(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self._open("/api/v2/alerts"))
+        return found
+
+    def _wait_for_inhibitor(self, account: str) -> None:
+        """Waits until the inhibitor has seen all that was posted so far."""
+        common = {"product": "digitalocean-backup", "cluster": PROBE, "account": account, "droplet_id": "1"}
+        names = ("DropletBackupMissing", "DropletBackupOverdue")
+        self.post([{"labels": {"alertname": name, **common}} for name in names])
+        self._wait(
+            lambda: any(
+                alert["labels"].get("cluster") == PROBE
+                and alert["labels"]["account"] == account
+                and alert["status"]["inhibitedBy"]
+                for alert in self._alerts()
+            )
+        )
 
 
 @dataclass
