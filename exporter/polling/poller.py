@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Literal
 
@@ -20,7 +20,7 @@ from exporter.cooperative import unhurried
 from exporter.digitalocean.budget import Budget, Budgets
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError, NotFound, OutOfBudget, Throttled
-from exporter.fleet.assemble import Assembled, Rules, assemble
+from exporter.fleet.assemble import Rules
 from exporter.fleet.listings import AccountListings, learn
 from exporter.fleet.model import Droplet, Fleet, SupportedPolicy
 from exporter.fleet.schedule import HOUR
@@ -28,7 +28,9 @@ from exporter.fleet.tracked import TrackedDroplet
 from exporter.metrics.telemetry import AccountTelemetry
 from exporter.polling.backup_reader import BackupReader, Outcome
 from exporter.polling.conversion import supported_policies_of
+from exporter.polling.judged import JudgedDroplets
 from exporter.polling.lister import Lister
+from exporter.polling.notices import CLOCK_WRONG, Notices
 from exporter.polling.read_plan import (
     Habits,
     ReadPlan,
@@ -37,7 +39,6 @@ from exporter.polling.read_plan import (
     demand_of,
     pages_of,
     plan_of,
-    quiet_until,
     reason_to_read,
 )
 from exporter.polling.state_file import AccountState, StateFile
@@ -47,10 +48,6 @@ Result = Literal["success", "partial", "failure"]
 
 JITTER = 2.0
 """Seconds within which the first polls of several accounts are spread."""
-CLOCKS_DIFFER = 60.0
-"""Seconds between the API's clock and ours from which on it is worth a word; more than a slow answer explains."""
-CLOCK_WRONG = 3600.0
-"""Seconds of difference beyond which nothing is judged."""
 CONFIRMED_AT_ONCE = 3
 """How many Droplets that a complete listing no longer names are looked up in one poll; the others wait for the next."""
 
@@ -114,24 +111,17 @@ class Poller:
         self._known: dict[int, TrackedDroplet] = {}
         self._supported: dict[str, SupportedPolicy] = {}
         self._supported_at: float | None = None
-        self._short_of_budget = False
-        self._tags_unknown = False
+        self._notices = Notices(self._log)
         self._selects_blindly = False
         """Whether the selection is by tags, and the API tells none."""
         self._held_back = False
         """Whether the rate limit kept this poll from a request."""
-        self._told_skew: float | None = None
-        """By how much the clocks differed when that was last logged."""
         self._droplets_listed = False
         self._listed_at: float | None = None
         """When a complete listing of Droplets was last had."""
         self._remembered = frozenset[int]()
         """The Droplets that the state file told of, until a complete listing shows that they are this token's."""
-        self._assembled: dict[int, Assembled] = {}
-        """Each Droplet as last judged, by the supported policies of `_assembled_by`."""
-        self._quiet: dict[int, tuple[TrackedDroplet, float, float]] = {}
-        """Droplets that need no reading: as they were tracked then, since when, and until when at least."""
-        self._assembled_by: Mapping[str, SupportedPolicy] | None = None
+        self._judged = JudgedDroplets(self._rules)
         self._listed = False
         """Whether any Droplets were ever listed, by whatever listing tells which of them are watched."""
         self._store = store
@@ -214,7 +204,7 @@ class Poller:
                 listings = AccountListings()
                 problems.append(_bug(error))
         try:
-            self._check_clock()
+            self._notices.clock(self._client.clock_skew)
             await self._note_unread(unread)
             await self.judge()
             await self._keep()
@@ -293,22 +283,13 @@ class Poller:
                 self._known[droplet_id] = learnt
 
     def _note_tags(self, listings: AccountListings) -> list[str]:
-        """Says so where the API tells no tags; once in the log, and at each poll where nothing can be selected."""
+        """Without tags a selection by tags watches nothing: a problem of every such poll."""
         if not listings.descriptions:
             return []
         unknown = all(description.tags is None for description in listings.descriptions.values())
-        blind = unknown and self._rules.watched.needs_tags
-        if unknown and not self._tags_unknown:
-            self._log.warning(
-                "tags not known",
-                problem="the API's records of Droplets have no tags",
-                effect="no Droplet is selected, because the selection is by tags"
-                if blind
-                else "what depends on tags is not known: whether backups are expected, labels made of tags",
-                remedy="give the token the scope tag:read",
-            )
-        self._tags_unknown, self._selects_blindly = unknown, blind
-        if not blind:
+        self._selects_blindly = unknown and self._rules.watched.needs_tags
+        self._notices.tags(unknown=unknown, selects_blindly=self._selects_blindly)
+        if not self._selects_blindly:
             return []
         return ["the API tells no tags, so the selection by tags watches nothing; give the token the scope tag:read"]
 
@@ -333,7 +314,7 @@ class Poller:
         return unread, outcome.errors + proved.errors
 
     async def _check_demand(self) -> None:
-        """Says so, with the numbers, where the arithmetic cannot work; once, until it changes."""
+        """Warns where the account takes more requests than its budget allows."""
         poll = self._config.poll
         droplets = listed = 0
         backups = 0.0
@@ -350,40 +331,7 @@ class Poller:
             poll.interval,
             poll.verify_every,
         )
-        allowed = self._budget.allowance
-        short = demand.total > allowed
-        if short and not self._short_of_budget:
-            self._log.warning(
-                "the budget cannot work",
-                needed_per_hour=round(demand.total),
-                listings=round(demand.listings),
-                new_backups=round(demand.backups),
-                verification=round(demand.verification),
-                allowed_per_hour=round(allowed),
-                effect="readings are put off and come late",
-                remedy="raise poll.interval or poll.verify_every, or divide the account by select over several tokens",
-            )
-        self._short_of_budget = short
-
-    def _check_clock(self) -> None:
-        """Says so where the API's clock and ours differ; once, until that changes."""
-        skew, told = self._client.clock_skew, self._told_skew
-        if skew is None:
-            return
-        if abs(skew) > CLOCKS_DIFFER:
-            if told is None or abs(skew - told) > CLOCKS_DIFFER:
-                self._log.warning(
-                    "the API's clock and ours differ",
-                    ahead_seconds=round(skew),
-                    effect="nothing is judged until they agree"
-                    if abs(skew) > CLOCK_WRONG
-                    else "windows are judged by our clock: verdicts come as much too early or too late",
-                    remedy="set this host's clock, by NTP or the like",
-                )
-                self._told_skew = skew
-        elif told is not None:
-            self._log.info("the API's clock and ours agree again", ahead_seconds=round(skew))
-            self._told_skew = None
+        self._notices.demand(demand, self._budget.allowance)
 
     async def _plan(self, droplet_ids: Iterable[int], among: Collection[Urgency] = tuple(Urgency)) -> ReadPlan:
         now = self._clock.now()
@@ -397,13 +345,11 @@ class Poller:
             if not self._watched(known):
                 continue
             enabled += known.policy is not None and known.policy.enabled is True
-            quiet = self._quiet.get(known.id)
-            if quiet is not None and quiet[0] is known and quiet[1] <= now < quiet[2] and not habits.ids_lag:
+            if not habits.ids_lag and self._judged.is_quiet(known, now):
                 continue
             reason = reason_to_read(known, self._supported, self._rules, habits, now, clock_wrong=clock_wrong)
-            judged = self._assembled.get(known.id)
-            if reason is None and judged is not None and judged.source is known and not clock_wrong:
-                self._quiet[known.id] = known, now, quiet_until(known, habits, judged.until, now)
+            if reason is None and not clock_wrong:
+                self._judged.note_quiet(known, habits, now)
             if reason is not None and reason in among:
                 reasons.append((reason, known))
         return plan_of(reasons, enabled, self._budget.spare(self._keep_back()))
@@ -443,17 +389,15 @@ class Poller:
     async def judge(self) -> None:
         """Judges anew what is known, and swaps in the Fleet that comes of it."""
         now = self._clock.now()
-        if self._assembled_by is not self._supported:
-            self._assembled, self._quiet, self._assembled_by = {}, {}, self._supported
-        for gone in self._assembled.keys() - self._known.keys():
-            del self._assembled[gone]
-            self._quiet.pop(gone, None)
+        self._judged.begin(self._supported, self._known.keys())
         droplets: list[Droplet] = []
         if self._listed:
             everyone = sorted(self._known.values(), key=lambda known: known.id)
-            droplets = [
-                self._assembled_droplet(known, now) async for known in unhurried(everyone) if self._watched(known)
-            ]
+            async for known in unhurried(everyone):
+                if self._watched(known):
+                    assembled = self._judged.assembled(known, now, self._clock_ahead)
+                    self._known[known.id] = assembled.source
+                    droplets.append(assembled.droplet)
         self.fleet = Fleet(
             self.account.name,
             tuple(droplets),
@@ -463,15 +407,6 @@ class Poller:
         )
         if self._on_fleet is not None:
             await self._on_fleet(self.fleet)
-
-    def _assembled_droplet(self, known: TrackedDroplet, now: float) -> Droplet:
-        """The Droplet as served: the one from before, unless it changed or the time has come to judge it anew."""
-        before = self._assembled.get(known.id)
-        if before is None or not before.stands(known, now, self._clock_ahead):
-            before = assemble(known, self._supported, self._rules, now, self._clock_ahead)
-            self._known[known.id] = before.source
-            self._assembled[known.id] = before
-        return before.droplet
 
     @property
     def _clock_ahead(self) -> float | None:

@@ -607,7 +607,7 @@ async def test_rejects_are_told_once(world: World, capsys: pytest.CaptureFixture
 class TestFaultsOfOurs:
     """An exception anywhere in a poll costs that poll, is logged with its traceback, and the next one goes on."""
 
-    @pytest.mark.parametrize("step", ["judge", "_keep", "_note_unread", "_check_clock", "_learn", "_refresh"])
+    @pytest.mark.parametrize("step", ["judge", "_keep", "_note_unread", "_note_tags", "_learn", "_refresh"])
     async def test_the_poll_counts_as_a_failure_and_the_next_is_a_success(
         self, step: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:

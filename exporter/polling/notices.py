@@ -1,0 +1,71 @@
+"""What the log says once, until it changes: clocks that differ, tags that are not shown, a budget that cannot work."""
+
+from __future__ import annotations
+
+from structlog.typing import FilteringBoundLogger
+
+from exporter.polling.read_plan import Demand
+
+CLOCKS_DIFFER = 60.0
+"""Seconds between the API's clock and ours that are worth a warning; a slow answer explains less."""
+CLOCK_WRONG = 3600.0
+"""Seconds of difference beyond which nothing is judged."""
+
+
+class Notices:
+    """One account's warnings, each logged when it begins to be true and not again at every poll."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        self._log = log
+        self._tags_unknown = False
+        self._short_of_budget = False
+        self._skew: float | None = None
+        """By how many seconds the clocks differed when that was last logged."""
+
+    def clock(self, skew: float | None) -> None:
+        """`skew`: seconds by which the API's clock is ahead of ours; `None`: no answer has told it yet."""
+        if skew is None:
+            return
+        if abs(skew) <= CLOCKS_DIFFER:
+            if self._skew is not None:
+                self._log.info("the API's clock and ours agree again", ahead_seconds=round(skew))
+            self._skew = None
+        elif self._skew is None or abs(skew - self._skew) > CLOCKS_DIFFER:
+            self._log.warning(
+                "the API's clock and ours differ",
+                ahead_seconds=round(skew),
+                effect="nothing is judged until they agree"
+                if abs(skew) > CLOCK_WRONG
+                else "windows are judged by our clock, so verdicts come too early or too late by this difference",
+                remedy="set this host's clock, by NTP or the like",
+            )
+            self._skew = skew
+
+    def tags(self, *, unknown: bool, selects_blindly: bool) -> None:
+        """`unknown`: the API shows no tags. `selects_blindly`: the account's Droplets are selected by tags."""
+        if unknown and not self._tags_unknown:
+            self._log.warning(
+                "tags not known",
+                problem="the API's records of Droplets have no tags",
+                effect="no Droplet is selected, because the selection is by tags"
+                if selects_blindly
+                else "what depends on tags is not known: whether backups are expected, labels made of tags",
+                remedy="give the token the scope tag:read",
+            )
+        self._tags_unknown = unknown
+
+    def demand(self, demand: Demand, allowed: float) -> None:
+        """`allowed`: requests an hour that the budget leaves to this account."""
+        short = demand.total > allowed
+        if short and not self._short_of_budget:
+            self._log.warning(
+                "the budget cannot work",
+                needed_per_hour=round(demand.total),
+                listings=round(demand.listings),
+                new_backups=round(demand.backups),
+                verification=round(demand.verification),
+                allowed_per_hour=round(allowed),
+                effect="readings are put off and come late",
+                remedy="raise poll.interval or poll.verify_every, or divide the account by select over several tokens",
+            )
+        self._short_of_budget = short
