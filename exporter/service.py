@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -160,11 +161,9 @@ class Service:
     async def _follow(self, config: Config, store: StateFile) -> None:
         before, self._config = self._config, config
         accounts = {account.name: account for account in config.accounts}
-        same = {
-            account.name
-            for account in before.accounts
-            if accounts.get(account.name) == account and _but_accounts(before) == _but_accounts(config)
-        }
+        # What is not an account's own concerns every account.
+        rest_is_same = replace(before, accounts=()) == replace(config, accounts=())
+        same = {account.name for account in before.accounts if rest_is_same and accounts.get(account.name) == account}
         changed = [name for name in self._pollers if name not in same]
         await _end(self._loops.pop(name) for name in changed)
         if store is not self._store:
@@ -212,18 +211,6 @@ class Service:
                 watcher()
             except Exception:  # noqa: BLE001  # what is made of a fleet elsewhere must not cost the poll
                 self._log.exception("a watcher of the fleet broke off")
-
-
-def _but_accounts(config: Config) -> tuple[object, ...]:
-    return (
-        config.poll,
-        config.rate_limit,
-        config.expect_backups,
-        config.grace,
-        config.max_age,
-        config.tag_labels,
-        config.state_file,
-    )
 
 
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
