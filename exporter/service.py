@@ -18,9 +18,9 @@ from exporter.digitalocean.budget import Budget, Budgets
 from exporter.fleet.model import Fleet
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.telemetry import Telemetry
-from exporter.polling.poller import Poller, Result
+from exporter.polling.poller import Poller
 from exporter.polling.state_file import StateFile
-from exporter.polling.status import Status
+from exporter.polling.status import PollResult, Status
 from exporter.supervision import keep_running
 from exporter.threads import FILES, ThreadPoolError
 
@@ -117,7 +117,7 @@ class Service:
         self._loops[name] = asyncio.create_task(work, name=f"poll {name}")
         self._note_progress(name)
 
-    async def poll_once(self) -> list[Result]:
+    async def poll_once(self) -> list[PollResult]:
         """One poll of every account, all at the same time."""
         try:
             return await asyncio.gather(*(poller.poll() for poller in self._pollers.values()))

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,8 +25,7 @@ from prometheus_client.registry import Collector
 from exporter.metrics import families
 from exporter.metrics.exposition import encodable
 from exporter.metrics.families import ACCOUNT_LABEL, Family
-
-PollResult = Literal["success", "partial", "failure"]
+from exporter.polling.status import PollResult
 
 ENDPOINTS = ("droplets", "droplet", "policies", "supported_policies", "backups", "policy", "images")
 """The values of the label `endpoint`."""

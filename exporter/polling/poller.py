@@ -7,7 +7,6 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import replace
-from typing import Literal
 
 import structlog
 from msgspec import structs
@@ -42,9 +41,7 @@ from exporter.polling.read_plan import (
     reason_to_read,
 )
 from exporter.polling.state_file import AccountState, StateFile
-from exporter.polling.status import Status, in_words
-
-Result = Literal["success", "partial", "failure"]
+from exporter.polling.status import PollResult, Status, in_words
 
 JITTER = 2.0
 """Seconds within which the first polls of several accounts are spread."""
@@ -155,7 +152,6 @@ class Poller:
     async def run(self) -> None:
         """Polls at once, but for a little jitter, and then on the interval, until cancelled."""
         interval = self._config.poll.interval
-        self.status = replace(self.status, running_since=self._clock.now())
         await self._clock.sleep(random.uniform(0, min(JITTER, interval / 10)))  # noqa: S311  # no secret hangs on it
         try:
             if self._listed:
@@ -179,7 +175,7 @@ class Poller:
     async def close(self) -> None:
         await self._client.close()
 
-    async def poll(self) -> Result:
+    async def poll(self) -> PollResult:
         """One poll, from asking to the new Fleet. It ends with its interval and never raises, whatever the API does."""
         started = self._clock.now()
         self.status = replace(self.status, polling_since=started, readings_done=0, readings_planned=0)
@@ -425,9 +421,9 @@ class Poller:
     def _watched(self, known: TrackedDroplet) -> bool:
         return known.named and self._rules.watched.watches(known.id, known.description)
 
-    def _finish(self, started: float, listings: AccountListings, unread: int, problems: list[str]) -> Result:
+    def _finish(self, started: float, listings: AccountListings, unread: int, problems: list[str]) -> PollResult:
         now = self._clock.now()
-        result: Result = (
+        result: PollResult = (
             "failure" if not listings.complete or self._selects_blindly else "partial" if unread else "success"
         )
         previous = self.status.result

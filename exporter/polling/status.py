@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from exporter.config.tokens import TokenError, TokenSource
-from exporter.digitalocean.budget import MINUTE
 from exporter.digitalocean.errors import ApiError, Unauthorized
+
+PollResult = Literal["success", "partial", "failure"]
+"""`failure`: a listing was not complete. `partial`: a Droplet's list of backups that had to be read was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +22,8 @@ class Status:
     """Whether a complete listing of policies or Droplets was ever had."""
     learned: bool = False
     """Whether any poll brought anything at all."""
-    result: str | None = None
-    """Of the last finished poll: `success`, `partial` or `failure`."""
+    result: PollResult | None = None
+    """Of the last finished poll."""
     polling_since: float | None = None
     last_poll_at: float | None = None
     last_listing_at: float | None = None
@@ -33,15 +36,6 @@ class Status:
     """What went wrong in the last poll, in words."""
     held_back: bool = False
     """Whether the rate limit kept the last poll from a request."""
-    running_since: float | None = None
-    """When the present poller of the account began."""
-
-    def stuck(self, now: float) -> bool:
-        """Whether no poll has finished for three intervals, and a minute for the minute's limit of requests."""
-        if self.running_since is None:
-            return False
-        since = max(self.running_since, self.last_poll_at or self.running_since)
-        return now - since > 3 * self.interval + MINUTE
 
 
 def in_words(error: ApiError | TokenError, token: TokenSource) -> str:

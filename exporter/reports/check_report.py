@@ -8,6 +8,7 @@ from typing import Literal
 
 from exporter.fleet.model import Droplet, Fleet
 from exporter.fleet.state import State
+from exporter.polling.status import PollResult
 from exporter.reports.phrases import headline, plural, span, tally, verdict_of, worst_first
 
 SINGLE_LOOK = (
@@ -22,7 +23,7 @@ class AccountResult:
     """How the poll of one account went."""
 
     name: str
-    result: Literal["success", "partial", "failure"]
+    result: PollResult
     learned: bool
     """Whether it brought anything at all."""
     remembered: bool = False

@@ -21,6 +21,7 @@ from exporter.console import UNSAFE, escaped
 from exporter.fleet.model import Backup, Droplet, Policy, Window
 from exporter.fleet.schedule import HOUR
 from exporter.fleet.state import Reason, State
+from exporter.polling.status import PollResult
 from exporter.reports.check_report import CheckReport, JudgedDroplet
 from exporter.reports.phrases import next_window_of
 
@@ -102,7 +103,7 @@ class ShownDropletDocument(DropletDocument, frozen=True):
 
 class AccountDocument(Struct, frozen=True):
     name: str
-    result: Literal["success", "partial", "failure"]
+    result: PollResult
     remembered: Annotated[bool, Meta(description="Whether a state file told what was known before.")]
     unread_droplets: Annotated[Count, Meta(description="Droplets whose list of backups had to be read and was not.")]
     problems: list[str]

@@ -225,15 +225,6 @@ def missed_windows_of(droplet: Droplet) -> tuple[float, ...]:
     return (droplet.verdict.missed or ())[-MOST_DRAWN:]
 
 
-def next_window_words(window: Window | None, now: float) -> str:
-    """`open until 20:00`, `today 20:00, in 5 h`; empty where none is known."""
-    if window is None:
-        return ""
-    if window.start <= now:
-        return f"open until {moment(window.end, now).removeprefix('today ')}"
-    return f"{moment(window.start, now)}, in {brief(window.start - now)}"
-
-
 def policy_words(droplet: Droplet) -> str:
     """`weekly, Sundays 20:00-24:00 UTC, kept 28 days`; `off`; `not known`."""
     return ", ".join(filter(None, (schedule_words(droplet), retention_words(droplet))))

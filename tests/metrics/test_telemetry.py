@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter.metrics.exposition import render
 from exporter.metrics.families import EXPORTER_FAMILIES, FAMILIES, POLL_DURATION
 from exporter.metrics.negotiation import OPENMETRICS, TEXT
-from exporter.metrics.telemetry import ENDPOINTS, PollResult, Telemetry
+from exporter.metrics.telemetry import ENDPOINTS, Telemetry
+from exporter.polling.status import PollResult
 
 NOW = 1_700_000_000.0
 PREFIX = "digitalocean_backup_exporter_"

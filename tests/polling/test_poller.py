@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import re
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from exporter.config.tokens import TokenSource
 from exporter.fleet.selection import Criteria, Selection
 from exporter.fleet.state import Reason, State
 from exporter.polling.poller import Poller
-from exporter.polling.status import Status
 from tests.support.lookalike import OMIT, Fault, backup, disabled, policy
 from tests.support.world import DAY, HOUR, MONDAY, TOKEN, World, add, healthy, take_backup
 
@@ -645,13 +643,6 @@ class TestFaultsOfOurs:
                 await world.poller.run()
             assert [log["event"] for log in logs if log["log_level"] == "error"] == ["poll broke off"] * 2
             assert world.poller.status.result == "failure"
-
-    async def test_an_account_whose_polls_do_not_finish_is_stuck_after_three_intervals(self) -> None:
-        status = Status("prod", 300.0, running_since=1000.0)
-        assert not status.stuck(1960.0)
-        assert status.stuck(1961.0)
-        assert not replace(status, last_poll_at=1300.0).stuck(2260.0)
-        assert not Status("prod", 300.0).stuck(9e9), "a command polls once and has no loop"
 
 
 async def test_the_rate_limit_is_named_only_where_it_was_the_cause() -> None:

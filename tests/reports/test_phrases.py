@@ -19,7 +19,6 @@ from exporter.reports.phrases import (
     missed_windows_of,
     moment,
     next_window_of,
-    next_window_words,
     plan_words,
     policy_words,
     size_words,
@@ -427,28 +426,6 @@ def test_next_window(
 def test_next_window_without_a_policy() -> None:
     """Where nothing is known of a policy, no window is."""
     assert next_window_of(Droplet(1), NOW) is None
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "words"),
-    [
-        (20, 24, "today 20:00, in 7 h 30 min"),
-        (12, 16, "open until 16:00"),
-        (12, 26, "open until tomorrow 02:00"),
-        (28, 32, "tomorrow 04:00, in 15 h"),
-        (68, 72, "Saturday 20:00, in 2 d 7 h"),
-        (24 * 20, 24 * 20 + 4, "21 Oct 00:00, in 19 d"),
-    ],
-)
-def test_next_window_words(start: float, end: float, words: str) -> None:
-    """A window is named by its weekday and time in UTC, and by how far away it is."""
-    window = Window(MIDNIGHT + start * HOUR, MIDNIGHT + end * HOUR)
-    assert next_window_words(window, NOW) == words
-
-
-def test_no_window_is_no_words() -> None:
-    """Where no window is known nothing is said."""
-    assert next_window_words(None, NOW) == ""
 
 
 def test_missed_windows() -> None:
