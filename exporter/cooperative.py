@@ -1,27 +1,30 @@
 """Work over a whole fleet that lets other tasks run: scrapes are answered while a poll learns and judges.
 
-async for droplet in unhurried(droplets): ...         one by one
-await in_steps(render(fleet))                         work written as a generator that yields between its steps
-at_once(render(fleet))                                the same work where nothing else waits
+async for droplet in with_pauses(droplets): ...       one by one
+await run_with_pauses(render(fleet))                  work written as a generator that yields between its steps
+run_without_pauses(render(fleet))                     the same work where nothing else waits
+await sorted_with_pauses(keys)                        a long list, sorted
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Generator, Iterable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
 STEP = 0.001
 """Seconds of work after which other tasks run. A scrape is made in steps of about the same length."""
+SORTED_TOGETHER = 1000
+"""Items that are sorted in one step: about a millisecond of work."""
 
 Steps = Generator[None, None, _T]
 """Work that yields every millisecond or so, and returns its result."""
 
 
-async def unhurried(items: Iterable[_T]) -> AsyncIterator[_T]:
+async def with_pauses(items: Iterable[_T]) -> AsyncIterator[_T]:
     """The items one by one. Other tasks run every millisecond or so, and must not change the items meanwhile."""
     await asyncio.sleep(0)
     since = time.perf_counter()
@@ -32,7 +35,7 @@ async def unhurried(items: Iterable[_T]) -> AsyncIterator[_T]:
         yield item
 
 
-async def in_steps(steps: Steps[_T]) -> _T:
+async def run_with_pauses(steps: Steps[_T]) -> _T:
     """The result of the work. Other tasks run between its steps."""
     while True:
         try:
@@ -43,7 +46,7 @@ async def in_steps(steps: Steps[_T]) -> _T:
         await asyncio.sleep(0)
 
 
-def at_once(steps: Steps[_T]) -> _T:
+def run_without_pauses(steps: Steps[_T]) -> _T:
     """The result of the work, done without a pause."""
     while True:
         try:
@@ -51,3 +54,18 @@ def at_once(steps: Steps[_T]) -> _T:
         except StopIteration as done:
             result: _T = done.value
             return result
+
+
+async def sorted_with_pauses(items: Sequence[Any]) -> list[Any]:
+    """The items in ascending order. Other tasks run between the steps of the sorting."""
+    # Python merges two sorted runs quickly, so short runs are sorted first and then joined in pairs.
+    runs = [sorted(items[start : start + SORTED_TOGETHER]) for start in range(0, len(items), SORTED_TOGETHER)]
+    while len(runs) > 1:
+        await asyncio.sleep(0)
+        pairs: Iterator[list[Any]] = iter(runs)
+        merged = []
+        for one in pairs:
+            merged.append(sorted(one + next(pairs, [])))
+            await asyncio.sleep(0)
+        runs = merged
+    return runs[0] if runs else []

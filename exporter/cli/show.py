@@ -23,15 +23,14 @@ from exporter.console import is_terminal, print_error, print_result
 from exporter.digitalocean.budget import Budget
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError
-from exporter.fleet.assemble import Rules, assemble
+from exporter.fleet.assemble import assemble
 from exporter.fleet.listings import AccountListings
-from exporter.fleet.model import Fleet
+from exporter.fleet.model import AccountDroplet, Droplet
 from exporter.polling.lister import Lister
 from exporter.polling.single_droplet import SingleDroplet, ask_for_droplet
 from exporter.polling.state_file import StateFile
 from exporter.polling.status import in_words
 from exporter.reports import documents, table
-from exporter.reports.check_report import JudgedDroplet, judged
 from exporter.reports.droplet_report import LINE_WIDTH, DropletReport, droplet_report
 from exporter.reports.phrases import span
 
@@ -43,7 +42,7 @@ class _AccountAnswer:
     account: Account
     droplet_id: int
     told: SingleDroplet
-    judged: JudgedDroplet | None = None
+    droplet: Droplet | None = None
     """`None` where the account does not have it, or could not be asked."""
     watched: bool = True
     remembered: bool = False
@@ -55,7 +54,11 @@ def show(options: ShowOptions) -> int:
     answers, at, config = threads.run(_answers(options))
     if not answers:
         return 2
-    found = [(answer, answer.judged) for answer in answers if answer.judged is not None]
+    found = [
+        (answer, AccountDroplet(answer.account.name, answer.droplet))
+        for answer in answers
+        if answer.droplet is not None
+    ]
     code = _exit_code(answers, at)
     if options.as_json:
         labels = tuple(label.label for label in config.tag_labels)
@@ -158,15 +161,9 @@ async def _ask(droplet_id: int, account: Account, config: Config, store: StateFi
     if known is None:
         return _AccountAnswer(account, droplet_id, told)
     now = clock.now()
-    prefixes = tuple(label.prefix for label in config.tag_labels)
-    limits_by_age = tuple((limit.select, limit.age) for limit in config.max_age)
-    rules = Rules(account.selection, config.expect_backups, prefixes, config.grace, limits_by_age)
-    droplet = assemble(known, told.supported, rules, now).droplet
-    fleet = Fleet(account.name, (droplet,), tuple(told.supported.values()))
-    verdict = judged(fleet, droplet, now)
-    return _AccountAnswer(
-        account, droplet_id, told, verdict, account.selection.watches(droplet_id, known.description), remembered
-    )
+    droplet = assemble(known, told.supported, config.rules(account), now).droplet
+    watched = account.selection.watches(droplet_id, known.description)
+    return _AccountAnswer(account, droplet_id, told, droplet, watched, remembered)
 
 
 def _exit_code(answers: Sequence[_AccountAnswer], at: float) -> Literal[0, 1, 2]:
@@ -174,10 +171,10 @@ def _exit_code(answers: Sequence[_AccountAnswer], at: float) -> Literal[0, 1, 2]
     for answer in answers:
         for problem in {log.without_request(problem): problem for problem in answer.told.errors}.values():
             print_error(f"{answer.account.name}: {problem}")
-    found = [answer for answer in answers if answer.judged is not None]
+    found = [answer for answer in answers if answer.droplet is not None]
     for answer in found:
-        if answer.remembered and answer.judged is not None:
-            read_at = answer.judged.droplet.refreshed_at
+        if answer.remembered and answer.droplet is not None:
+            read_at = answer.droplet.refreshed_at
             age = f", {span(at - read_at)} old" if read_at is not None else ""
             print_error(f"{answer.account.name}: the API could not be asked; this is what the state file knows{age}")
     if found and not all(answer.remembered for answer in found):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from exporter.config.proxies import Proxies
 from exporter.config.tokens import TokenSource
+from exporter.fleet.assemble import Rules
 from exporter.fleet.selection import Criteria, Selection
 
 API_URL = "https://api.digitalocean.com"
@@ -78,3 +79,13 @@ class Config:
     state_file: Path | None = None
     proxies: Proxies = NO_PROXIES
     """Of the environment, not of the file."""
+
+    def rules(self, account: Account) -> Rules:
+        """What it says of the Droplets of one of its accounts."""
+        return Rules(
+            watched=account.selection,
+            expected=self.expect_backups,
+            tag_prefixes=tuple(label.prefix for label in self.tag_labels),
+            grace=self.grace,
+            max_age=tuple((limit.select, limit.age) for limit in self.max_age),
+        )

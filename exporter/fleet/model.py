@@ -8,6 +8,8 @@ thousand of them, in no cycle ever, and a collection that visits them all would 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from msgspec import Struct
 
 from exporter.fleet.state import Reason, State
@@ -191,3 +193,14 @@ class Fleet(Struct, frozen=True, gc=False):
     """When a complete listing of Droplets was last had: of a confirmed Droplet the backups were known then."""
     known: bool = False
     """Whether a listing has named the Droplets yet: an empty fleet is not an unknown one."""
+
+
+class AccountDroplet(NamedTuple):
+    """A Droplet and the name of the account that it belongs to."""
+
+    account: str
+    droplet: Droplet
+
+    @property
+    def state(self) -> State:
+        return self.droplet.verdict.state

@@ -19,7 +19,7 @@ from typing import cast
 
 from prometheus_client.utils import floatToGoString
 
-from exporter.cooperative import Steps, at_once, in_steps
+from exporter.cooperative import Steps, run_with_pauses, run_without_pauses
 from exporter.fleet.model import Droplet, Fleet
 from exporter.metrics.families import (
     ACCOUNT_FAMILIES,
@@ -92,7 +92,7 @@ class Exposition:
         """Renders what a poll learned; scrapes get the text from before until it is all there."""
         async with self._lock:
             old = self._accounts.get(fleet.account)
-            account = await in_steps(_render(fleet, self._tag_labels, old))
+            account = await run_with_pauses(_render(fleet, self._tag_labels, old))
             self._accounts[fleet.account] = await THREADS.run(account.compressed, within=RENDERED_WITHIN)
             await self._assemble()
 
@@ -131,7 +131,7 @@ class Exposition:
             if clock_family.name in names:
                 text.append(head(clock_family))
                 for account in accounts:
-                    text.extend(await in_steps(account.clocked[place].at(floor(now))))
+                    text.extend(await run_with_pauses(account.clocked[place].at(floor(now))))
         return [*_joined(text), tail]
 
     async def _assemble(self) -> None:
@@ -142,8 +142,8 @@ class Exposition:
 def render(fleets: Iterable[Fleet], now: float, tag_labels: Sequence[str] = ()) -> bytes:
     """The same text in one go, for those who need it once."""
     ordered = sorted(fleets, key=lambda fleet: fleet.account)
-    snapshot = _Snapshot.of([at_once(_render(fleet, tuple(tag_labels), None)) for fleet in ordered])
-    return b"".join(chain(snapshot.text, at_once(snapshot.moving(floor(now)))))
+    snapshot = _Snapshot.of([run_without_pauses(_render(fleet, tuple(tag_labels), None)) for fleet in ordered])
+    return b"".join(chain(snapshot.text, run_without_pauses(snapshot.moving(floor(now)))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +280,7 @@ class _Moment:
 
     async def text(self) -> tuple[bytes, ...]:
         if self._text is None:
-            self._text = asyncio.create_task(in_steps(self.snapshot.moving(self.now)))
+            self._text = asyncio.create_task(run_with_pauses(self.snapshot.moving(self.now)))
         # A scraper that gives up must not take the others' text with it.
         return await asyncio.shield(self._text)
 

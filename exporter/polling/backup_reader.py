@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from exporter.clock import Clock
-from exporter.cooperative import unhurried
+from exporter.cooperative import with_pauses
 from exporter.digitalocean.client import Client, ImagePage
 from exporter.digitalocean.errors import ApiError, NotFound, OutOfBudget, Throttled, Unauthorized
 from exporter.fleet.assemble import supported_of
@@ -157,11 +157,11 @@ class BackupReader:
         if self._stopped or now < self._no_sweep_before <= now + self._verify_every:
             return
         wanted: dict[int, int] = {}
-        async for droplet_id in unhurried(droplet_ids):
+        async for droplet_id in with_pauses(droplet_ids):
             wanted.update(dict.fromkeys(self._known[droplet_id].unresolved(now), droplet_id))
         droplets = len(set(wanted.values()))
         listed = set[int]()
-        async for known in unhurried(self._known.values()):
+        async for known in with_pauses(self._known.values()):
             listed.update(known.listed or ())
         if not sweep_pays(droplets, max(self.sweep_pages, pages_of(len(listed))) + 1):
             return
@@ -212,7 +212,7 @@ class BackupReader:
 
     async def _resolve(self, found: dict[int, Backup], wanted: dict[int, int]) -> None:
         now = self._clock.now()
-        async for droplet_id in unhurried({wanted[backup_id] for backup_id in found if backup_id in wanted}):
+        async for droplet_id in with_pauses({wanted[backup_id] for backup_id in found if backup_id in wanted}):
             known = backups_resolved(self._known[droplet_id], found, now)
             self._known[droplet_id] = known
             self._swept.add(droplet_id)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Generic, TypeVar
 
-from exporter.cooperative import unhurried
+from exporter.cooperative import with_pauses
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError, NotFound, Rejected
 from exporter.digitalocean.pagination import Pages
@@ -107,7 +107,7 @@ class _Conversion(Generic[_R, _T]):
 
     async def of(self, records: Mapping[int, _R]) -> dict[int, _T]:
         before, self._before = self._before, {}
-        async for droplet_id, record in unhurried(records.items()):
+        async for droplet_id, record in with_pauses(records.items()):
             known = before.get(droplet_id)
             self._before[droplet_id] = known if known and known[0] is record else (record, self._convert(record))
         return {droplet_id: value for droplet_id, (_, value) in self._before.items()}

@@ -15,11 +15,10 @@ from exporter.clock import Clock
 from exporter.config.durations import duration_text
 from exporter.config.model import Account, Config
 from exporter.config.tokens import TokenError
-from exporter.cooperative import unhurried
+from exporter.cooperative import with_pauses
 from exporter.digitalocean.budget import Budget, Budgets
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError, NotFound, OutOfBudget, Throttled
-from exporter.fleet.assemble import Rules
 from exporter.fleet.listings import AccountListings, learn
 from exporter.fleet.model import Droplet, Fleet, SupportedPolicy
 from exporter.fleet.schedule import HOUR
@@ -74,13 +73,7 @@ class Poller:
         self._clock = clock
         self._on_fleet = on_fleet
         self._log = structlog.get_logger().bind(account=account.name)
-        self._rules = Rules(
-            watched=account.selection,
-            expected=config.expect_backups,
-            tag_prefixes=tuple(label.prefix for label in config.tag_labels),
-            grace=config.grace,
-            max_age=tuple((limit.select, limit.age) for limit in config.max_age),
-        )
+        self._rules = config.rules(account)
         limits = config.rate_limit
         heir_of = heir_of if heir_of is not None and heir_of.account.api_url == account.api_url else None
         if heir_of is not None and heir_of.account.token == account.token:
@@ -264,7 +257,7 @@ class Poller:
             self._remembered = frozenset()
         tells_ids = listings.tells_backup_ids
         everyone = {*self._known, *listings.descriptions, *listings.policies}
-        async for droplet_id in unhurried(everyone):
+        async for droplet_id in with_pauses(everyone):
             learnt = learn(
                 self._known.get(droplet_id),
                 droplet_id,
@@ -314,7 +307,7 @@ class Poller:
         poll = self._config.poll
         droplets = listed = 0
         backups = 0.0
-        async for known in unhurried(self._known.values()):
+        async for known in with_pauses(self._known.values()):
             listed += len(known.listed or ())
             if self._watched(known):
                 droplets += 1
@@ -337,7 +330,7 @@ class Poller:
         clock_wrong = self._clock_ahead is not None
         reasons: list[tuple[Urgency, TrackedDroplet]] = []
         enabled = 0
-        async for known in unhurried([self._known[droplet_id] for droplet_id in droplet_ids]):
+        async for known in with_pauses([self._known[droplet_id] for droplet_id in droplet_ids]):
             if not self._watched(known):
                 continue
             enabled += known.policy is not None and known.policy.enabled is True
@@ -376,7 +369,7 @@ class Poller:
         self.status = replace(self.status, readings_done=done)
 
     async def _note_unread(self, unread: frozenset[int]) -> None:
-        async for known in unhurried(list(self._known.values())):
+        async for known in with_pauses(list(self._known.values())):
             if known.unread != (known.id in unread):
                 self._known[known.id] = structs.replace(known, unread=known.id in unread)
 
@@ -389,7 +382,7 @@ class Poller:
         droplets: list[Droplet] = []
         if self._listed:
             everyone = sorted(self._known.values(), key=lambda known: known.id)
-            async for known in unhurried(everyone):
+            async for known in with_pauses(everyone):
                 if self._watched(known):
                     assembled = self._judged.assembled(known, now, self._clock_ahead)
                     self._known[known.id] = assembled.source

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from exporter.cooperative import unhurried
+from exporter.cooperative import with_pauses
 from exporter.fleet.history import BackupHistory, Settings
 from exporter.fleet.model import Backup, SupportedPolicy
 from exporter.fleet.tracked import TrackedDroplet
@@ -179,7 +179,7 @@ class StateFile:
         if path is None:
             return
         # One by one, because scrapes are answered meanwhile.
-        droplets = [msgspec.Raw(msgspec.json.encode(droplet)) async for droplet in unhurried(state.droplets)]
+        droplets = [msgspec.Raw(msgspec.json.encode(droplet)) async for droplet in with_pauses(state.droplets)]
         encoded = msgspec.json.encode({**msgspec.structs.asdict(state), "droplets": droplets})
         self._states[account] = msgspec.Raw(encoded)
         del droplets

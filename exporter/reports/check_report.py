@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from exporter.fleet.model import Droplet, Fleet
+from exporter.fleet.model import AccountDroplet, Fleet
 from exporter.fleet.state import State
 from exporter.polling.status import PollResult
-from exporter.reports.phrases import headline, plural, span, tally, verdict_of, worst_first
+from exporter.reports.phrases import headline, plural, span, tally, worst_first
 
 SINGLE_LOOK = (
     "nothing is remembered from before, so no window before this look counts as missed: an old gap is unjudged or stale"
@@ -34,26 +34,12 @@ class AccountResult:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedDroplet:
-    """One Droplet as it is reported."""
-
-    account: str
-    droplet: Droplet
-    verdict: str
-    """Why it is in its state, in a sentence."""
-
-    @property
-    def state(self) -> State:
-        return self.droplet.verdict.state
-
-
-@dataclass(frozen=True, slots=True)
 class CheckReport:
     """The answer to "are my backups all right?"."""
 
     at: float
     accounts: tuple[AccountResult, ...]
-    droplets: tuple[JudgedDroplet, ...] = ()
+    droplets: tuple[AccountDroplet, ...] = ()
     """Those asked for, the worst first."""
     counts: Mapping[State, int] = field(default_factory=lambda: tally(()))
     """Of all Droplets looked at, whichever of their states were asked for."""
@@ -102,7 +88,7 @@ def check_report(
     told = {account.name: account for account in accounts}
     fleets = list(fleets)
     entries = [
-        judged(fleet, droplet, at)
+        AccountDroplet(fleet.account, droplet)
         for fleet in fleets
         for droplet in fleet.droplets
         if not tags or (droplet.description is not None and not set(tags).isdisjoint(droplet.description.tags or ()))
@@ -142,7 +128,3 @@ def check_report(
         tag_labels,
         tuple(said),
     )
-
-
-def judged(fleet: Fleet, droplet: Droplet, at: float) -> JudgedDroplet:
-    return JudgedDroplet(fleet.account, droplet, verdict_of(droplet, at))

@@ -18,12 +18,12 @@ from msgspec import Meta, Struct
 from exporter import NAME
 from exporter.config.tokens import redact
 from exporter.console import UNSAFE, escaped
-from exporter.fleet.model import Backup, Droplet, Policy, Window
+from exporter.fleet.model import AccountDroplet, Backup, Droplet, Policy, Window
 from exporter.fleet.schedule import HOUR
 from exporter.fleet.state import Reason, State
 from exporter.polling.status import PollResult
-from exporter.reports.check_report import CheckReport, JudgedDroplet
-from exporter.reports.phrases import next_window_of
+from exporter.reports.check_report import CheckReport
+from exporter.reports.phrases import next_window_of, verdict_of
 
 Instant = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 """RFC 3339 in UTC, to the second."""
@@ -159,7 +159,7 @@ def check_document(report: CheckReport) -> CheckDocument:
 
 
 def show_document(
-    droplets: Iterable[JudgedDroplet],
+    droplets: Iterable[AccountDroplet],
     at: float,
     tag_labels: tuple[str, ...],
     exit_code: ExitCode,
@@ -167,22 +167,22 @@ def show_document(
 ) -> ShowDocument:
     shown = [
         ShownDropletDocument(
-            **_droplet(judged, at, tag_labels),
+            **_droplet(entry, at, tag_labels),
             backups=None
-            if judged.droplet.backups is None
-            else [_backup(backup, at) for backup in reversed(judged.droplet.backups)],
+            if entry.droplet.backups is None
+            else [_backup(backup, at) for backup in reversed(entry.droplet.backups)],
         )
-        for judged in droplets
+        for entry in droplets
     ]
     return ShowDocument(checked_at=instant(at), exit_code=exit_code, problems=list(problems), droplets=shown)
 
 
-def _droplet(judged: JudgedDroplet, at: float, tag_labels: tuple[str, ...]) -> dict[str, Any]:
+def _droplet(entry: AccountDroplet, at: float, tag_labels: tuple[str, ...]) -> dict[str, Any]:
     """The fields of a `DropletDocument`."""
-    droplet = judged.droplet
+    droplet = entry.droplet
     described = droplet.description
     return {
-        "account": judged.account,
+        "account": entry.account,
         "id": droplet.id,
         "name": droplet.name or None,
         "region": (described and described.region) or None,
@@ -191,8 +191,8 @@ def _droplet(judged: JudgedDroplet, at: float, tag_labels: tuple[str, ...]) -> d
         "created_at": instant(described.created_at if described else None),
         "tags": list(described.tags) if described and described.tags is not None else None,
         "labels": dict(zip(tag_labels, droplet.tag_labels, strict=True)),
-        "state": judged.state,
-        "verdict": judged.verdict,
+        "state": entry.state,
+        "verdict": verdict_of(droplet, at),
         "reason": droplet.verdict.reason,
         "missed_window_starts": _instants(droplet.verdict.missed),
         "max_age_seconds": whole(droplet.verdict.max_age),

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
 from exporter.console import printable
-from exporter.fleet.model import Droplet, Window
-from exporter.reports.check_report import JudgedDroplet
-from exporter.reports.phrases import brief, next_window_of, plural, policy_words, size_words, span
+from exporter.fleet.model import AccountDroplet, Droplet, Window
+from exporter.reports.phrases import brief, next_window_of, plural, policy_words, size_words, span, verdict_of
 from exporter.reports.table import TONES, TextColumn, TextTable, Tone
 from exporter.reports.timeline import LEGEND, timeline
 
@@ -29,7 +28,7 @@ class DropletReport:
 
 
 def droplet_report(
-    entry: JudgedDroplet,
+    entry: AccountDroplet,
     at: float,
     *,
     watched: bool = True,
@@ -52,7 +51,7 @@ def droplet_report(
     volumes = droplet.description.volumes if droplet.description else None
     if volumes:
         told.append(("volumes", f"{plural(volumes, 'attached volume')}, which backups do not hold"))
-    told.append(("verdict", f"{entry.state.words}: {printable(entry.verdict)}"))
+    told.append(("verdict", f"{entry.state.words}: {printable(verdict_of(droplet, at))}"))
     drawn = timeline(droplet, at)
     line = (*drawn.lines(width), LEGEND) if drawn is not None else ()
     return DropletReport(

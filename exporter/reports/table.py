@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from exporter.console import printable
+from exporter.fleet.model import AccountDroplet
 from exporter.fleet.state import State
-from exporter.reports.check_report import CheckReport, JudgedDroplet
-from exporter.reports.phrases import brief, next_window_of, plan_words
+from exporter.reports.check_report import CheckReport
+from exporter.reports.phrases import brief, next_window_of, plan_words, verdict_of
 
 Tone = Literal["plain", "bad", "warn", "good", "dim"]
 
@@ -66,32 +67,32 @@ def check_table(report: CheckReport) -> TextTable:
         TextColumn("NEWEST", [newest_words(entry, at) for entry in entries], spare=1),
         TextColumn("KEPT", [_kept(entry) for entry in entries], spare=3, right=True),
         TextColumn("NEXT", [_next(entry, at) for entry in entries], spare=2),
-        TextColumn("VERDICT", [printable(entry.verdict) for entry in entries]),
+        TextColumn("VERDICT", [printable(verdict_of(entry.droplet, at)) for entry in entries]),
     ]
     if len(report.accounts) > 1:
         columns.insert(2, TextColumn("ACCOUNT", [printable(entry.account) for entry in entries], shrinks=True))
     return TextTable(tuple(columns), [TONES[entry.state] for entry in entries])
 
 
-def _plan(entry: JudgedDroplet) -> str:
+def _plan(entry: AccountDroplet) -> str:
     policy = entry.droplet.policy
     if policy is None or (policy.enabled is None and policy.plan is None):
         return "?"
     return printable(plan_words(policy.plan)) if policy.enabled is not False else "off"
 
 
-def newest_words(entry: JudgedDroplet, at: float) -> str:
+def newest_words(entry: AccountDroplet, at: float) -> str:
     droplet = entry.droplet
     if droplet.newest is not None:
         return brief(at - droplet.newest.created_at)
     return "?" if droplet.backups is None else "none"
 
 
-def _kept(entry: JudgedDroplet) -> str:
+def _kept(entry: AccountDroplet) -> str:
     return "?" if entry.droplet.backups is None else str(len(entry.droplet.backups))
 
 
-def _next(entry: JudgedDroplet, at: float) -> str:
+def _next(entry: AccountDroplet, at: float) -> str:
     window = next_window_of(entry.droplet, at)
     if window is None:
         return "-"

@@ -1,26 +1,22 @@
-"""All Droplets of all accounts, judged, counted and sorted once for each change of a fleet.
+"""All Droplets of all accounts, counted and sorted once for each change of a fleet. The page selects its rows from it.
 
-The page selects its rows from this table. Work over a whole fleet is done in steps, and scrapes run between the steps.
+Work over a whole fleet is done with pauses, in which scrapes are answered.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
-from exporter.fleet.model import Droplet, Fleet
+from exporter.cooperative import sorted_with_pauses, with_pauses
+from exporter.fleet.model import AccountDroplet, Fleet
 from exporter.fleet.state import State
 from exporter.reports.phrases import next_window_of, tally, weekday_number, worst_first
-
-_T = TypeVar("_T")
-
-STEP = 500
-"""Droplets in one step: about a millisecond of work."""
 
 
 class SortColumn(StrEnum):
@@ -40,20 +36,12 @@ class SortColumn(StrEnum):
         return self in (SortColumn.AGE, SortColumn.SIZE)
 
 
-class JudgedDroplet(NamedTuple):
-    """A Droplet with its account and its state."""
-
-    account: str
-    droplet: Droplet
-    state: State
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class DropletTable:
     """All Droplets, the worst first, with their totals."""
 
     fleets: tuple[Fleet, ...]
-    droplets: Sequence[JudgedDroplet]
+    droplets: Sequence[AccountDroplet]
     states: dict[State, int]
     kept: int
     """Backups of all Droplets."""
@@ -68,7 +56,7 @@ class DropletTable:
     def is_of(self, fleets: Sequence[Fleet]) -> bool:
         return len(fleets) == len(self.fleets) and all(a is b for a, b in zip(fleets, self.fleets, strict=True))
 
-    async def found(
+    async def select(
         self,
         column: SortColumn = SortColumn.STATE,
         *,
@@ -76,28 +64,24 @@ class DropletTable:
         words: Sequence[str] = (),
         states: frozenset[State] | None = None,
         account: str | None = None,
-    ) -> list[JudgedDroplet]:
+    ) -> list[AccountDroplet]:
         """The Droplets that contain every word and are in one of the states, sorted by a column.
 
         `words` are in lower case. Droplets without a value in the column come last in both orders.
         """
-        droplets = self.droplets
         if words and not self._texts:
-            texts: list[str] = []
-            async for some in _in_steps(droplets):
-                texts += [_text(entry) for entry in some]
+            texts = [_search_text(entry) async for entry in with_pauses(self.droplets)]
             self._texts[:] = texts  # All at once: another search may do the same at the same time.
-        picked: list[JudgedDroplet] = []
-        async for places in _in_steps(await self._order(column, descending=descending), 4 * STEP):
-            some_places: Sequence[int] = places
-            if account is not None:
-                some_places = [place for place in some_places if droplets[place].account == account]
-            if states is not None:
-                some_places = [place for place in some_places if droplets[place].state in states]
-            for word in words:
-                some_places = [place for place in some_places if word in self._texts[place]]
-            picked += [droplets[place] for place in some_places]
-        return picked
+        selected: list[AccountDroplet] = []
+        async for place in with_pauses(await self._order(column, descending=descending)):
+            entry = self.droplets[place]
+            if account is not None and entry.account != account:
+                continue
+            if states is not None and entry.state not in states:
+                continue
+            if all(word in self._texts[place] for word in words):
+                selected.append(entry)
+        return selected
 
     async def _order(self, column: SortColumn, *, descending: bool) -> Sequence[int]:
         places = range(len(self.droplets))
@@ -108,38 +92,33 @@ class DropletTable:
         with_value, without = self._orders[column]
         return [*(reversed(with_value) if descending else with_value), *without]
 
-    async def _sorted_by(self, key: Callable[[JudgedDroplet, float], Any]) -> tuple[list[int], list[int]]:
+    async def _sorted_by(self, key: Callable[[AccountDroplet, float], Any]) -> tuple[list[int], list[int]]:
         keyed: list[tuple[Any, int]] = []
         without: list[int] = []
-        place = 0
-        async for some in _in_steps(self.droplets):
-            for entry in some:
-                value = key(entry, self.made_at)
-                if value is None:
-                    without.append(place)
-                else:
-                    keyed.append((value, place))
-                place += 1
-        return [place for _, place in await _sorted(keyed)], without
+        async for place in with_pauses(range(len(self.droplets))):
+            value = key(self.droplets[place], self.made_at)
+            if value is None:
+                without.append(place)
+            else:
+                keyed.append((value, place))
+        return [place for _, place in await sorted_with_pauses(keyed)], without
 
 
-async def table_of(fleets: tuple[Fleet, ...], now: float) -> DropletTable:
-    """The table of these fleets, judged at `now`."""
+async def make_table(fleets: tuple[Fleet, ...], now: float) -> DropletTable:
+    """The table of these fleets. `now`: the time that ages are computed for."""
     keyed: list[tuple[Any, ...]] = []
-    droplets: list[JudgedDroplet] = []
+    droplets: list[AccountDroplet] = []
     kept, size = 0, 0.0
     for fleet in fleets:
-        async for some in _in_steps(fleet.droplets):
-            for droplet in some:
-                state = droplet.verdict.state
-                keyed.append((*worst_first(droplet), len(droplets)))
-                droplets.append(JudgedDroplet(fleet.account, droplet, state))
-                backups = droplet.backups or ()
-                kept += len(backups)
-                size += sum([backup.size or 0.0 for backup in backups])
+        async for droplet in with_pauses(fleet.droplets):
+            keyed.append((*worst_first(droplet), len(droplets)))
+            droplets.append(AccountDroplet(fleet.account, droplet))
+            backups = droplet.backups or ()
+            kept += len(backups)
+            size += sum([backup.size or 0.0 for backup in backups])
     return DropletTable(
         fleets=fleets,
-        droplets=[droplets[key[-1]] for key in await _sorted(keyed)],
+        droplets=[droplets[key[-1]] for key in await sorted_with_pauses(keyed)],
         states=tally(map(attrgetter("state"), droplets)),
         kept=kept,
         size=size,
@@ -147,7 +126,7 @@ async def table_of(fleets: tuple[Fleet, ...], now: float) -> DropletTable:
     )
 
 
-class NewestTable:
+class CurrentTable:
     """The table of the current fleets. It is made once, however many readers ask."""
 
     def __init__(self, fleets: Callable[[], tuple[Fleet, ...]], now: Callable[[], float]) -> None:
@@ -183,11 +162,11 @@ class NewestTable:
         return self._making
 
     async def _made(self, fleets: tuple[Fleet, ...]) -> DropletTable:
-        self._table = await table_of(fleets, self._now())
+        self._table = await make_table(fleets, self._now())
         return self._table
 
 
-def _text(entry: JudgedDroplet) -> str:
+def _search_text(entry: AccountDroplet) -> str:
     what, policy = entry.droplet.description, entry.droplet.policy
     words = [entry.account, str(entry.droplet.id)]
     if what is not None:
@@ -197,7 +176,7 @@ def _text(entry: JudgedDroplet) -> str:
     return "\n".join(words).casefold()
 
 
-def _plan(entry: JudgedDroplet, _: float) -> tuple[float, str, int, float, float] | None:
+def _plan_key(entry: AccountDroplet, _: float) -> tuple[float, str, int, float, float] | None:
     """Sorts by how often a backup is made, then by weekday and hour."""
     policy, retention = entry.droplet.policy, entry.droplet.retention_days
     if policy is None or not policy.enabled:
@@ -206,42 +185,21 @@ def _plan(entry: JudgedDroplet, _: float) -> tuple[float, str, int, float, float
     return (entry.droplet.interval or inf, policy.plan or "", weekday_number(policy.weekday), hour, retention or 0.0)
 
 
-def _next_start(entry: JudgedDroplet, now: float) -> float | None:
+def _next_start(entry: AccountDroplet, now: float) -> float | None:
     window = next_window_of(entry.droplet, now)
     return window.start if window else None
 
 
-def _created_before(entry: JudgedDroplet, now: float) -> float | None:
+def _newest_age(entry: AccountDroplet, now: float) -> float | None:
     newest = entry.droplet.newest
     return None if newest is None else now - newest.created_at
 
 
-_KEYS: dict[SortColumn, Callable[[JudgedDroplet, float], Any]] = {
+_KEYS: dict[SortColumn, Callable[[AccountDroplet, float], Any]] = {
     SortColumn.NAME: lambda entry, _: entry.droplet.name.casefold() or None,
-    SortColumn.PLAN: _plan,
+    SortColumn.PLAN: _plan_key,
     SortColumn.NEXT: _next_start,
-    SortColumn.AGE: _created_before,
+    SortColumn.AGE: _newest_age,
     SortColumn.KEPT: lambda entry, _: None if entry.droplet.backups is None else len(entry.droplet.backups),
     SortColumn.SIZE: lambda entry, _: entry.droplet.kept_size if entry.droplet.backups else None,
 }
-
-
-async def _in_steps(items: Sequence[_T], step: int = STEP) -> AsyncIterator[Sequence[_T]]:
-    """The items, `step` at a time; other tasks run in between."""
-    for start in range(0, len(items), step):
-        yield items[start : start + step]
-        await asyncio.sleep(0)
-
-
-async def _sorted(items: Sequence[Any]) -> list[Any]:
-    """Sorts in steps. Python sorts two sorted runs by merging them, which is quick."""
-    runs = [sorted(items[start : start + 2 * STEP]) for start in range(0, len(items), 2 * STEP)]
-    while len(runs) > 1:
-        await asyncio.sleep(0)
-        pairs: Iterator[list[Any]] = iter(runs)
-        merged = []
-        for one in pairs:
-            merged.append(sorted(one + next(pairs, [])))
-            await asyncio.sleep(0)
-        runs = merged
-    return runs[0] if runs else []

@@ -3,8 +3,6 @@ only state."""
 
 from __future__ import annotations
 
-import asyncio
-import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +16,7 @@ from urllib.parse import urlencode
 from aiohttp import hdrs, web
 
 from exporter import __version__
+from exporter.cooperative import with_pauses
 from exporter.fleet.state import State
 from exporter.metrics.exposition import encodable
 from exporter.metrics.negotiation import accepts_gzip
@@ -25,7 +24,7 @@ from exporter.polling.status import Status
 from exporter.reports.phrases import instant_words, size_words
 from exporter.service import Service
 from exporter.threads import ThreadPool
-from exporter.web.droplet_table import NewestTable, SortColumn
+from exporter.web.droplet_table import CurrentTable, SortColumn
 from exporter.web.server import HTML, Answer, header
 from exporter.web.views import account_view, row_of, summary_of
 
@@ -49,8 +48,6 @@ SHORTEST_REFRESH, LONGEST_REFRESH = 30.0, 3600.0
 """Seconds; the page reloads itself at the poll interval, within these bounds. Its address keeps search and place."""
 PAGE_THREADS = ThreadPool("render the page", 2)
 RENDERED_WITHIN = 20.0
-PAUSE_AFTER = 0.002
-"""Seconds of work after which other tasks get the loop."""
 
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
@@ -193,7 +190,7 @@ class StatusPage:
         paths = {"metrics": metrics, "healthy": healthy, "ready": ready}
         # All links are relative, so that the page works behind a reverse proxy under any path.
         self._paths = {name: _relative(path) for name, path in paths.items()}
-        self._tables = NewestTable(lambda: service.fleets, service.clock.now)
+        self._tables = CurrentTable(lambda: service.fleets, service.clock.now)
         service.watchers.append(self._tables.prepare)
 
     async def answer(self, request: web.BaseRequest) -> Answer:
@@ -231,7 +228,7 @@ class StatusPage:
         if query.account and query.account not in fleets:
             note = f"There is no account {_quoted(query.account)}; all are shown."
             query = replace(query, account="", notes=(*query.notes, note))
-        found = await table.found(
+        found = await table.select(
             query.column,
             descending=query.descending,
             words=query.text.casefold().split()[:MOST_WORDS],
@@ -241,11 +238,8 @@ class StatusPage:
         pages = max(1, -(-len(found) // ROWS))
         query = replace(query, page=min(query.page, pages))
         first = (query.page - 1) * ROWS
-        rows = []
-        for entry in found[first : first + ROWS]:
-            rows.append(row_of(entry, now, several_accounts=several))
-            if len(rows) % 20 == 0:
-                await asyncio.sleep(0)
+        shown = found[first : first + ROWS]
+        rows = [row_of(entry, now, several_accounts=several) async for entry in with_pauses(shown)]
         known = any(fleet.known for fleet in table.fleets)
         summary = summary_of(table, statuses, now)
         pieces = template.generate(
@@ -278,14 +272,7 @@ class StatusPage:
             last=first + len(rows),
             pages=pages,
         )
-        text = []
-        since = time.perf_counter()
-        for piece in pieces:
-            text.append(piece)
-            if time.perf_counter() - since > PAUSE_AFTER:
-                await asyncio.sleep(0)
-                since = time.perf_counter()
-        return encodable("".join(text)).encode()
+        return encodable("".join([piece async for piece in with_pauses(pieces)])).encode()
 
 
 async def compressed(body: bytes) -> bytes:

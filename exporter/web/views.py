@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from exporter.config.tokens import redact
-from exporter.fleet.model import Fleet
+from exporter.fleet.model import AccountDroplet, Fleet
 from exporter.fleet.state import State
 from exporter.metrics.telemetry import Allowance
 from exporter.polling.status import Status
@@ -26,7 +26,7 @@ from exporter.reports.phrases import (
     verdict_of,
 )
 from exporter.web.chart import Chart, chart_of
-from exporter.web.droplet_table import DropletTable, JudgedDroplet
+from exporter.web.droplet_table import DropletTable
 
 Health = Literal["good", "warn", "bad", "busy"]
 
@@ -202,7 +202,7 @@ def _warnings(fleet: Fleet) -> list[str]:
     return warnings
 
 
-def row_of(entry: JudgedDroplet, now: float, *, several_accounts: bool) -> DropletRow:
+def row_of(entry: AccountDroplet, now: float, *, several_accounts: bool) -> DropletRow:
     """What the page says about a Droplet."""
     droplet, what = entry.droplet, entry.droplet.description
     details = [f"id {droplet.id}"]

@@ -383,8 +383,9 @@ async def test_scrapes_go_on_while_a_poll_is_rendered() -> None:
     new = replace(old, droplets=tuple(replace(WEB, id=number, backups=()) for number in range(50)))
     exposition = Exposition(TAGS)
     await exposition.update(old)
-    update = asyncio.create_task(exposition.update(new))
+    await text_of(exposition)  # what moves with the clock is computed once a second: now, not during the update
     before, after = render([old], NOW, TAGS), render([new], NOW, TAGS)
+    update = asyncio.create_task(exposition.update(new))
     seen = []
     while not update.done():
         seen.append(await text_of(exposition))

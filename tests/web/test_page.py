@@ -23,7 +23,7 @@ from exporter.config.model import Config, Poll, RateLimit
 from exporter.demo.fleet import demo_fleet
 from exporter.fleet.model import Fleet
 from exporter.web.app import dispatch, routes
-from exporter.web.droplet_table import DropletTable, NewestTable, SortColumn, table_of
+from exporter.web.droplet_table import CurrentTable, DropletTable, SortColumn, make_table
 from tests.support.lookalike import Fault, Fixture, backup, disabled, policy
 from tests.support.made_up_fleet import NOW, made_up_fleet
 from tests.support.processes import exporter, until
@@ -555,30 +555,30 @@ class TestLarge:
 
         other = asyncio.create_task(scrape())
         try:
-            table = await table_of((self.FLEET,), NOW)
+            table = await make_table((self.FLEET,), NOW)
             assert turns >= 10_000 / 500
             turns = 0
-            await table.found(SortColumn.NAME)
+            await table.select(SortColumn.NAME)
             assert turns >= 10_000 / 500
             turns = 0
-            await table.found(words=["web", "fra"])
+            await table.select(words=["web", "fra"])
             assert turns >= 10_000 / 500
         finally:
             other.cancel()
 
     async def test_sorted_in_steps_is_sorted(self) -> None:
         """Sorting in steps gives the order that sorting at once gives."""
-        table = await table_of((self.FLEET,), NOW)
+        table = await make_table((self.FLEET,), NOW)
         ages = [entry.droplet.newest.created_at for entry in table.droplets if entry.droplet.newest]
         assert ages == sorted(ages)
-        names = [entry.droplet.name for entry in await table.found(SortColumn.NAME)]
+        names = [entry.droplet.name for entry in await table.select(SortColumn.NAME)]
         assert names == sorted(names)
         assert len(set(names)) == 10_000
 
     async def test_one_table_for_all_readers(self) -> None:
         """However many readers come, a fleet is judged and sorted once; a new fleet is seen at once."""
         fleets = [self.FLEET]
-        tables = NewestTable(lambda: (fleets[0],), lambda: NOW)
+        tables = CurrentTable(lambda: (fleets[0],), lambda: NOW)
         first, *others = await asyncio.gather(*(tables.current() for _ in range(10)))
         assert all(other is first for other in others)
         fleets[0] = Fleet("production", known=True)
@@ -602,8 +602,8 @@ class TestLarge:
             await gate
             return DropletTable(fleets, (), {}, 0, 0.0, now)
 
-        monkeypatch.setattr("exporter.web.droplet_table.table_of", gated)
-        tables = NewestTable(fleets, lambda: NOW)
+        monkeypatch.setattr("exporter.web.droplet_table.make_table", gated)
+        tables = CurrentTable(fleets, lambda: NOW)
         first = asyncio.create_task(tables.current())
         await asyncio.sleep(0)
         await asyncio.sleep(0)  # the table's task waits at the gate
@@ -620,8 +620,8 @@ class TestLarge:
             fleets[0] = (Fleet("production", known=True),)
             return DropletTable(of, (), {}, 0, 0.0, now)
 
-        monkeypatch.setattr("exporter.web.droplet_table.table_of", overtaken)
-        tables = NewestTable(lambda: fleets[0], lambda: NOW)
+        monkeypatch.setattr("exporter.web.droplet_table.make_table", overtaken)
+        tables = CurrentTable(lambda: fleets[0], lambda: NOW)
         async with asyncio.timeout(10):
             assert (await tables.current()).fleets
 
@@ -642,10 +642,10 @@ class TestLarge:
 
             async def counted(fleets: tuple[Fleet, ...], now: float) -> DropletTable:
                 made.append(now)
-                return await table_of(fleets, now)
+                return await make_table(fleets, now)
 
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("exporter.web.droplet_table.table_of", counted)
+                patch.setattr("exporter.web.droplet_table.make_table", counted)
                 await running.poll()
                 assert made == []
                 await running.get()
@@ -660,7 +660,7 @@ class TestLarge:
 
     async def test_reader_who_leaves(self) -> None:
         """A reader who goes away does not take the others' table along."""
-        tables = NewestTable(lambda: (self.FLEET,), lambda: NOW)
+        tables = CurrentTable(lambda: (self.FLEET,), lambda: NOW)
         leaver = asyncio.create_task(tables.current())
         stayer = asyncio.create_task(tables.current())
         await asyncio.sleep(0)
