@@ -112,7 +112,7 @@ matrix: .venv/test
 		".venv/$$version/bin/python" -m pytest $(CODE) || exit 1; \
 	done
 
-# What is made of the documents: the README's metric reference and figures; the chart's values.yaml and its README's table.
+# What is made of the documents: the metric reference, the README's figures; the chart's values.yaml and its README's table.
 readme: .venv/test
 	$(BIN)/python -m tests.readme
 	$(BIN)/python -m tests.deploy.chart_values

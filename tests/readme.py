@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from exporter.metrics.families import ACCOUNT_FAMILIES, DROPLET_FAMILIES, EXPORTER_FAMILIES, IDENTITY, Family
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+METRICS = ROOT / "exporter" / "metrics" / "README.md"
 AVAILABILITY = ROOT / "deploy" / "high-availability.md"
 BENCHMARKS = ROOT / "tests" / "benchmarks" / "RESULTS.md"
 RELIABILITY = ROOT / "tests" / "reliability" / "RESULTS.md"
@@ -15,7 +17,7 @@ _REPLICAS = "\n\n## What two exporters cost\n\n"
 
 
 def metric_reference() -> str:
-    """The metrics of `families.py`, as the README shows them."""
+    """The metrics of `families.py`, as their document shows them."""
     parts = []
     for title, families in (
         (f"Per Droplet (gauges; labels {_code(IDENTITY)} and those named)", DROPLET_FAMILIES),
@@ -40,14 +42,29 @@ def _code(labels: tuple[str, ...] | list[str]) -> str:
     return ", ".join(f"`{label}`" for label in labels)
 
 
-def benchmarks() -> str:
-    """The tables that `make bench` wrote last, with what they were measured on."""
-    return _below_title(BENCHMARKS).replace("\n## ", "\n### ")
+FIGURES = (
+    ("requests to the API in a day, for 10,000 Droplets", BENCHMARKS, "requests, day"),
+    ("the same, of what a token may send", BENCHMARKS, "the same, of what a token may send"),
+    ("a scrape of 10,000 Droplets", BENCHMARKS, "scrape"),
+    ("memory with 10,000 Droplets, at most", BENCHMARKS, "resident memory, at most in 8 polls"),
+    ("false alerts about a Droplet under faults", RELIABILITY, "false alerts about a Droplet, by the shipped rules"),
+    ("weeks of random events simulated", RELIABILITY, "weeks of random events simulated"),
+)
+"""The figures of the README: what it calls each, and the file and the row that hold it."""
 
 
-def reliability() -> str:
-    """What `make soak` came to last."""
-    return _below_title(RELIABILITY).partition(_REPLICAS)[0]
+def figures() -> str:
+    """The six figures that matter, as `make bench` and `make soak` measured them last."""
+    rows = [f"| {what} | {measured(results, row)} |" for what, results, row in FIGURES]
+    return "\n".join(["| figure | measured |", "|---|---:|", *rows])
+
+
+def measured(results: Path, what: str) -> str:
+    """The value in the row of this name: the second cell of the first such row."""
+    found = re.search(rf"^\| {re.escape(what)} \| ([^|]+?) \|", results.read_text(), re.MULTILINE)
+    if found is None:
+        raise LookupError(f'{results.relative_to(ROOT)} has no row "{what}", which the README shows')
+    return found[1]
 
 
 def replicas() -> str:
@@ -60,7 +77,8 @@ def _below_title(results: Path) -> str:
 
 
 PARTS = {
-    README: {"metrics": metric_reference, "benchmarks": benchmarks, "reliability": reliability},
+    README: {"figures": figures},
+    METRICS: {"metrics": metric_reference},
     AVAILABILITY: {"replicas": replicas},
 }
 """The documents, and what is made in each."""

@@ -98,6 +98,8 @@ def main() -> None:
             "",
             f"## From {days[0].droplets:,} to {days[-1].droplets:,} Droplets",
             "",
+            f"![Requests a day from {days[0].droplets:,} to {days[-1].droplets:,} Droplets, beside the plain way](growth.svg)",
+            "",
             *_growth(days, scrapes),
             "",
             f"## Rules, with {rules.DROPLETS:,} Droplets of which {rules.MISSING:,} miss their backups",
