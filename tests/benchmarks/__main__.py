@@ -98,7 +98,7 @@ def main() -> None:
             "",
             f"## From {days[0].droplets:,} to {days[-1].droplets:,} Droplets",
             "",
-            f"![Requests a day from {days[0].droplets:,} to {days[-1].droplets:,} Droplets, beside the plain way](growth.svg)",
+            "![Requests a day, beside the plain way](growth.svg)",
             "",
             *_growth(days, scrapes),
             "",
