@@ -63,6 +63,7 @@ exit codes: 0 written; 1 written, but the poll learned only part; 2 the poll lea
   written, and FILE is as it was
 
 {ENVIRONMENT}"""
+_BAD = " or ".join(", ".join(state.words for state in State if state.is_bad).rsplit(", ", 1))
 CHECK = f"""\
 With --only, the table and the exit code are about the Droplets in those states alone. On a terminal the table leaves
 out what does not fit, and is in colour unless NO_COLOR is set; in a pipe, and as JSON, it is whole and plain.
@@ -73,8 +74,8 @@ examples:
   {NAME} check --tag env:prod --tag env:stage
   {NAME} check --format json | jq '.droplets[] | select(.state == "overdue") | .name'
 
-exit codes: 0 all protected; 1 something overdue, never taken or unprotected; else 2 if something could not be judged
-  or not asked, or there was no Droplet to look at
+exit codes: 0 nothing is wrong; 1 some Droplet is {_BAD}; else 2 if some could not
+  be judged, if a listing was not complete, or if there was no Droplet to look at
 
 {ENVIRONMENT}"""
 SHOW = f"""\

@@ -36,14 +36,15 @@ async def _report(options: CheckOptions) -> CheckReport:
             results = await service.poll_once()
         accounts = [
             AccountResult(
-                status.account,
+                account.name,
                 result,
                 status.learned,
-                status.account in service.remembered,
-                status.unread,
-                status.problems,
+                remembered=account.name in service.remembered,
+                watched=account.watched_since is not None,
+                unread=status.unread,
+                problems=status.problems,
             )
-            for status, result in zip(service.statuses, results, strict=True)
+            for account, status, result in zip(config.accounts, service.statuses, results, strict=True)
         ]
         return check_report(
             source.clock.now(),

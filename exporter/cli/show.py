@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Literal
 
 import structlog
+from msgspec import structs
 
 from exporter import log, threads
 from exporter.cli.options import ShowOptions
@@ -23,7 +24,7 @@ from exporter.console import is_terminal, print_error, print_result
 from exporter.digitalocean.budget import Budget
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError
-from exporter.fleet.assemble import assemble
+from exporter.fleet.assemble import assemble, clock_ahead_of
 from exporter.fleet.listings import AccountListings
 from exporter.fleet.model import AccountDroplet, Droplet
 from exporter.polling.lister import Lister
@@ -156,12 +157,13 @@ async def _ask(droplet_id: int, account: Account, config: Config, store: StateFi
         )
     known, remembered = told.known, False
     if known is None and kept is not None and before is not None and not told.absent:
-        known, remembered = before, True
+        known, remembered = structs.replace(before, unread=True), True
         told = replace(told, supported={policy.plan: policy for policy in kept.supported})
     if known is None:
         return _AccountAnswer(account, droplet_id, told)
     now = clock.now()
-    droplet = assemble(known, told.supported, config.rules(account), now).droplet
+    ahead = clock_ahead_of(client.clock_skew)
+    droplet = assemble(known, told.supported, config.rules(account), now, ahead).droplet
     watched = account.selection.watches(droplet_id, known.description)
     return _AccountAnswer(account, droplet_id, told, droplet, watched, remembered)
 

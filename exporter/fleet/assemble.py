@@ -8,10 +8,22 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from exporter.fleet.model import Description, Droplet, Policy, SupportedPolicy
-from exporter.fleet.schedule import interval_of
+from exporter.fleet.schedule import HOUR, interval_of
 from exporter.fleet.selection import EVERYTHING, Selection
 from exporter.fleet.tracked import TrackedDroplet
 from exporter.fleet.verdict import ever_backed_up, judge, newest_counted
+
+CLOCK_WRONG = HOUR
+"""Seconds between the API's clock and ours beyond which nothing is judged."""
+
+
+def clock_ahead_of(skew: float | None) -> float | None:
+    """By how much the API's clock is ahead of ours, to the hour; `None` where that is little enough to judge.
+
+    `skew` is in seconds, `None` where nothing was answered. To the hour, so that the same skew is the same value at
+    each poll.
+    """
+    return round(skew / HOUR) * HOUR if skew is not None and abs(skew) > CLOCK_WRONG else None
 
 
 @dataclass(frozen=True, slots=True)

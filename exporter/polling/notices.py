@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from structlog.typing import FilteringBoundLogger
 
+from exporter.fleet.assemble import CLOCK_WRONG
 from exporter.polling.read_plan import Demand
 
 CLOCKS_DIFFER = 60.0
 """Seconds between the API's clock and ours that are worth a warning; a slow answer explains less."""
-CLOCK_WRONG = 3600.0
-"""Seconds of difference beyond which nothing is judged."""
 
 
 class Notices:

@@ -19,6 +19,7 @@ from exporter.cooperative import with_pauses
 from exporter.digitalocean.budget import Budget, Budgets
 from exporter.digitalocean.client import Client
 from exporter.digitalocean.errors import ApiError, NotFound, OutOfBudget, Throttled
+from exporter.fleet.assemble import clock_ahead_of
 from exporter.fleet.listings import AccountListings, learn
 from exporter.fleet.model import Droplet, Fleet, SupportedPolicy
 from exporter.fleet.schedule import HOUR
@@ -28,7 +29,7 @@ from exporter.polling.backup_reader import BackupReader, Outcome
 from exporter.polling.conversion import supported_policies_of
 from exporter.polling.judged import JudgedDroplets
 from exporter.polling.lister import Lister
-from exporter.polling.notices import CLOCK_WRONG, Notices
+from exporter.polling.notices import Notices
 from exporter.polling.read_plan import (
     Habits,
     ReadPlan,
@@ -399,9 +400,7 @@ class Poller:
 
     @property
     def _clock_ahead(self) -> float | None:
-        """By how much the API's clock is ahead of ours, to the hour, where that is too much to judge anything."""
-        skew = self._client.clock_skew or 0.0
-        return round(skew / HOUR) * HOUR if abs(skew) > CLOCK_WRONG else None
+        return clock_ahead_of(self._client.clock_skew)
 
     async def _keep(self) -> None:
         if self._store is not None and self._listed:

@@ -46,8 +46,7 @@ async def ask_for_droplet(
     """Asks for the Droplet, its policy, its list of backups and the supported policies; the last two if it is there.
 
     `token` is where the client's is from, `before` what a state file kept of the Droplet, `watched_since` when it
-    counts as first seen, if not now. Never raises an `ApiError` or
-    a `TokenError`.
+    counts as first seen, if not now. Never raises an `ApiError` or a `TokenError`.
     """
     try:
         await client.refresh_token()

@@ -28,6 +28,8 @@ class AccountResult:
     """Whether it brought anything at all."""
     remembered: bool = False
     """Whether a state file told what was known before."""
+    watched: bool = False
+    """Whether it counts as watched before this look although nothing is remembered: the demo does."""
     unread: int = 0
     """Lists of backups that had to be read and were not."""
     problems: tuple[str, ...] = ()
@@ -118,7 +120,8 @@ def check_report(
             said.append(f"{account.name}: {NO_TAGS}")
         elif account.name in empty:
             said.append(f"{account.name}: {NO_DROPLETS}")
-    if entries and not all(told[entry.account].remembered for entry in entries):
+    before = {account.name for account in told.values() if account.remembered or account.watched}
+    if any(entry.account not in before for entry in entries):
         said.append(SINGLE_LOOK)
     return CheckReport(
         at,

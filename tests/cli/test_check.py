@@ -115,6 +115,26 @@ class TestExitCode:
         assert "the listings are incomplete" in done.out
         assert done.out.endswith("\nAll 2 droplets are protected, as far as the droplets could be listed.\n")
 
+    def test_tags_that_are_not_told(self) -> None:
+        """Where the API tells no tags, a note says what follows and what to do; nothing is called unprotected."""
+        account = healthy(1, now=AT)
+        add(account, 2, [], disabled(2))
+        for record in account.droplet_list:
+            del record["tags"]
+        done = check(account)
+        assert done.code == 2
+        assert done.states() == {"1": "protected", "2": "unjudged"}
+        note = "the API tells no tags, so what depends on them is not known; give the token the scope tag:read"
+        assert f"Note: default: {note}.\n" in done.out
+        assert done.err.count("tag:read") == 1
+
+    def test_clocks_that_differ(self) -> None:
+        """Where the clocks differ nothing is judged, and the verdict says by how much and what to do."""
+        with served(healthy(1, now=AT), at=AT + 2 * DAY) as running:
+            done = command("check", at=AT, **running.environment)
+        assert done.code == 2
+        assert "the API's clock is 2 days ahead of this host's: set the clock\n" in done.out
+
     def test_no_droplets(self) -> None:
         """No Droplet at all is no good news: often the token is another team's, or a name is mistyped."""
         done = check(Fixture())
@@ -159,6 +179,12 @@ class TestChoosing:
         assert "3 of 4 droplets need attention: 1 missing, 1 overdue, 1 unprotected (3 shown).\n" in done.out
         assert check_again(account, "--only=protected", at=MONDAY + 20 * HOUR).code == 0
         assert check_again(account, "--only=missing", at=MONDAY + 20 * HOUR).states() == {"2": "missing"}
+
+    def test_only_stale(self, account: Fixture) -> None:
+        """A newest backup that is too old is a state of its own."""
+        done = check(account, "--only=stale")
+        assert done.states() == {"2": "stale"}
+        assert done.code == 1
 
     def test_only_what_there_is(self, account: Fixture) -> None:
         """A word that is no state is refused, with those that are."""
@@ -227,6 +253,12 @@ class TestMemory:
         assert done.code == 1
         assert done.states()["5"] == "stale"
         assert "nothing is remembered from before" in done.out
+
+    def test_demo(self) -> None:
+        """The demo counts as watched before, so its report does not say that it is a first look."""
+        done = command("check", "--demo", at=AT)
+        assert " missed\n" in done.out
+        assert "nothing is remembered" not in done.out
 
     def test_with_one(self, stale: Fixture, tmp_path: Path) -> None:
         """A check remembers what the last one saw: a window later it knows that one was missed."""
@@ -329,6 +361,35 @@ class TestJson:
         assert droplet["missed_windows"] == 0
         assert droplet["backups_kept"] == 2
         assert droplet["tags"] == ["web"]
+
+    def test_verdict(self) -> None:
+        """Misses, the windows they are, the limit of the age, lost backups and volumes are in a droplet's object."""
+        account = Fixture()
+        daily(account, 1, 3, 4, 5, volume_ids=["a", "b"])
+        with served(account, at=AT - 3 * DAY) as running:
+            command("check", at=AT - 3 * DAY, **running.environment)
+            del (account.backup_lists[1] or [])[0]
+            account.droplet_list[0]["backup_ids"].pop(0)
+            running.api.now = lambda: AT
+            (droplet,) = command("check", "--format=json", at=AT, **running.environment).json["droplets"]
+        assert droplet["state"] == "missing"
+        assert droplet["reason"] is None
+        assert droplet["missed_windows"] == 3
+        assert droplet["missed_window_starts"] == [f"2026-09-{day}T00:00:00Z" for day in (26, 27, 28)]
+        assert droplet["max_age_seconds"] == round(56 * HOUR + 2.34 * 180)
+        assert droplet["stale"] is True
+        assert droplet["lost_backups"] == 1
+        assert droplet["attached_volumes"] == 2
+
+    def test_reason(self) -> None:
+        """A droplet that cannot be judged has its reason, and neither misses nor a word on its age."""
+        account = Fixture()
+        add(account, 1, [backup(1, MONDAY)], policy(1, plan="usage_based_daily"))
+        (droplet,) = check(account, "--format=json").json["droplets"]
+        assert droplet["state"] == "unjudged"
+        assert droplet["reason"] == "no-schedule"
+        assert droplet["missed_windows"] is droplet["missed_window_starts"] is droplet["max_age_seconds"] is None
+        assert droplet["stale"] is None
 
     def test_what_is_not_known_is_null(self) -> None:
         """A record that says next to nothing makes a droplet of nulls, and of no zeros."""

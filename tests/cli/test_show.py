@@ -91,6 +91,27 @@ class TestTheCard:
         assert "backups  none\n" in done.out
         assert "unprotected: backups are off, though expected" in done.out
 
+    def test_age_limit_and_volumes(self, tmp_path: Path) -> None:
+        """The configuration's limit of the age is shown, and how many volumes the backups do not hold."""
+        account = Fixture()
+        made = [backup(1, MONDAY - 2 * DAY + HOUR), backup(2, MONDAY - DAY + HOUR)]
+        add(account, 1, made, policy(1, hour=0, next_window=MONDAY + DAY), tags=["env:prod"], volume_ids=["a", "b"])
+        file, at = tmp_path / "config.yaml", MONDAY + 5 * HOUR
+        with served(account, at=at) as running:
+            file.write_text(
+                f"accounts: [{{name: a, token_env: TOKEN, api_url: '{running.api.url}'}}]\n"
+                'max_age: [{select: {tags: ["env:prod"]}, age: 26h}]\n'
+            )
+            card = command("show", "1", f"--config.file={file}", at=at, TOKEN="t").out
+            document = command("show", "1", f"--config.file={file}", "--format=json", at=at, TOKEN="t").json
+        assert "age limit    26 hours for the newest backup\n" in card
+        assert "volumes      2 attached volumes, which backups do not hold\n" in card
+        assert "verdict      stale: the newest backup is 1 d 4 h old; at most 1 d 2 h are allowed\n" in card
+        (droplet,) = document["droplets"]
+        assert droplet["max_age_seconds"] == 26 * HOUR
+        assert droplet["stale"] is True
+        assert droplet["attached_volumes"] == 2
+
     def test_an_odd_policy(self) -> None:
         """A plan nobody knows and a window at the end of time are shown, and break nothing."""
         account = healthy(1, now=AT)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from exporter.fleet.model import Droplet, Fleet
+import pytest
+
+from exporter.cli.arguments import CHECK
+from exporter.fleet.model import Droplet, Fleet, Verdict
+from exporter.fleet.state import State
 from exporter.reports.check_report import AccountResult, check_report
 from tests.support.world import HOUR, MONDAY
 
@@ -24,3 +28,14 @@ def test_nothing_was_looked_at() -> None:
         report = check_report(MONDAY, [account], [Fleet("prod", known=learned)])
         assert report.exit_code == 2
         assert "protected" not in report.summary
+
+
+@pytest.mark.parametrize("state", State)
+def test_exit_code_of_each_state(state: State) -> None:
+    """The exit code of a single Droplet is the one that the contract names, and the help names the same states."""
+    fleet = Fleet("prod", (Droplet(1, verdict=Verdict(state)),), known=True)
+    report = check_report(MONDAY, [AccountResult("prod", "success", learned=True, remembered=True)], [fleet])
+    wrong = state in ("missing", "overdue", "stale", "never-taken", "unprotected")
+    assert report.exit_code == (1 if wrong else 2 if state == "unjudged" else 0)
+    ones = " ".join(CHECK.split()).partition("; 1 some Droplet is ")[2].partition(";")[0]
+    assert (state.words in ones.replace(" or ", ", ").split(", ")) is wrong

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import unescape
 from typing import Any
 from urllib.parse import urljoin
@@ -76,9 +76,13 @@ async def site(
     polled: bool = True,
     metrics: str = "/metrics",
     config: Config | None = None,
+    watched_for: float = 30 * 86400.0,
     **api: Any,
 ) -> AsyncIterator[Site]:
-    """`accounts` are what the look-alikes serve; they are polled once, unless the test means to do that itself."""
+    """`accounts` are what the look-alikes serve; they are polled once, unless the test means to do that itself.
+
+    `watched_for`: seconds for which the accounts count as watched before.
+    """
     os.environ["TOKEN_OF_THE_TESTS"] = TOKEN
     clock = HandClock()
     clock.set(at)
@@ -87,15 +91,13 @@ async def site(
             await stack.enter_async_context(Api(account, now=clock.now, token=TOKEN, **api)) for account in accounts
         ]
         base = config or Config((), poll=Poll(timeout=2.0))
-        configured = Config(
+        configured = replace(
+            base,
             accounts=tuple(
                 # Watched for long, so that windows were missed.
-                Account(name, TokenSource(env="TOKEN_OF_THE_TESTS"), one.url, watched_since=at - 30 * 86400.0)
+                Account(name, TokenSource(env="TOKEN_OF_THE_TESTS"), one.url, watched_since=at - watched_for)
                 for name, one in zip(names, apis, strict=False)
             ),
-            poll=base.poll,
-            rate_limit=base.rate_limit,
-            expect_backups=base.expect_backups,
         )
         service = Service(configured, lambda: configured, clock, Telemetry("0", process=False))
         table = routes(service, metrics, lifecycle=False)

@@ -19,9 +19,11 @@ from urllib.parse import quote, urlencode, urljoin
 import pytest
 
 from exporter import __version__
-from exporter.config.model import Config, Poll, RateLimit
+from exporter.config.model import Config, MaxAge, Poll, RateLimit
 from exporter.demo.fleet import demo_fleet
 from exporter.fleet.model import Fleet
+from exporter.fleet.selection import Criteria, Selection
+from exporter.reports.phrases import MOST_DRAWN
 from exporter.web.app import dispatch, routes
 from exporter.web.droplet_table import CurrentTable, DropletTable, SortColumn, make_table
 from tests.support.lookalike import Fault, Fixture, backup, disabled, policy
@@ -140,6 +142,64 @@ class TestText:
         assert drawn is not None
         assert drawn[1].count("M") == 2
         assert "2 windows missed</title>" in page
+
+    async def test_crosses_are_the_missed_windows(self) -> None:
+        """The crosses stand where the windows of the verdict began, though the schedule lies elsewhere by now."""
+        account = Fixture()
+        add(account, 1, [backup(1, MONDAY - 4 * DAY + HOUR)], policy(1, hour=0, retention_days=7))
+        async with site(account, at=NOON - DAY, watched_for=2 * DAY) as running:
+            account.policy_map["1"] = policy(1, hour=20, retention_days=7)
+            running.clock.set(NOON)
+            await running.poll()
+            (droplet,) = running.service.fleets[0].droplets
+            page = (await running.get()).text
+        missed = droplet.verdict.missed
+        assert missed == (MONDAY - 2 * DAY, MONDAY - DAY)
+        drawn = re.search(r'<path class="missed" d="([^"]*)"', page)
+        assert drawn is not None
+        places = [float(x) + 2.6 for x in re.findall(r"M([\d.]+) ", drawn[1])]
+        assert places == pytest.approx(
+            [4 + 152 * (1 - (NOON - start) / (1.04 * 7 * DAY)) for start in missed], abs=0.06
+        )
+
+    async def test_most_crosses(self) -> None:
+        """Of more missed windows than fit in the drawing, the latest are drawn, and its title counts them all."""
+        account = Fixture()
+        add(account, 1, [], policy(1, hour=0, retention_days=90))
+        async with site(account, at=NOON, watched_for=80 * DAY) as running:
+            page = (await running.get()).text
+        drawn = re.search(r'<path class="missed" d="([^"]*)"', page)
+        assert drawn is not None
+        assert drawn[1].count("M") == MOST_DRAWN == 60
+        assert "80 windows missed</title>" in page
+        first = float(drawn[1][1:].split()[0]) + 2.6
+        assert first == pytest.approx(4 + 152 * (1 - (NOON - MONDAY + 59 * DAY) / (1.04 * 90 * DAY)), abs=0.06)
+
+    async def test_age_limit_and_volumes(self) -> None:
+        """A row tells how old the newest backup may be, and of volumes that the backups do not hold."""
+        account = Fixture()
+        made = [backup(1, MONDAY - DAY + HOUR)]
+        record = policy(1, hour=0, next_window=MONDAY + DAY)
+        add(account, 1, made, record, tags=["env:prod"], volume_ids=["a", "b"])
+        add(account, 2, [backup(2, MONDAY + HOUR)], {**record, "droplet_id": 2}, volume_ids=["c"])
+        limit = MaxAge(Selection(Criteria(tags=frozenset({"env:prod"}))), 26 * HOUR)
+        config = Config((), poll=Poll(timeout=2.0), max_age=(limit,))
+        async with site(account, at=MONDAY + 5 * HOUR, watched_for=0.0, config=config) as running:
+            text = text_of((await running.get()).text)
+        assert "stale the newest backup is 1 d 4 h old; at most 1 d 2 h are allowed" in text
+        assert "1 d 4 h yesterday 01:00 at most 1 d 2 h" in text
+        assert "4 h today 01:00 at most 2 d 8 h" in text
+        assert "2 volumes not in backups" in text
+        assert "1 volume not in backups" in text
+
+    async def test_first_look(self) -> None:
+        """A Droplet that cannot be judged yet says what is known of it, and which window will tell."""
+        account = Fixture()
+        add(account, 1, [backup(1, MONDAY - DAY + HOUR)], policy(1, hour=0, next_window=MONDAY + DAY))
+        async with site(account, at=NOON, watched_for=2 * HOUR) as running:
+            text = text_of((await running.get()).text)
+        assert "1 of 1 droplet could not be judged; nothing is known to be missing" in text
+        assert "first seen 2 hours ago with its newest backup 1 d 11 h old; the window of tomorrow 00:00" in text
 
     async def test_account(self) -> None:
         """An account tells its last poll, and what is left of the token's hour by the API's last answer."""
@@ -260,6 +320,48 @@ class TestUnwell:
         assert f"{unread} of 60 droplets: backups not read yet" in text_of(page)
         assert f'<progress max="60" value="{60 - unread}">' in page
         assert "The rate limit" in page or "the rate limit" in page
+
+    @pytest.mark.parametrize(("ahead", "words"), [(2 * DAY, "2 days ahead of"), (-3 * HOUR, "3 hours behind")])
+    async def test_clocks_that_differ(self, ahead: float, words: str) -> None:
+        """Where the clocks differ by more than an hour, a banner says by how much, what follows and what to do."""
+        async with site(healthy(2, now=NOON), at=NOON, polled=False) as running:
+            running.apis[0].now = lambda: NOON + ahead
+            await running.poll()
+            text = text_of((await running.get()).text)
+            running.apis[0].now = lambda: NOON + 60
+            await running.poll()
+            agreed = text_of((await running.get()).text)
+        assert f"The API's clock is {words} this host's. Nothing is judged until they agree: set the clock" in text
+        assert "2 of 2 droplets could not be judged" in text
+        assert "clock" not in agreed
+        assert "All 2 droplets are protected" in agreed
+
+    async def test_tags_that_are_not_told(self) -> None:
+        """Where the API tells no tags, the account says so, and what to do."""
+        account = healthy(2, now=NOON)
+        for record in account.droplet_list:
+            del record["tags"]
+        async with site(account, at=NOON) as running:
+            text = text_of((await running.get()).text)
+        assert (
+            "The tags of 2 droplets are not known: the API did not send them. Give the token the scope tag:read."
+            in text
+        )
+
+    async def test_held_back(self) -> None:
+        """The rate limit is named where it held readings back, and not where they failed for another cause."""
+        said = "The rate limit did not allow the rest."
+        config = Config((), poll=Poll(timeout=2.0), rate_limit=RateLimit(per_hour=40, reserve=0))
+        async with site(healthy(60, now=NOON), at=NOON, config=config, polled=False) as running:
+            running.apis[0].faults.append(Fault("images", status=403))
+            await running.poll()
+            assert said in text_of((await running.get()).text)
+        async with site(healthy(3, now=NOON), at=NOON, polled=False) as running:
+            running.apis[0].faults += [Fault("backups", status=500), Fault("images", status=500)]
+            await running.poll()
+            text = text_of((await running.get()).text)
+        assert "3 of 3 droplets: backups not read yet" in text
+        assert said not in text
 
     async def test_empty_account(self) -> None:
         """An account without Droplets is not called protected, and a reason is offered."""
