@@ -55,7 +55,7 @@ class BackgroundStderr(io.TextIOBase):
         """Of the lines that wait, the one that is being written included."""
         self._unfinished = ""
         self._changed = threading.Condition()
-        threading.Thread(target=self._write_lines, name="stderr", daemon=True).start()
+        self._writer: threading.Thread | None = None
 
     def write(self, text: str) -> int:
         with self._changed:
@@ -67,8 +67,17 @@ class BackgroundStderr(io.TextIOBase):
                     continue
                 self._waiting.append(encoded)
                 self._bytes += len(encoded)
+            self._keep_writing()
             self._changed.notify_all()
         return len(text)
+
+    def _keep_writing(self) -> None:
+        """Starts the thread that writes, also after it ended. Where that fails, lines wait and the next one tries."""
+        if self._writer is None or not self._writer.is_alive():
+            writer = threading.Thread(target=self._write_lines, name="stderr", daemon=True)
+            with contextlib.suppress(RuntimeError, MemoryError):
+                writer.start()
+                self._writer = writer
 
     def drain(self, timeout: float) -> None:
         """Waits until every line is written, but no longer than so many seconds."""
@@ -86,11 +95,14 @@ class BackgroundStderr(io.TextIOBase):
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
                 line = self._waiting.popleft()
-            written = self._write_line(line)
-            with self._changed:
-                self._bytes -= len(line)
-                self.dropped += not written
-                self._changed.notify_all()
+            written = False
+            try:
+                written = self._write_line(line)
+            finally:
+                with self._changed:
+                    self._bytes -= len(line)
+                    self.dropped += not written
+                    self._changed.notify_all()
 
     def _write_line(self, line: bytes) -> bool:
         left = memoryview(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import MutableMapping
 from typing import Any, Literal, TextIO, cast
 
@@ -48,6 +49,7 @@ def configure(level: Level, style: Format) -> None:
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.ERROR, handlers=[_Forward()], force=True)
+    threading.excepthook = _log_end_of_thread
 
 
 def _short_level(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -95,7 +97,17 @@ def without_request(problem: str) -> str:
 
 
 class _Forward(logging.Handler):
-    """What a library logs, as an event of ours."""
+    """What a library logs, as an event of ours. asyncio logs so that a task ended by an exception nobody asked for."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        structlog.get_logger().error("library error", logger=record.name, message=record.getMessage())
+        structlog.get_logger().error(
+            "library error", logger=record.name, message=record.getMessage(), exc_info=record.exc_info
+        )
+
+
+def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
+    structlog.get_logger().error(
+        "thread ended",
+        thread=ended.thread.name if ended.thread is not None else None,
+        exc_info=(ended.exc_type, ended.exc_value, ended.exc_traceback),
+    )

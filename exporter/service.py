@@ -68,7 +68,7 @@ class Service:
         self._finished: dict[str, tuple[Poller, float | None, float]] = {}
         """By account: its poller, the end of its last poll, and when that was first seen, by the monotonic clock."""
         for account in config.accounts:
-            self._pollers[account.name] = self._poller(account.name, config, self.exposition, None)
+            self._pollers[account.name] = self._poller(account.name, config, self.exposition, None, self._store)
         telemetry.reloaded(True, clock.now())
 
     @property
@@ -90,7 +90,7 @@ class Service:
         The monotonic clock decides, so that a clock that is set does not look like a poll that hangs.
         """
         now, stuck = self._monotonic(), []
-        for name in self._loops:
+        for name in self._finished.keys() & self._pollers.keys():
             self._note_progress(name)
             since = self._finished[name][2]
             if now - since > STUCK_AFTER * self._pollers[name].status.interval / self.clock.speed:
@@ -128,22 +128,24 @@ class Service:
     async def reload(self) -> None:
         """Reads the configuration again and applies it. What is known of accounts that stay is kept.
 
-        Raises `ConfigError`, or `ThreadPoolError` if its files hang; then nothing has changed.
+        Raises `ConfigError`, also if its files hang. After this or any other error the old configuration is followed.
         """
         async with self._reloading:
+            done = False
             try:
                 # In a thread, for a large file takes seconds, and scrapes go on.
                 config = await self._read(self._load)
                 store = None
                 if config.state_file != self._config.state_file:
                     store = await self._read(lambda: StateFile(config.state_file))
+                await self._follow(config, store or self._store)
+                done = True
             except ConfigError as error:
-                self.telemetry.reloaded(False, self.clock.now())
                 for problem in error.problems:
                     self._log.error("reload failed", problem=problem, kept="the previous configuration")
                 raise
-            await self._follow(config, store or self._store)
-            self.telemetry.reloaded(True, self.clock.now())
+            finally:
+                self.telemetry.reloaded(done, self.clock.now())
             self._log.info("reloaded", accounts=len(config.accounts))
 
     async def stop(self) -> None:
@@ -159,44 +161,51 @@ class Service:
             raise ConfigError(f"the configuration or state file cannot be read: {error}; look at its disk") from error
 
     async def _follow(self, config: Config, store: StateFile) -> None:
-        before, self._config = self._config, config
+        before = self._config
         accounts = {account.name: account for account in config.accounts}
         # What is not an account's own concerns every account.
         rest_is_same = replace(before, accounts=()) == replace(config, accounts=())
         same = {account.name for account in before.accounts if rest_is_same and accounts.get(account.name) == account}
         changed = [name for name in self._pollers if name not in same]
-        await _end(self._loops.pop(name) for name in changed)
+        try:
+            await _end(self._loops.pop(name) for name in changed)
+            text = self.exposition
+            if before.tag_labels != config.tag_labels:
+                text = Exposition([label.label for label in config.tag_labels])
+            pollers = {}
+            for name in accounts:
+                old = self._pollers.get(name)
+                pollers[name] = (
+                    old if old is not None and name in same else self._poller(name, config, text, old, store)
+                )
+            for name, poller in pollers.items():
+                if name not in self._loops:
+                    await poller.judge()
+            gone = set(self._pollers).difference(pollers)
+            # The new text is served only when it contains all that the old one did.
+            self._config, self._pollers, self.exposition = config, pollers, text
+        finally:
+            # Also if this broke off: then the accounts are polled as before.
+            for name, poller in self._pollers.items():
+                if name not in self._loops:
+                    self._begin(name, poller)
         if store is not self._store:
             self._store.close()
             self._store = store
             self.telemetry.state_kept(store.kept)
-        text = self.exposition if before.tag_labels == config.tag_labels else Exposition(self.tag_labels)
-        pollers = {}
-        for name in accounts:
-            old = self._pollers.get(name)
-            pollers[name] = old if old is not None and name in same else self._poller(name, config, text, old)
-        gone = set(self._pollers).difference(pollers)
-        self._store.forget(gone)
+        store.forget(gone)
         for name in gone:
             self.telemetry.remove(name)
             await text.remove(name)
-        for name, poller in pollers.items():
-            if name not in self._loops:
-                await poller.judge()
-        # The new text is served only when it contains all that the old one did.
-        self._pollers, self.exposition = pollers, text
-        for name in pollers:
-            if name not in self._loops:
-                self._begin(name, pollers[name])
 
-    def _poller(self, name: str, config: Config, text: Exposition, heir_of: Poller | None) -> Poller:
+    def _poller(self, name: str, config: Config, text: Exposition, heir_of: Poller | None, store: StateFile) -> Poller:
         account = next(account for account in config.accounts if account.name == name)
         return Poller(
             account,
             config,
             self.telemetry.account(name, config.poll.interval),
             self.clock,
-            store=self._store,
+            store=store,
             budgets=self._budgets,
             on_fleet=partial(self._show, text),
             heir_of=heir_of,

@@ -32,9 +32,11 @@ class ThreadPoolError(Exception):
 class ThreadPool:
     """At most `size` threads. They start when there is work and end when there has been none for a while."""
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str, size: int, *, here: bool = False) -> None:
+        """`here`: where no thread can be started, the caller does the work. For work that needs only the processor."""
         self.name = name
         self._size = size
+        self._here = here
         self._changed = threading.Condition()
         self._waiting: deque[_Work] = deque()
         self._threads = 0
@@ -50,7 +52,12 @@ class ThreadPool:
         loop = asyncio.get_running_loop()
         result: asyncio.Future[_T] = loop.create_future()
         work = _Work(partial(function, *arguments), loop, result)
-        self._add(work)
+        try:
+            self._add(work)
+        except ThreadPoolError:
+            if self._here:
+                return function(*arguments)
+            raise
         try:
             done, _ = await asyncio.wait([result], timeout=within)
             if not done:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
 import signal
+import sys
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -18,16 +21,21 @@ from exporter.config.yaml_document import ConfigError
 from exporter.console import write_in_background
 from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
-from exporter.threads import ThreadPoolError
+from exporter.supervision import keep_running
 from exporter.web import app
 from exporter.web.auth import Guard
 from exporter.web.server import Server, systemd_sockets
 from exporter.web.settings import Settings
 
+ENDING = (signal.SIGTERM, signal.SIGINT)
+
 
 def serve(options: ServeOptions) -> int:
     """Polls and serves until SIGTERM or SIGINT. Returns 0, or 2 if it cannot listen. Raises `ConfigError`."""
     log_lines_dropped = write_in_background()
+    for number in ENDING:
+        # Until it serves. Files are read meanwhile, and their disk may hang.
+        signal.signal(number, lambda *_: sys.exit(0))
     config, settings = load_all(options.source, options.web_config)
     return threads.run(_serve(options, config, settings, log_lines_dropped))
 
@@ -35,11 +43,8 @@ def serve(options: ServeOptions) -> int:
 async def _serve(
     options: ServeOptions, config: Config | None, settings: Settings, log_lines_dropped: Callable[[], int]
 ) -> int:
-    stopping = asyncio.Event()
     reloading = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, reloading.set)
     log = structlog.get_logger()
     for note in settings.notes:
@@ -51,6 +56,9 @@ async def _serve(
         service = Service(
             source.config, source.reread, source.clock, Telemetry(__version__, log_lines_dropped=log_lines_dropped)
         )
+        stopping = asyncio.Event()
+        for number in ENDING:
+            loop.add_signal_handler(number, stopping.set)
         service.telemetry.web_config(lambda: settings.followed)
         routes = app.routes(service, options.telemetry_path, lifecycle=options.lifecycle, demo=config is None)
         server = Server(app.locked(routes, Guard(lambda: settings.users)), settings)
@@ -63,7 +71,9 @@ async def _serve(
         # What is loaded by now is never freed, so a collection that visits it would only delay scrapes.
         gc.freeze()
         service.start()
-        reloads = asyncio.create_task(_reload_on(reloading, service))
+        reloads = asyncio.create_task(
+            keep_running("reload", partial(_reload_on, reloading, service), partial(asyncio.sleep, 1.0))
+        )
         await stopping.wait()
         log.info("stopping")
         reloads.cancel()
@@ -113,9 +123,5 @@ async def _reload_on(asked: asyncio.Event, service: Service) -> None:
     while True:
         await asked.wait()
         asked.clear()
-        try:
+        with contextlib.suppress(ConfigError):  # It is logged and served as a metric.
             await service.reload()
-        except (ConfigError, ThreadPoolError):
-            pass  # It is logged and served as a metric.
-        except Exception:  # noqa: BLE001  # one that broke off must not be the last reload
-            structlog.get_logger().exception("reload broke off")

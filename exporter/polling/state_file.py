@@ -189,6 +189,7 @@ class StateFile:
             try:
                 await self._disk.run(self._write, path, dict(self._states), within=WRITE_WITHIN)
             except ThreadPoolError as error:
+                self.kept = False
                 self._warn(f"it could not be written: {error}", "look at the disk that holds it")
 
     def _write(self, path: Path, states: Mapping[str, AccountState | msgspec.Raw]) -> None:

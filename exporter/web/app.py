@@ -12,7 +12,6 @@ from aiohttp import hdrs, web
 from exporter.config.yaml_document import ConfigError
 from exporter.metrics.negotiation import accepts_gzip, negotiate
 from exporter.service import STUCK_AFTER, Service
-from exporter.threads import ThreadPoolError
 from exporter.web.auth import Guard
 from exporter.web.page import ASSETS, StatusPage, compressed
 from exporter.web.server import Answer, Respond, header, text
@@ -64,8 +63,6 @@ def routes(service: Service, telemetry_path: str, *, lifecycle: bool, demo: bool
             return text("Reloading over HTTP is off; start with --web.enable-lifecycle, or send SIGHUP.\n", 403)
         try:
             await service.reload()
-        except ThreadPoolError as error:
-            return text(f"The configuration was not reloaded: {error}.\n", 500)
         except ConfigError as error:
             return text("The configuration was not reloaded:\n" + "\n".join(error.problems) + "\n", 500)
         return text("The configuration was reloaded.\n")

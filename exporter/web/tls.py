@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,9 @@ def _no_password() -> str:
 
 def _holds(key: str, file: Path, mark: bytes, what: str) -> None:
     try:
+        # A pipe would hold up this and every later reading.
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise _error(key, file, f"this is no regular file; name one that holds {what}")
         content = file.read_bytes()
     except FileNotFoundError:
         raise _error(key, file, "the file does not exist; put it there or name another") from None
