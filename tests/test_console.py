@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -63,6 +64,35 @@ def test_lines_that_stderr_refuses_are_counted(pipe: tuple[int, int]) -> None:
     stderr.write("one\ntwo\n")
     stderr.drain(10)
     assert stderr.dropped == 2
+
+
+def test_lines_wait_until_a_thread_can_be_started(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a limit on threads nothing breaks; once one can be started, all lines come out in order."""
+    reading, writing = pipe
+    stderr = BackgroundStderr(writing)
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", lambda _: (_ for _ in ()).throw(RuntimeError("none left")))
+        stderr.write("one\n")
+    stderr.write("two\n")
+    stderr.drain(10)
+    assert os.read(reading, 100) == b"one\ntwo\n"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_the_thread_that_writes_is_replaced(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that ends, whatever ended it, loses the line in its hands alone, which is counted."""
+    reading, writing = pipe
+    stderr = BackgroundStderr(writing)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "write", lambda *_: (_ for _ in ()).throw(MemoryError))
+        stderr.write("lost\n")
+        stderr.drain(10)
+        assert stderr._writer is not None
+        stderr._writer.join(10)
+    assert stderr.dropped == 1
+    stderr.write("another\n")
+    stderr.drain(10)
+    assert os.read(reading, 100) == b"another\n"
 
 
 def test_a_pipe_that_does_not_block(pipe: tuple[int, int]) -> None:

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import structlog
@@ -341,6 +342,26 @@ async def test_a_bad_configuration_is_refused_whole(api: Api) -> None:
         world.config = good
         await world.service.reload()
         assert samples(await world.text())["exporter_config_last_reload_successful", "", ""] == 1
+
+
+@pytest.mark.parametrize("breaks", ["exporter.polling.poller.Poller.judge", "exporter.service.Poller"])
+async def test_a_reload_that_breaks_off_ends_no_polling(api: Api, breaks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a bug in the middle the accounts are polled by the old configuration, and the next reload works."""
+    every_second = replace(of(api, "a", "b"), poll=Poll(interval=1.0))
+    async with running(every_second) as world:
+        world.config = replace(every_second, grace=60.0)
+        with monkeypatch.context() as broken:
+            broken.setattr(breaks, Mock(side_effect=RuntimeError("can't start new thread")))
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await world.service.reload()
+        assert samples(await world.text())["exporter_config_last_reload_successful", "", ""] == 0
+        broken_at = time.time()
+        await eventually(
+            lambda: all((status.last_poll_at or 0) > broken_at + 1 for status in world.service.statuses), within=20
+        )
+        await world.service.reload()
+        assert samples(await world.text())["exporter_config_last_reload_successful", "", ""] == 1
+        assert world.service._config.grace == 60.0
 
 
 async def test_scrapes_go_on_while_a_configuration_is_read(api: Api) -> None:

@@ -94,6 +94,14 @@ class TestNoThreadCanBeStarted:
         with pytest.raises(ThreadPoolError, match="no thread can be started: can't start new thread"):
             await ThreadPool("starved", 2).run(sum, [1], within=60)
 
+    @pytest.mark.usefixtures("refused")
+    async def test_work_that_needs_only_the_processor_is_done_by_the_caller(self) -> None:
+        """So that scrapes and the page are served where no thread can be started."""
+        pool = ThreadPool("starved", 2, here=True)
+        assert await pool.run(threading.get_ident, within=60) == threading.get_ident()
+        with pytest.raises(ZeroDivisionError):
+            await pool.run(divmod, 1, 0, within=60)
+
     async def test_those_that_run_do_the_work(self, monkeypatch: pytest.MonkeyPatch, gate: threading.Event) -> None:
         pool = ThreadPool("half starved", 2)
         first = asyncio.create_task(pool.run(gate.wait, within=60))

@@ -407,7 +407,9 @@ class Poller:
             state = AccountState(
                 self.account.api_url, list(self._known.values()), list(self._supported.values()), self._supported_at
             )
-            await self._store.keep(self.account.name, state)
+            # A disk that hangs must not make the poll outlast its interval by much.
+            left = max(1.0, (self._client.http.deadline - self._clock.now()) / self._clock.speed)
+            await self._store.keep(self.account.name, state, left)
             self._telemetry.state_kept(self._store.kept)
 
     def _watched(self, known: TrackedDroplet) -> bool:

@@ -30,7 +30,7 @@ MARK = b'{"digitalocean_backup_exporter_state":'
 VERSION = 2
 HELD = "another exporter holds the file"
 WRITE_WITHIN = 10.0
-"""Seconds that a poll waits for its disk."""
+"""Seconds that a poll waits for its disk at most."""
 
 
 class AccountState(msgspec.Struct, frozen=True):
@@ -169,11 +169,11 @@ class StateFile:
         for account in accounts:
             self._states.pop(account, None)
 
-    async def keep(self, account: str, state: AccountState) -> None:
+    async def keep(self, account: str, state: AccountState, within: float = WRITE_WITHIN) -> None:
         """Writes the file anew if this changes what it says. A file that cannot be written costs a warning, once.
 
-        On a disk that hangs it gives up after a while, and the write goes on in its thread. Until that ends no other
-        begins; the next poll's has all that was left out.
+        On a disk that hangs it gives up after `within` seconds, and the write goes on in its thread. Until that ends no
+        other begins; the next poll's has all that was left out.
         """
         path = self._path
         if path is None:
@@ -183,14 +183,15 @@ class StateFile:
         encoded = msgspec.json.encode({**msgspec.structs.asdict(state), "droplets": droplets})
         self._states[account] = msgspec.Raw(encoded)
         del droplets
-        async with self._writing:
-            if self._in_hand.locked():
-                return
-            try:
-                await self._disk.run(self._write, path, dict(self._states), within=WRITE_WITHIN)
-            except ThreadPoolError as error:
-                self.kept = False
-                self._warn(f"it could not be written: {error}", "look at the disk that holds it")
+        within = min(within, WRITE_WITHIN)
+        try:
+            async with asyncio.timeout(within), self._writing:
+                if not self._in_hand.locked():
+                    await self._disk.run(self._write, path, dict(self._states), within=WRITE_WITHIN)
+        except (TimeoutError, ThreadPoolError) as error:
+            self.kept = False
+            reason = str(error) or f"not done within {within:.3g} s"
+            self._warn(f"it could not be written: {reason}", "look at the disk that holds it")
 
     def _write(self, path: Path, states: Mapping[str, AccountState | msgspec.Raw]) -> None:
         """Runs in a thread, never twice at once."""

@@ -182,6 +182,25 @@ def test_files_that_hang(tmp_path: Path) -> None:
 
 
 class TestTheStart:
+    @pytest.mark.parametrize("flag", ["--config.file", "--web.config.file"])
+    def test_stopped_while_a_file_hangs(self, flag: str, tmp_path: Path) -> None:
+        """SIGTERM ends it with 0 while it still waits for a file to be read."""
+        file = tmp_path / "pipe"
+        os.mkfifo(file)
+        # Its other end is open, and nothing comes.
+        with file.open("r+b", buffering=0):
+            started = subprocess.Popen([*COMMAND, "serve", f"{flag}={file}"], stderr=subprocess.DEVNULL)
+            try:
+                reads = Path(f"/proc/{started.pid}/fd")
+                until(lambda: any(os.path.realpath(end) == str(file) for end in reads.iterdir()), "it reads the file")
+                began = time.monotonic()
+                started.terminate()
+                assert started.wait(10) == 0
+                assert time.monotonic() - began < 5
+            finally:
+                started.kill()
+                started.wait()
+
     def test_taken_port(self, demo: Exporter) -> None:
         """A second start on a taken port says so in one line and exits."""
         address = demo.url.removeprefix("http://")

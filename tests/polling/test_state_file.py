@@ -645,13 +645,16 @@ class TestSlowDisk:
         store = StateFile(file)
         with capture_logs() as logs:
             await store.keep("prod", some_state(1))
+            assert not store.kept
             await store.keep("prod", some_state(2))
         assert writes == ["begun"]
         assert [log["event"] for log in logs] == ["state not kept"]
+        assert not store.kept
         assert not await asyncio.to_thread(file.exists)
         gate.set()
         await asyncio.to_thread(wait_for_the_write, store)
         await store.keep("prod", some_state(3))
+        assert store.kept
         store.close()
         assert kept(file) == some_state(3)
 

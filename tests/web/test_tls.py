@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 import time
 import tracemalloc
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from exporter.config.yaml_document import ConfigError
 from exporter.web.connection import Limits
 from exporter.web.settings import Settings
 from tests.support.certificates import Authority
@@ -263,3 +265,23 @@ async def test_who_stops_reading_over_tls_is_let_go(folder: Path) -> None:
         assert connection.transport is not None
         assert connection.transport.get_write_buffer_size() < 300_000
         await eventually(lambda: not server.connections, within=3.0)
+
+
+@pytest.mark.parametrize("file", ["server.crt", "server.key"])
+def test_a_pipe_in_a_certificates_place_is_refused(file: str, folder: Path) -> None:
+    """Reading it would never end. The pair from before is used, and the next good one is."""
+    made = settings(folder)
+    content = (folder / file).read_bytes()
+    (folder / file).unlink()
+    os.mkfifo(folder / file)
+    assert made.context is not None
+    made.context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+    assert made._certificate is not None
+    (problem,) = made._certificate.problems
+    assert "this is no regular file; name one that holds a " in problem
+    with pytest.raises(ConfigError, match="no regular file"):
+        Settings(folder / "web.yml")
+    (folder / file).unlink()
+    (folder / file).write_bytes(content)
+    made.context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+    assert made.followed
