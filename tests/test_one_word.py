@@ -116,7 +116,7 @@ async def served_by(file: Path, now: float) -> dict[str, Said]:
     """What metrics and page say after one poll of the exporter."""
     clock = HandClock()
     clock.set(now)
-    config = loading.load(file)
+    config = loading.load_file(file)
     service = Service(config, lambda: config, clock, Telemetry("0", process=False))
     table = routes(service, "/metrics", lifecycle=False)
     await service.poll_once()

@@ -10,7 +10,7 @@ import pytest
 
 from exporter.cli import arguments
 from exporter.cli.options import CheckOptions, OnceOptions
-from exporter.config.loading import load
+from exporter.config.loading import load_file
 from exporter.fleet.state import Reason, State
 from tests.examples import AT, README, Example, blocks, examples, outputs, rewritten
 from tests.readme import PARTS, ROOT, made, measured
@@ -101,7 +101,7 @@ def test_the_configuration_shown_is_good(tmp_path: Path) -> None:
     token, file = tmp_path / "token", tmp_path / "config.yaml"
     token.write_text("t")
     file.write_text(block.replace("/etc/digitalocean-backup-exporter/token", str(token)))
-    config = load(file)
+    config = load_file(file)
     assert [account.name for account in config.accounts] == ["production"]
     assert config.max_age[0].age == 26 * 3600
     (example,) = [one for text in console_blocks() for one in examples(text) if "check-config" in one.line]

@@ -122,7 +122,7 @@ async def test_a_running_exporter_follows_its_configuration(tmp_path: Path) -> N
             write(f"accounts: [{first}, {{name: b}}]\nwhat: 1\n")
             status, told = await asyncio.to_thread(post)
             assert status == 500
-            assert "what: unknown key; those here are" in told
+            assert "what: unknown key; the keys here are" in told
             assert "accounts[1]: neither token_file nor token_env is given" in told
             exporter.signal(signal.SIGHUP)
             await exporter.logged('event="reload failed" .*what: unknown key', times=2)

@@ -24,7 +24,7 @@ import structlog
 from exporter import log
 from exporter.cli.main import main
 from exporter.clock import Clock
-from exporter.config.loading import load
+from exporter.config.loading import load_file
 from exporter.config.model import Account, Config
 from exporter.config.tokens import TokenSource
 from exporter.config.yaml_document import ConfigError
@@ -424,5 +424,5 @@ def test_no_mistake_in_a_configuration_shows_a_token(tmp_path: Path) -> None:
     ):
         file.write_text(text)
         with pytest.raises(ConfigError) as caught:
-            load(file)
+            load_file(file)
         assert shown(everything_of(caught.value)) == [], text

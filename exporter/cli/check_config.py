@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from exporter.cli.options import CheckConfigOptions
-from exporter.cli.source import load_all
-from exporter.config.state_files import unwritable
+from exporter.cli.source import load_configurations
+from exporter.config.state_files import why_unwritable
 from exporter.config.tokens import writable_by_others
 from exporter.config.yaml_document import ConfigError
 from exporter.console import print_error, print_result
@@ -12,7 +12,7 @@ from exporter.console import print_error, print_result
 
 def check_config(options: CheckConfigOptions) -> int:
     """Prints that the configuration is good and returns 0. Raises `ConfigError` with every mistake."""
-    config, settings = load_all(options.source, options.web_config)
+    config, settings = load_configurations(options.source, options.web_config)
     for note in settings.notes:
         print_error(f"{options.web_config}: {note}")
     for account in config.accounts if config else ():
@@ -24,7 +24,7 @@ def check_config(options: CheckConfigOptions) -> int:
             print_error(f"warning: {warning}")
     if config is not None and config.state_file is not None:
         directory = config.state_file.parent
-        problem = unwritable(directory)
+        problem = why_unwritable(directory)
         if problem is not None:
             raise ConfigError(
                 f"state_file: no file can be kept in the directory {directory}: {problem}; make it and let the "

@@ -15,7 +15,7 @@ import structlog
 
 from exporter import __version__, threads
 from exporter.cli.options import ServeOptions
-from exporter.cli.source import configuration_source, load_all
+from exporter.cli.source import configuration_source, load_configurations
 from exporter.config.model import Config
 from exporter.config.yaml_document import ConfigError
 from exporter.console import write_in_background
@@ -36,7 +36,7 @@ def serve(options: ServeOptions) -> int:
     for number in ENDING:
         # Until it serves. Files are read meanwhile, and their disk may hang.
         signal.signal(number, lambda *_: sys.exit(0))
-    config, settings = load_all(options.source, options.web_config)
+    config, settings = load_configurations(options.source, options.web_config)
     return threads.run(_serve(options, config, settings, log_lines_dropped))
 
 

@@ -35,7 +35,7 @@ async def configuration_source(source: Source, config: Config | None = None) -> 
     `config` is the configuration if it was read before. Raises `ConfigError`.
     """
     if not source.demo:
-        yield ConfigurationSource(config or load(source), lambda: load(source), Clock())
+        yield ConfigurationSource(config or load_config(source), lambda: load_config(source), Clock())
         return
     from exporter.demo.account import demo_account
 
@@ -45,12 +45,12 @@ async def configuration_source(source: Source, config: Config | None = None) -> 
         yield ConfigurationSource(demo, lambda: demo, clock)
 
 
-def load(source: Source) -> Config:
+def load_config(source: Source) -> Config:
     """The configuration of a file or of the environment. Raises `ConfigError`."""
-    return loading.load(source.config_file) if source.config_file else loading.from_environment()
+    return loading.load_file(source.config_file) if source.config_file else loading.load_environment()
 
 
-def load_all(source: Source, web_config: Path | None) -> tuple[Config | None, Settings]:
+def load_configurations(source: Source, web_config: Path | None) -> tuple[Config | None, Settings]:
     """The configuration, `None` for the demo, and the web configuration.
 
     Raises one `ConfigError` with the mistakes of both.
@@ -58,7 +58,7 @@ def load_all(source: Source, web_config: Path | None) -> tuple[Config | None, Se
     problems: list[str] = []
     config = settings = None
     try:
-        config = None if source.demo else load(source)
+        config = None if source.demo else load_config(source)
     except ConfigError as error:
         problems += error.problems
     try:

@@ -16,19 +16,19 @@ _NANOSECONDS = {
     "m": 60 * 10**9,
     "h": 3600 * 10**9,
 }
-_STEP = re.compile(rf"([0-9]+\.?[0-9]*|\.[0-9]+)({'|'.join(_NANOSECONDS)})")
+_NUMBER_AND_UNIT = re.compile(rf"([0-9]+\.?[0-9]*|\.[0-9]+)({'|'.join(_NANOSECONDS)})")
 _LONGEST = 2**63
-"""Nanoseconds; where this notation comes from, a duration holds less."""
+"""Nanoseconds. Go's durations must be shorter than this too."""
 
 
-def duration(text: str) -> float:
+def parse_duration(text: str) -> float:
     """Seconds, from Go's notation: `90s`, `5m`, `1h30m`, `1.5h`, `250ms`.
 
-    Raises `ValueError` if the text is something else, or the duration not positive.
+    Raises `ValueError` with what to write instead if the text is not a duration, or if the duration is not positive.
     https://pkg.go.dev/time#ParseDuration
     """
     unsigned = text.removeprefix("-")
-    steps = _STEP.findall(unsigned)
+    steps = _NUMBER_AND_UNIT.findall(unsigned)
     if not steps or "".join(number + unit for number, unit in steps) != unsigned:
         if re.fullmatch(r"[1-9][0-9]{0,8}", text):
             raise ValueError(f"{text} is not a duration, it lacks a unit; write it like {text}s, {text}m or {text}h")
@@ -42,7 +42,7 @@ def duration(text: str) -> float:
 
 
 def duration_text(seconds: float) -> str:
-    """The shortest notation of so many seconds that `duration` reads: `5m`, `1h30m`, `250ms`."""
+    """The shortest text for this number of seconds that `parse_duration` reads: `5m`, `1h30m`, `250ms`."""
     nanoseconds = round(abs(seconds) * 10**9)
     sign = "-" if seconds < 0 else ""
     if 0 < nanoseconds < 10**9:
@@ -55,5 +55,6 @@ def duration_text(seconds: float) -> str:
 
 
 def _decimal(number: int, unit: int) -> str:
+    """`number / unit` in decimal notation. `unit` is a power of ten."""
     whole, rest = divmod(number, unit)
     return f"{whole}.{rest:0{len(str(unit)) - 1}}".rstrip("0").rstrip(".") if rest else str(whole)

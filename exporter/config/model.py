@@ -1,4 +1,4 @@
-"""What the exporter is told to do, as frozen values. Times are in seconds."""
+"""The configuration as frozen values, with the defaults. Times are in seconds."""
 
 from __future__ import annotations
 
@@ -26,31 +26,39 @@ class Account:
     api_url: str = API_URL
     selection: Selection = EVERY_DROPLET
     watched_since: float | None = None
-    """As if the exporter had watched the account since then, in Unix seconds: the demo has no state file."""
+    """Since when the account counts as watched, in Unix seconds; `None`: since the exporter's first poll.
+
+    For the demo, which has no state file and would otherwise know only what happened after its start.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """How an account is polled; seconds, and the requests in flight at once."""
+    """How an account is polled."""
 
     interval: float = 300.0
+    """Seconds from one poll to the next."""
     timeout: float = 10.0
+    """Seconds for one request."""
     concurrency: int = 8
+    """Requests in flight at the same time."""
     verify_every: float = 86400.0
+    """Seconds after which a Droplet's list of backups is read again even if nothing seems to have changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """Requests that may be sent, and the part of the hour's that is left to the token's other users."""
+    """How many requests may be sent."""
 
     per_minute: int = 250
     per_hour: int = 5000
     reserve: float = 0.2
+    """The part of the hour's requests, from 0 to below 1, that is left to the token's other users."""
 
 
 @dataclass(frozen=True, slots=True)
 class TagLabel:
-    """A label of `digitalocean_backup_droplet_info`, made of the rest of the first tag with this prefix."""
+    """A label of `digitalocean_backup_droplet_info`. Its value is the rest of the first tag with this prefix."""
 
     label: str
     prefix: str
@@ -58,30 +66,32 @@ class TagLabel:
 
 @dataclass(frozen=True, slots=True)
 class MaxAge:
-    """How old the newest backup of the Droplets selected may be, in seconds."""
+    """How old the newest backup of the selected Droplets may be."""
 
     select: Selection
     age: float
+    """Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What the exporter was told; times are seconds."""
+    """The whole configuration."""
 
     accounts: tuple[Account, ...]
     poll: Poll = Poll()
     rate_limit: RateLimit = RateLimit()
     expect_backups: Selection = ALL_BUT_KUBERNETES
     grace: float = 14400.0
+    """Seconds after the end of a backup window in which its backup may still appear."""
     tag_labels: tuple[TagLabel, ...] = ()
     max_age: tuple[MaxAge, ...] = ()
-    """The first entry that means a Droplet counts; without one, its plan tells."""
+    """The first entry that selects a Droplet counts. If none does, the limit follows from the Droplet's plan."""
     state_file: Path | None = None
     proxies: Proxies = NO_PROXIES
-    """Of the environment, not of the file."""
+    """From the environment, not from the file."""
 
     def rules(self, account: Account) -> Rules:
-        """What it says of the Droplets of one of its accounts."""
+        """What the configuration says about the Droplets of one of its accounts."""
         return Rules(
             watched=account.selection,
             expected=self.expect_backups,

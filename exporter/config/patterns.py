@@ -1,7 +1,8 @@
-"""Regular expressions of droplets' names, and which of them could hold up the exporter.
+"""Regular expressions for Droplets' names. Expressions that could block the exporter for long are refused.
 
-Python's engine tries every way to match. A name that nearly fits an expression like `(a+)+b` takes minutes, and names
-come from outside. So expressions are refused if their worst case is worse than a few seconds for a name of 255 letters.
+Python's engine tries every way to match. A name that nearly fits an expression like `(a+)+b` takes minutes, and
+whoever may create a Droplet chooses its name. An expression is refused if it could take more than a few seconds for a
+name of 255 letters.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from exporter.config.yaml_document import quoted
 
 parser: Any = importlib.import_module("re._parser")
 constants: Any = importlib.import_module("re._constants")
-"""The standard library's own, which have no public name."""
+"""The parser of the standard library and its constants, which have no public name."""
 
 MOST_REPEATS = 3
-"""Parts of varying length in one expression. Each one multiplies the tries by the length of the name."""
+"""Repeated parts of varying length in one expression. Each one multiplies the tries by the length of the name."""
 LONGEST_REPEAT = 1000
 
 _REPEATS = (constants.MAX_REPEAT, constants.MIN_REPEAT)
 
 
-def pattern(text: str) -> re.Pattern[str]:
-    """The compiled expression. Raises `ValueError` if it is none, or could take too long."""
+def compile_pattern(text: str) -> re.Pattern[str]:
+    """The compiled expression. Raises `ValueError` if it is not valid or could take too long."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            problem = _slow(parser.parse(text))
+            problem = _why_slow(parser.parse(text))
             if problem is None:
                 return re.compile(text)
     except (re.error, OverflowError) as error:
@@ -40,17 +41,17 @@ def pattern(text: str) -> re.Pattern[str]:
     raise ValueError(f"{quoted(text)} could take minutes to match a name: {problem}")
 
 
-def _slow(tree: Any) -> str | None:
-    """Why an expression could take too long; `None` if it cannot."""
+def _why_slow(tree: Any) -> str | None:
+    """Why a parsed expression could take too long; `None` if it cannot."""
     varying = 0
-    for operation, argument, within in _operations(tree, within=False):
+    for operation, argument, in_repeat in _operations(tree, in_repeat=False):
         if operation in (constants.GROUPREF, constants.GROUPREF_EXISTS, constants.ASSERT, constants.ASSERT_NOT):
             return "it looks ahead or back at what was matched; write it without"
         if operation in _REPEATS and argument[0] != argument[1]:
-            if within:
+            if in_repeat:
                 return "a repeated part holds a repetition, as in (a+)+; write one repetition, or several entries"
             varying += argument[1] > 1
-        elif operation is constants.BRANCH and within:
+        elif operation is constants.BRANCH and in_repeat:
             return "a repeated part has alternatives, as in (a|ab)+; write several entries"
         elif operation in _REPEATS and argument[0] > LONGEST_REPEAT:
             return f"it repeats a part more than {LONGEST_REPEAT} times; write fewer"
@@ -59,18 +60,18 @@ def _slow(tree: Any) -> str | None:
     return None
 
 
-def _operations(tree: Any, *, within: bool) -> Iterator[tuple[Any, Any, bool]]:
-    """Every operation of the tree, its argument, and whether it stands in a part that is repeated."""
+def _operations(tree: Any, *, in_repeat: bool) -> Iterator[tuple[Any, Any, bool]]:
+    """Every operation of a parsed expression, its argument, and whether it is inside a repeated part."""
     for operation, argument in tree:
-        yield operation, argument, within
+        yield operation, argument, in_repeat
         if operation is constants.BRANCH:
             for branch in argument[1]:
-                yield from _operations(branch, within=within)
+                yield from _operations(branch, in_repeat=in_repeat)
         elif operation is constants.SUBPATTERN:
-            yield from _operations(argument[-1], within=within)
+            yield from _operations(argument[-1], in_repeat=in_repeat)
         elif operation in _REPEATS:
-            yield from _operations(argument[2], within=within or argument[1] > 1)
+            yield from _operations(argument[2], in_repeat=in_repeat or argument[1] > 1)
         elif operation is getattr(constants, "ATOMIC_GROUP", None):
-            yield from _operations(argument, within=within)
+            yield from _operations(argument, in_repeat=in_repeat)
         elif operation is getattr(constants, "POSSESSIVE_REPEAT", None):
-            yield from _operations(argument[2], within=True)
+            yield from _operations(argument[2], in_repeat=True)

@@ -18,23 +18,24 @@ from exporter.config.yaml_document import ConfigError, quoted
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _PORTS = {"http": 1080, "https": 443, "socks5": 1080, "socks5h": 1080}
-"""Where a proxy listens that names no port: curl's defaults, not those of a browser."""
+"""The port of a proxy whose address has none. These are curl's defaults; browsers use others."""
 
 _AUTHORITY = re.compile(
     r"(?:(?P<user>[^@/?#\s]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::(?P<port>[0-9]{1,5}))?/?", re.ASCII
 )
-_WRITE = "write it like http://proxy.example.com:3128"
+_HOW_TO_WRITE = "write it like http://proxy.example.com:3128"
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyException:
-    """One entry of NO_PROXY: a network, or a host and its subdomains; with a port, that port alone."""
+    """One entry of NO_PROXY: a network, or a host and its subdomains. With a port, only that port is meant."""
 
     host: str = ""
     network: IpNetwork | None = None
     port: int | None = None
 
     def covers(self, host: str, port: int) -> bool:
+        """Whether requests to this host and port go without the proxy."""
         if self.port not in (None, port):
             return False
         if self.network is not None:
@@ -47,15 +48,15 @@ class ProxyException:
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """The proxy for https addresses and the addresses that are reached without it."""
+    """The proxy for https addresses, and the addresses that are reached without it."""
 
     url: str | None = None
     exceptions: tuple[ProxyException, ...] = ()
 
     def proxy_for(self, url: str) -> str | None:
-        """The proxy to send a request to this address through; `None`: none.
+        """The proxy for a request to this address; `None`: no proxy.
 
-        Plain http is allowed to loopback alone, which no proxy can reach, and none should see the token.
+        Plain http is allowed only to loopback. No proxy can reach that, and no proxy should see an unencrypted token.
         """
         address = urlsplit(url)
         host = (address.hostname or "").rstrip(".")
@@ -65,10 +66,10 @@ class Proxies:
         return None if any(entry.covers(host, port) for entry in self.exceptions) else self.url
 
 
-def from_environment(environ: Mapping[str, str] = os.environ) -> Proxies:
-    """The proxy of https_proxy, else of all_proxy, and the exceptions of no_proxy; each in capitals too.
+def environment_proxies(environ: Mapping[str, str] = os.environ) -> Proxies:
+    """The proxy of `https_proxy`, else of `all_proxy`, and the exceptions of `no_proxy`; also in capitals.
 
-    Without a proxy the exceptions are not looked at. Raises `ConfigError` that names the variable.
+    The exceptions are read only if there is a proxy. Raises a `ConfigError` that names the variable.
     """
     variable = _first_set(environ, "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
     if variable is None:
@@ -88,7 +89,7 @@ def _proxy(variable: str, text: str) -> str:
     scheme, rest = (scheme.lower(), rest) if separator else ("http", text)
     if scheme not in _PORTS:
         known = ", ".join(_PORTS)
-        raise ConfigError(f"{variable}: {quoted(scheme)} is not a kind of proxy known here; write one of {known}")
+        raise ConfigError(f"{variable}: {quoted(scheme)} is not a supported kind of proxy; write one of {known}")
     match = _AUTHORITY.fullmatch(rest)
     if match is None and "@" in rest and re.search(r"[@/?#\s]", rest.rpartition("@")[0]):
         raise ConfigError(
@@ -97,7 +98,7 @@ def _proxy(variable: str, text: str) -> str:
         )
     port = int(match["port"] or _PORTS[scheme]) if match else 0
     if match is None or not 0 < port < 2**16 or not _is_host(match["host"]):
-        raise ConfigError(f"{variable}: this is not the address of a proxy; {_WRITE}")
+        raise ConfigError(f"{variable}: this is not the address of a proxy; {_HOW_TO_WRITE}")
     if scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
         raise ConfigError(
             f"{variable}: a SOCKS proxy needs a package that is not installed; install the exporter with "
@@ -118,7 +119,7 @@ def _is_host(host: str) -> bool:
 
 
 def _exception(variable: str, entry: str) -> ProxyException:
-    """`example.com`, `.example.com`, `host:8080`, `10.0.0.0/8`, `::1`, `[::1]:443`, `fd00::/8`, `*`."""
+    """Parses `example.com`, `.example.com`, `host:8080`, `10.0.0.0/8`, `::1`, `[::1]:443`, `fd00::/8` or `*`."""
     if entry == "*":
         return ProxyException("*")
     try:
@@ -129,7 +130,8 @@ def _exception(variable: str, entry: str) -> ProxyException:
     host = (match[1] if match else "").lower()
     if match is None or not re.fullmatch(r"\[.*\]|(\*?\.)?\w[\w.-]*", host):
         raise ConfigError(
-            f"{variable}: {quoted(entry)} is no host, address or network; write it like example.com, 10.0.0.0/8 or ::1"
+            f"{variable}: {quoted(entry)} is not a host, an address or a network; write it like example.com, "
+            "10.0.0.0/8 or ::1"
         )
     port = int(match[2]) if match[2] else None
     try:

@@ -1,6 +1,6 @@
-"""A YAML file as values that know their key and line, so that every mistake in it is told at once, with its place.
+"""A YAML file as values that know their key and line, so that all mistakes are reported together, each with its place.
 
-Nothing here echoes the value of a key that the file should not have, or anything that looks like a token.
+No message contains the value of an unknown key, or anything that looks like a token.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
     Node = ScalarNode | SequenceNode | MappingNode
 
-_LARGEST = 2**20
-"""Bytes. Room for tens of thousands of Droplet ids, and an end to reading what is no configuration at all."""
+_LARGEST_FILE = 2**20
+"""Bytes. Tens of thousands of Droplet ids fit; a file that is larger is not a configuration."""
 
-_MOST = 100_000
-"""Values. More than are ever written into such a file; aliases can multiply them."""
+_MOST_VALUES = 100_000
+"""Values. Nobody writes so many into such a file, but YAML aliases can multiply them."""
 
 
 class ConfigError(Exception):
-    """All that is wrong with a configuration, one line each: the key, what was found, the remedy, the file and line."""
+    """All mistakes of a configuration. One line for each: the key, what was found, what to do, the file and line."""
 
     def __init__(self, *problems: str) -> None:
         self.problems = tuple(redact(problem) for problem in problems)
@@ -45,16 +45,17 @@ class Document:
     values: int = 0
 
     def check(self) -> None:
-        """Raises `ConfigError` with every mistake noted, in the order of the file."""
+        """Raises `ConfigError` if there are mistakes, with all of them in the order of the file."""
         if self.problems:
             raise ConfigError(*(text for _, text in sorted(self.problems, key=lambda problem: problem[0])))
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One value, the line and the path of keys that lead to it, and the document it stands in.
+    """One value of a document, with its line and its key, like `accounts[0].name`.
 
-    Its methods raise `ValueError` where the value itself is wrong; mistakes further down are noted in the document.
+    The methods raise `ValueError` if the value itself is wrong. Mistakes in the values inside it are added to the
+    document.
     """
 
     document: Document
@@ -71,95 +72,96 @@ class Value:
         return self.node.id == "scalar" and self.node.tag == _TEXT
 
     @property
-    def written(self) -> str | None:
-        """A number as it stands in the file; `None` of anything else."""
+    def number_as_written(self) -> str | None:
+        """The text of a number as it is in the file; `None` for other values."""
         return self.node.value if self.node.tag in _NUMBERS else None
 
     @property
-    def found(self) -> str:
-        """The value as an error shows it: scalars as they are written, of anything else the kind."""
+    def as_shown(self) -> str:
+        """The value as an error message shows it: a scalar as it is in the file; of a list or mapping only the kind."""
         if self.node.id != "scalar":
             kind = "a list" if self.node.id == "sequence" else "a mapping"
-            return kind if self.node.tag in _COLLECTIONS else f"{kind} with a tag"
+            return kind if self.node.tag in _COLLECTIONS else f"{kind} with a YAML tag"
         if self.is_null:
             return "nothing"
         text: str = self.node.value
         return text if not self.is_text and re.fullmatch(r"[\w.:+-]{1,40}", text) else quoted(text)
 
-    def note(self, problem: str, key: str = "") -> None:
-        """Adds a mistake to the document's: of this value, or of a key that it should have."""
+    def add_problem(self, problem: str, key: str = "") -> None:
+        """Adds a mistake to the document: about this value, or about `key` inside it."""
         place = ".".join(filter(None, (self.key, key)))
         what = f"{place}: {problem}" if place else problem
         self.document.problems.append((self.line, f"{what} ({self.document.path}:{self.line})"))
 
     def text(self) -> str:
-        """A string that can stand in a log, a label or a path."""
+        """The string, if it can be used in a log, a label or a path."""
         if not self.is_text:
             remedy = "" if self.is_null or self.node.id != "scalar" else f": {quoted(self.node.value)}"
-            raise ValueError(f"{self.found} is not a string; write one in quotes{remedy}")
-        return plain(self.node.value)
+            raise ValueError(f"{self.as_shown} is not a string; write one in quotes{remedy}")
+        return checked_text(self.node.value)
 
     def entries(self) -> dict[str, Value]:
-        """The values of a mapping. Of a key written twice the first counts."""
+        """The values of a mapping by their keys. If a key is written twice, the first value counts."""
         if self.node.id != "mapping" or self.node.tag != "tag:yaml.org,2002:map":
-            raise ValueError(f"{self.found} is not a mapping; write its keys below it, indented")
+            raise ValueError(f"{self.as_shown} is not a mapping; write its keys below it, indented")
         found: dict[str, Value] = {}
         for name, child in self.node.value:
             line = name.start_mark.line + 1
             if name.id != "scalar":
                 place = Value(self.document, name, self.key, line)
-                place.note(f"{place.found} cannot be a key; write a word")
+                place.add_problem(f"{place.as_shown} cannot be a key; write a word")
                 continue
             step = name.value if re.fullmatch(r"[\w-]{1,60}", name.value) else quoted(name.value)
             value = self._child(child, f".{step}", line)
             if name.value in found:
-                value.note(f"written twice, first in line {found[name.value].line}; keep one")
+                value.add_problem(f"written twice, first in line {found[name.value].line}; keep one")
             found.setdefault(name.value, value)
         return found
 
-    def mapping(
+    def decode_mapping(
         self,
         schema: Mapping[str, Callable[[Value], Any]],
         refused: Mapping[str, str] | None = None,
         *,
         nulls: bool = False,
     ) -> dict[str, Any]:
-        """What the schema's functions make of the values. Keys that are missing are left out, and `null` unless asked.
+        """The values of a mapping by their keys, each made by the function that the schema has for its key.
 
-        `refused` are keys that others know and we do not, with what to say of each.
+        Keys that are missing are left out; so are keys with `null`, unless `nulls` is set. `refused`: keys that other
+        programs know and this one does not, with the error message for each.
         """
         found: dict[str, Any] = {}
         for key, value in self.entries().items():
             if refused and key in refused:
-                value.note(refused[key])
+                value.add_problem(refused[key])
             elif key not in schema:
-                value.note(_unknown(key, schema))
+                value.add_problem(_unknown_key(key, schema))
             elif nulls or not value.is_null:
-                found[key] = value.attempt(schema[key])
+                found[key] = value.decoded_by(schema[key])
         return found
 
-    def each(self, decode: Callable[[Value], Any]) -> list[Any]:
-        """What the function makes of each entry of a list."""
+    def decode_each(self, decode: Callable[[Value], Any]) -> list[Any]:
+        """The entries of a list, each made by the function."""
         if self.node.id != "sequence" or self.node.tag != "tag:yaml.org,2002:seq":
-            raise ValueError(f"{self.found} is not a list; write one with a dash before each entry")
+            raise ValueError(f"{self.as_shown} is not a list; write one with a dash before each entry")
         children = enumerate(self.node.value)
-        return [self._child(child, f"[{i}]", child.start_mark.line + 1).attempt(decode) for i, child in children]
+        return [self._child(child, f"[{i}]", child.start_mark.line + 1).decoded_by(decode) for i, child in children]
 
-    def attempt(self, decode: Callable[[Value], Any]) -> Any:
-        """What the function makes of this value; where it raises `ValueError`, that is noted.
+    def decoded_by(self, decode: Callable[[Value], Any]) -> Any:
+        """The result of the function for this value. If it raises `ValueError`, that is added to the document.
 
-        It is `None` then: the document has a mistake, so nothing that is made of it will be used.
+        The result is `None` then. Nothing made from a document with mistakes is used, so the type can ignore this.
         """
         try:
             return decode(self)
         except ValueError as wrong:
-            self.note(str(wrong))
+            self.add_problem(str(wrong))
             return None
 
     def _child(self, node: Node, step: str, line: int) -> Value:
         self.document.values += 1
-        if self.document.values > _MOST:
-            raise ConfigError(f"more than {_MOST} values, aliases counted; write fewer ({self.document.path})")
+        if self.document.values > _MOST_VALUES:
+            raise ConfigError(f"more than {_MOST_VALUES} values, aliases counted; write fewer ({self.document.path})")
         return Value(self.document, node, (self.key + step).removeprefix("."), line)
 
 
@@ -169,18 +171,18 @@ _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 def quoted(text: str) -> str:
-    """The text as an error shows it: in quotes, on one line, not too long, no token in it."""
+    """The text as an error message shows it: in quotes, on one line, cut if it is long, without tokens."""
     text = redact(text)
     text = text if len(text) <= 60 else f"{text[:57]}..."
     return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
-def plain(text: str) -> str:
-    """The text, if it can stand in a log, a label or a path and is no token; raises `ValueError` if not."""
+def checked_text(text: str) -> str:
+    """The text itself. Raises `ValueError` if it is empty, looks like a token, or contains control characters."""
     if not text.strip():
         raise ValueError("the string is empty; write one")
     if looks_like_token(text):
-        raise ValueError("this looks like a token, which never stands here; see token_file and token_env")
+        raise ValueError("this looks like a token; do not write tokens in this file, see token_file and token_env")
     odd = re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text)
     if odd:
         character = f"U+{ord(odd[0]):04X}"
@@ -190,34 +192,35 @@ def plain(text: str) -> str:
     return text
 
 
-def absolute_enough(text: str) -> Path:
-    """A path; raises `ValueError` for one that only a shell would understand."""
+def checked_path(text: str) -> Path:
+    """The text as a path. Raises `ValueError` if it begins with `~`, which only a shell understands."""
     if text.startswith("~"):
         raise ValueError(f"{quoted(text)} begins with ~, which is not expanded here; write the whole path")
     return Path(text)
 
 
-def _unknown(key: str, known: Iterable[str]) -> str:
+def _unknown_key(key: str, known: Iterable[str]) -> str:
     import difflib
 
     near = difflib.get_close_matches(key, known, 1, cutoff=0.8)
     secret = re.search("token|secret|passw|credential|api_?key", key, re.IGNORECASE)
     if secret and not near:
         return (
-            "unknown key; a token never stands in this file: name what holds it by an account's token_file or token_env"
+            "unknown key; do not write tokens in this file: name the file or the variable that holds the token, with "
+            "token_file or token_env"
         )
     if key == "<<":
-        return "merging is not supported; write the keys out"
+        return "YAML's merge key is not supported; write the keys themselves"
     near = near or difflib.get_close_matches(key, known, 1)
-    return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; those here are {', '.join(known)}"
+    return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; the keys here are {', '.join(known)}"
 
 
-def read(path: Path, *, may_be_empty: bool = False) -> Value:
-    """The file's outermost value. Raises `ConfigError` if the file cannot be read or is no YAML.
+def read_yaml(path: Path, *, may_be_empty: bool = False) -> Value:
+    """The outermost value of a YAML file. Raises `ConfigError` if the file cannot be read or is not YAML.
 
-    A file without a value is an error, or an empty mapping if it may be empty.
+    An empty file is an error too, or an empty mapping if `may_be_empty` is set.
     """
-    import yaml  # not above: `--help` does without it
+    import yaml  # imported here because `--help` does not need it
 
     text = _content(path)
     try:
@@ -228,10 +231,10 @@ def read(path: Path, *, may_be_empty: bool = False) -> Value:
         what = f"line {line}, column {column}: the character U+{ord(text[error.position]):04X} cannot stand in a file"
         raise ConfigError(f"not YAML at {what}; take it out ({path}:{line})") from None
     except yaml.MarkedYAMLError as error:
-        raise ConfigError(_syntax(error, path)) from None
+        raise ConfigError(_syntax_problem(error, path)) from None
     except RecursionError:
         raise ConfigError(f"nested too deeply; a configuration has four levels ({path})") from None
-    except (ValueError, OverflowError):  # those of chr() and int(), which PyYAML lets through
+    except (ValueError, OverflowError):  # from chr() and int() inside PyYAML, which does not catch them
         raise ConfigError(f"not YAML: an escape or a directive has an impossible number; correct it ({path})") from None
     if may_be_empty and (root is None or root.tag == "tag:yaml.org,2002:null"):
         return Value(Document(path), yaml.MappingNode("tag:yaml.org,2002:map", []))
@@ -244,7 +247,7 @@ def _content(path: Path) -> str:
     try:
         with open(path, "rb", opener=_without_waiting) as stream:
             os.set_blocking(stream.fileno(), True)
-            content = stream.read(_LARGEST + 1)
+            content = stream.read(_LARGEST_FILE + 1)
     except FileNotFoundError:
         raise ConfigError(f"the file does not exist; name one that does ({path})") from None
     except IsADirectoryError:
@@ -253,7 +256,7 @@ def _content(path: Path) -> str:
         raise ConfigError(
             f"the file cannot be read: {error.strerror}; let the exporter's user read it ({path})"
         ) from None
-    if len(content) > _LARGEST:
+    if len(content) > _LARGEST_FILE:
         raise ConfigError(f"the file is larger than 1 MiB; name a configuration ({path})")
     try:
         return content.decode("utf-8-sig")
@@ -266,12 +269,12 @@ def _content(path: Path) -> str:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    # A named pipe into which nobody writes would hold up a reload, and then the exporter's end, for ever.
+    # Opening a named pipe that nobody writes to would block a reload, and then the end of the exporter, for ever.
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _syntax(error: MarkedYAMLError, path: Path) -> str:
-    """What the parser says, without the names that it quotes from the file."""
+def _syntax_problem(error: MarkedYAMLError, path: Path) -> str:
+    """The parser's message, without the text that it quotes from the file."""
     context, problem = (re.sub(r" '[^'<]{3,}'", "", text or "") for text in (error.context, error.problem))
     if context and error.context_mark:
         context += f" in line {error.context_mark.line + 1}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from exporter.config.yaml_document import ConfigError, Value, quoted, read
+from exporter.config.yaml_document import Value, quoted, read_yaml
 
 ClientAuth = Literal["NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"]
 
@@ -50,16 +50,16 @@ class WebConfig:
     """Warnings: what is allowed but perhaps not intended."""
 
 
-def load(path: Path) -> WebConfig:
+def load_web_config(path: Path) -> WebConfig:
     """Reads a web configuration. An empty file means: no TLS, no users, no headers.
 
     Raises `ConfigError` with all problems, in the order of the file. The files that it names are not read.
     """
-    root = read(path, may_be_empty=True)
+    root = read_yaml(path, may_be_empty=True)
     try:
-        given = root.mapping(_TOP, _REFUSED)
+        given = root.decode_mapping(_TOP, _REFUSED)
     except ValueError as wrong:
-        root.note(str(wrong))
+        root.add_problem(str(wrong))
     root.document.check()
     tls, notes = given.get("tls_server_config", (None, ()))
     http = given.get("http_server_config", {})
@@ -69,7 +69,7 @@ def load(path: Path) -> WebConfig:
 def _written(value: Value) -> str:
     """A scalar as it is written. Numbers and booleans are strings here, as they are for the toolkit's parser."""
     if value.node.id != "scalar":
-        raise ValueError(f"{value.found} is not a string; write one in quotes")
+        raise ValueError(f"{value.as_shown} is not a string; write one in quotes")
     text: str = "" if value.is_null else value.node.value
     odd = re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text)
     if odd:
@@ -149,16 +149,16 @@ _TLS_REFUSED = {
 
 
 def _tls(value: Value) -> tuple[Tls | None, tuple[str, ...]]:
-    given: dict[str, Any] = value.mapping(_TLS, _TLS_REFUSED)
+    given: dict[str, Any] = value.decode_mapping(_TLS, _TLS_REFUSED)
     cert, key, ca = (given.get(name) for name in ("cert_file", "key_file", "client_ca_file"))
     asked: ClientAuth | None = given.get("client_auth_type")
     client_auth = asked or "NoClientCert"
     oldest = given.get("min_version") or ssl.TLSVersion.TLSv1_2
     newest = given.get("max_version") or ssl.TLSVersion.TLSv1_3
     if oldest > newest:
-        value.note("above max_version, so that no client could connect; write a lower one", "min_version")
+        value.add_problem("above max_version, so that no client could connect; write a lower one", "min_version")
     if ca and client_auth == "NoClientCert":
-        value.note(
+        value.add_problem(
             "client_ca_file is given, and clients are not asked for certificates; write RequireAndVerifyClientCert",
             "client_auth_type",
         )
@@ -167,7 +167,7 @@ def _tls(value: Value) -> tuple[Tls | None, tuple[str, ...]]:
         return None, (note,) if given else ()
     for name, file in (("cert_file", cert), ("key_file", key)):
         if file is None:
-            value.note("missing; TLS needs a certificate and its key, each a file in PEM format", name)
+            value.add_problem("missing; TLS needs a certificate and its key, each a file in PEM format", name)
     if cert is None or key is None:
         return None, ()
     notes: tuple[str, ...] = ()
@@ -183,7 +183,7 @@ def _users(value: Value) -> Mapping[str, str]:
         if BCRYPT.fullmatch(stored):
             found[name] = stored
         else:  # not shown: this may be the password itself
-            entry.note("not a bcrypt hash; make one by: htpasswd -nBC 10 NAME")
+            entry.add_problem("not a bcrypt hash; make one by: htpasswd -nBC 10 NAME")
     return found
 
 
@@ -208,12 +208,12 @@ _HEADERS = {
 
 def _headers(value: Value) -> Mapping[str, str]:
     # A header without a value is left out.
-    return {name: text for name, text in value.mapping(_HEADERS, nulls=True).items() if text}
+    return {name: text for name, text in value.decode_mapping(_HEADERS, nulls=True).items() if text}
 
 
 _TOP = {
     "tls_server_config": _tls,
-    "http_server_config": lambda value: value.mapping(
+    "http_server_config": lambda value: value.decode_mapping(
         {"headers": _headers, "http2": _always("false", "the exporter speaks HTTP/1.1")}
     ),
     "basic_auth_users": _users,
@@ -221,5 +221,3 @@ _TOP = {
 _REFUSED = {
     "rate_limit": "not supported here; a scrape costs little, and passwords are checked one at a time. Take it out"
 }
-
-__all__ = ["ClientAuth", "ConfigError", "Tls", "WebConfig", "load"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from exporter.config.yaml_document import ConfigError
 from exporter.web import tls
-from exporter.web.config import Tls, WebConfig, load
+from exporter.web.config import Tls, WebConfig, load_web_config
 from exporter.web.watched_file import WatchedFile
 
 
@@ -34,7 +34,7 @@ class Settings:
             return
         config = self._config = WatchedFile(
             "web configuration",
-            lambda: load(path),
+            lambda: load_web_config(path),
             lambda _: (path,),
             refuse=_opens_the_door,
             monotonic=monotonic,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config.durations import duration, duration_text
+from exporter.config.durations import duration_text, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from exporter.config.durations import duration, duration_text
 )
 def test_go_notation_is_read(text: str, seconds: float) -> None:
     """Any length that Go's notation can write is read exactly."""
-    assert duration(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -39,21 +39,21 @@ def test_go_notation_is_read(text: str, seconds: float) -> None:
 def test_anything_else_is_no_duration(text: str) -> None:
     """What Go's notation does not know is refused, with an example of what it does."""
     with pytest.raises(ValueError, match=r"is not a duration.*; write it like"):
-        duration(text)
+        parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["0s", "0h0m", "-5m", "0.1ns", "0.0000000000001s"])
 def test_a_duration_is_above_zero(text: str) -> None:
     """Nothing lasts no time or less."""
     with pytest.raises(ValueError, match="is not above zero"):
-        duration(text)
+        parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["2562048h", "9" * 400 + "s", "9" * 5000 + "ns"])
 def test_a_duration_ends(text: str) -> None:
     """What Go could not hold is refused."""
     with pytest.raises(ValueError, match="is over 292 years"):
-        duration(text)
+        parse_duration(text)
 
 
 @pytest.mark.parametrize(
@@ -82,4 +82,4 @@ def test_a_duration_is_written_short(seconds: float, text: str) -> None:
 @given(st.integers(1, 10**15))
 def test_what_is_written_is_read_again(nanoseconds: int) -> None:
     """Writing and reading a duration loses nothing."""
-    assert duration(duration_text(nanoseconds / 10**9)) == nanoseconds / 10**9
+    assert parse_duration(duration_text(nanoseconds / 10**9)) == nanoseconds / 10**9

@@ -13,9 +13,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config.loading import from_environment, load
+from exporter.config.loading import load_environment, load_file
 from exporter.config.model import Account, Config, MaxAge, Poll, RateLimit, TagLabel
-from exporter.config.state_files import automatic
+from exporter.config.state_files import automatic_state_file
 from exporter.config.tokens import TokenSource
 from exporter.config.yaml_document import ConfigError
 from exporter.fleet.model import Description
@@ -50,14 +50,14 @@ def file(tmp_path: Path) -> Path:
 
 def problems(path: Path) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
-        load(path)
+        load_file(path)
     assert str(caught.value).splitlines() == list(caught.value.problems)
     return caught.value.problems
 
 
 def written(file: Path, text: str) -> Config:
     file.write_text(text)
-    return load(file)
+    return load_file(file)
 
 
 # Mistakes
@@ -114,8 +114,8 @@ def test_a_pipe_into_which_nobody_writes(file: Path) -> None:
 def test_a_pipe_can_hold_the_configuration() -> None:
     """What a shell's process substitution gives, a configuration decrypted on the fly, can be read."""
     script = (
-        "from pathlib import Path; from exporter.config.loading import load; "
-        "print(load(Path('/dev/stdin')).accounts[0].name)"
+        "from pathlib import Path; from exporter.config.loading import load_file; "
+        "print(load_file(Path('/dev/stdin')).accounts[0].name)"
     )
     found = subprocess.run(
         [sys.executable, "-c", script], input=LEAST, capture_output=True, text=True, cwd=ROOT, check=False
@@ -181,7 +181,7 @@ def _spoilt(tree: Any, token: str) -> Iterator[Any]:
 
 def _is_silent(file: Path) -> bool:
     with pytest.raises(ConfigError) as caught:
-        load(file)
+        load_file(file)
     error: BaseException | None = caught.value
     while error is not None:
         # The parser's own error keeps the text that it parsed; what a log or a terminal shows of it must not.
@@ -228,7 +228,7 @@ def test_any_bytes_load_or_are_refused(tmp_path_factory: pytest.TempPathFactory,
 def _loads_or_is_refused(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     try:
-        load(file)
+        load_file(file)
     except ConfigError as error:
         caught = error
     else:
@@ -246,7 +246,7 @@ def test_the_example_is_the_defaults(file: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(TOKEN)
     source = TokenSource(file=tmp_path / "token")
     found = written(file, EXAMPLE.read_text().replace("/run/secrets/digitalocean", str(source.file)))
-    assert found == Config(accounts=(Account("production", source),), state_file=automatic())
+    assert found == Config(accounts=(Account("production", source),), state_file=automatic_state_file())
     assert found.state_file is not None
     assert found == written(file, f"accounts: [{{name: production, token_file: {source.file}}}]")
 
@@ -271,7 +271,7 @@ def test_the_example_shows_every_key() -> None:
     shown = set(re.findall(r"^[# -]*([a-z_]+):(?: |$)", EXAMPLE.read_text(), re.MULTILINE))
     assert shown == set(KEYS)
     for path in BAD.glob("key-*.yaml"):  # where the loader itself lists the keys it knows
-        for listed in re.findall("those here are (.*) \\(", path.read_text()):
+        for listed in re.findall("the keys here are (.*) \\(", path.read_text()):
             assert set(listed.split(", ")) <= shown
 
 
@@ -340,7 +340,11 @@ def test_a_section_that_is_null_has_its_defaults(file: Path) -> None:
 def test_null_keeps_the_state_nowhere(file: Path) -> None:
     """`state_file: null` is a choice of its own: left out, the state is kept."""
     assert written(file, LEAST + "state_file: null\n").state_file is None
-    assert written(file, LEAST).state_file == written(file, LEAST + "state_file: auto\n").state_file == automatic()
+    assert (
+        written(file, LEAST).state_file
+        == written(file, LEAST + "state_file: auto\n").state_file
+        == automatic_state_file()
+    )
 
 
 def test_expectations_given_replace_the_default_wholly(file: Path) -> None:
@@ -387,7 +391,7 @@ def test_problems_come_in_the_order_of_the_file(file: Path) -> None:
 )
 def test_an_address_that_the_token_may_be_sent_to(url: str, becomes: str) -> None:
     """https to anywhere and http to this machine are taken, without a slash at the end."""
-    found = from_environment({"DIGITALOCEAN_TOKEN": "t", "DIGITALOCEAN_API_URL": url})
+    found = load_environment({"DIGITALOCEAN_TOKEN": "t", "DIGITALOCEAN_API_URL": url})
     assert found.accounts[0].api_url == becomes
 
 
@@ -407,7 +411,7 @@ def test_an_address_that_the_token_may_be_sent_to(url: str, becomes: str) -> Non
 def test_an_address_that_the_token_may_not_be_sent_to(url: str) -> None:
     """Anything that is not plainly https or loopback is refused."""
     with pytest.raises(ConfigError, match=r"\ADIGITALOCEAN_API_URL: .*; .*\Z"):
-        from_environment({"DIGITALOCEAN_TOKEN": "t", "DIGITALOCEAN_API_URL": url})
+        load_environment({"DIGITALOCEAN_TOKEN": "t", "DIGITALOCEAN_API_URL": url})
 
 
 # The environment
@@ -423,7 +427,7 @@ def test_the_environment_makes_one_account(tmp_path: Path) -> None:
     }
     sources = []
     for name in [*environ]:
-        sources.append(from_environment(environ))
+        sources.append(load_environment(environ))
         environ[name] = ""
     assert [found.accounts for found in sources] == [
         (Account("default", TokenSource(env="DIGITALOCEAN_ACCESS_TOKEN")),),
@@ -435,14 +439,14 @@ def test_the_environment_makes_one_account(tmp_path: Path) -> None:
 
 def test_an_empty_address_is_the_default() -> None:
     """An empty variable counts as unset."""
-    found = from_environment({"DIGITALOCEAN_TOKEN": "t", "DIGITALOCEAN_API_URL": ""})
+    found = load_environment({"DIGITALOCEAN_TOKEN": "t", "DIGITALOCEAN_API_URL": ""})
     assert found.accounts[0].api_url == "https://api.digitalocean.com"
 
 
 def test_no_token_at_all_names_the_remedies() -> None:
     """Without a token the error says every way to give one, and how to look around without."""
     with pytest.raises(ConfigError) as caught:
-        from_environment({"DIGITALOCEAN_ACCESS_TOKEN": " ", "PATH": "/bin"})
+        load_environment({"DIGITALOCEAN_ACCESS_TOKEN": " ", "PATH": "/bin"})
     (line,) = caught.value.problems
     assert line == (
         "no token: set DIGITALOCEAN_ACCESS_TOKEN to it, or DIGITALOCEAN_TOKEN_FILE to the path of a file "
@@ -455,7 +459,7 @@ def test_what_is_wrong_with_the_environment_is_told_at_once(tmp_path: Path) -> N
     """A missing token file and a bad address are one line each, with the variable's name."""
     source = TokenSource(file=tmp_path / "none")
     with pytest.raises(ConfigError) as caught:
-        from_environment({"DIGITALOCEAN_TOKEN_FILE": str(source.file), "DIGITALOCEAN_API_URL": "ftp://x"})
+        load_environment({"DIGITALOCEAN_TOKEN_FILE": str(source.file), "DIGITALOCEAN_API_URL": "ftp://x"})
     assert caught.value.problems == (
         'DIGITALOCEAN_API_URL: "ftp://x" is not the address of an API; write it like https://api.digitalocean.com',
         f'DIGITALOCEAN_TOKEN_FILE: account "default" has no token: {source} does not exist; put the token there',
@@ -465,7 +469,7 @@ def test_what_is_wrong_with_the_environment_is_told_at_once(tmp_path: Path) -> N
 def test_a_token_in_place_of_its_file_is_told_in_the_words_of_the_environment() -> None:
     """Who sets DIGITALOCEAN_TOKEN_FILE to the token reads which variable takes it, not the keys of a file."""
     with pytest.raises(ConfigError, match="looks like the token itself; set DIGITALOCEAN_ACCESS_TOKEN to it instead"):
-        from_environment({"DIGITALOCEAN_TOKEN_FILE": TOKEN})
+        load_environment({"DIGITALOCEAN_TOKEN_FILE": TOKEN})
 
 
 @pytest.mark.parametrize("name", ["DIGITALOCEAN_ACCESS_TOKEN", "DIGITALOCEAN_TOKEN_FILE", "DIGITALOCEAN_API_URL"])
@@ -475,7 +479,7 @@ def test_a_token_in_place_of_its_file_is_told_in_the_words_of_the_environment() 
 def test_a_token_in_the_wrong_variable_is_not_shown(name: str, value: str) -> None:
     """Whatever variable a token is put in, no message shows it."""
     with pytest.raises(ConfigError) as caught:
-        from_environment(
+        load_environment(
             {name: value} if name != "DIGITALOCEAN_API_URL" else {"DIGITALOCEAN_TOKEN": "not shown", name: value}
         )
     assert "0123456789" not in repr(caught.value)

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from exporter.config import proxies
-from exporter.config.loading import from_environment
+from exporter.config.loading import load_environment
 from exporter.config.proxies import Proxies
 from exporter.config.yaml_document import ConfigError
 
@@ -15,7 +15,7 @@ PROXY = "http://proxy:3128"
 
 
 def exempt(no_proxy: str, url: str) -> bool:
-    return proxies.from_environment({"HTTPS_PROXY": PROXY, "NO_PROXY": no_proxy}).proxy_for(url) is None
+    return proxies.environment_proxies({"HTTPS_PROXY": PROXY, "NO_PROXY": no_proxy}).proxy_for(url) is None
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def exempt(no_proxy: str, url: str) -> bool:
 )
 def test_the_proxy(given: dict[str, str], proxy: str | None) -> None:
     """https_proxy before all_proxy, small letters before capitals, and curl's default ports."""
-    found = proxies.from_environment(given).proxy_for(API)
+    found = proxies.environment_proxies(given).proxy_for(API)
     assert found == proxy
     if found is not None:
         httpx.Proxy(found)
@@ -84,7 +84,7 @@ def test_exceptions(no_proxy: str, url: str, direct: bool) -> None:
 @pytest.mark.parametrize("no_proxy", ["localhost,[::1]", "fd07:b51a:cc66::/64", "::1/999", "http://[", "%%%"])
 def test_exceptions_without_a_proxy(no_proxy: str) -> None:
     """Exceptions from no proxy are no mistake, whatever they are: tools put such values into every environment."""
-    config = from_environment({"DIGITALOCEAN_TOKEN": "t", "NO_PROXY": no_proxy})
+    config = load_environment({"DIGITALOCEAN_TOKEN": "t", "NO_PROXY": no_proxy})
     assert config.proxies == Proxies()
 
 
@@ -100,14 +100,14 @@ def test_exceptions_without_a_proxy(no_proxy: str) -> None:
         ("HTTPS_PROXY", "http://proxy:port", "HTTPS_PROXY: this is not the address of a proxy; write it like"),
         ("HTTPS_PROXY", "http://proxy:99999", "this is not the address of a proxy"),
         ("HTTPS_PROXY", "http://[fd00::zz]:1", "this is not the address of a proxy"),
-        ("all_proxy", "gopher://me:secret@proxy", 'all_proxy: "gopher" is not a kind of proxy known here'),
-        ("NO_PROXY", "10.0.0.0/99", 'NO_PROXY: "10.0.0.0/99" is no host, address or network; write it like'),
+        ("all_proxy", "gopher://me:secret@proxy", 'all_proxy: "gopher" is not a supported kind of proxy'),
+        ("NO_PROXY", "10.0.0.0/99", 'NO_PROXY: "10.0.0.0/99" is not a host, an address or a network; write it like'),
     ],
 )
 def test_mistakes(variable: str, value: str, told: str) -> None:
     """A variable that cannot be understood is an error at the start that names it and shows no password."""
     with pytest.raises(ConfigError) as error:
-        from_environment(
+        load_environment(
             {"DIGITALOCEAN_TOKEN": "t", "HTTPS_PROXY": PROXY, variable: value}
             if variable != "all_proxy"
             else {"DIGITALOCEAN_TOKEN": "t", variable: value}
@@ -120,9 +120,9 @@ def test_mistakes(variable: str, value: str, told: str) -> None:
 def test_a_socks_proxy_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it, the error names the variable and how to install it; with it, httpx takes the address."""
     given = {"DIGITALOCEAN_TOKEN": "t", "ALL_PROXY": "socks5://127.0.0.1"}
-    config = from_environment(given)
+    config = load_environment(given)
     assert config.proxies.proxy_for(API) == "socks5://127.0.0.1:1080"
     httpx.AsyncClient(proxy=config.proxies.proxy_for(API), trust_env=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"ALL_PROXY: .*pip install '.\[socks\]'"):
-        from_environment(given)
+        load_environment(given)

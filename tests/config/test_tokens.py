@@ -68,7 +68,7 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     for name, said in {
         "missing": "does not exist",
         ".": "is a directory",
-        "pipe": "is no regular file",
+        "pipe": "is not a regular file",
         "plain/below": "cannot be read: Not a directory",
         "x" * 300: "cannot be read: File name too long",
     }.items():
@@ -131,14 +131,14 @@ def test_a_token_that_begins_like_another() -> None:
 def test_quotes_around_a_token_are_pointed_out(tmp_path: Path) -> None:
     """Quotes that a shell would take away stand in an environment file as they are."""
     (tmp_path / "token").write_text('"not-shown"\n')
-    with pytest.raises(TokenError, match="has quotes around the token; take them out") as caught:
+    with pytest.raises(TokenError, match="has quotes around the token; remove them") as caught:
         TokenSource(file=tmp_path / "token").read()
     assert "not-shown" not in str(caught.value)
 
 
 def test_a_credential_of_systemd_is_explained() -> None:
     """A file under /run/credentials is there for the unit alone."""
-    with pytest.raises(TokenError, match="systemd makes it for the unit alone"):
+    with pytest.raises(TokenError, match="systemd creates it for the unit"):
         TokenSource(file=Path("/run/credentials/digitalocean-backup-exporter.service/token")).read()
 
 

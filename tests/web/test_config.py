@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporter.config.yaml_document import ConfigError
-from exporter.web.config import Tls, load
+from exporter.web.config import Tls, load_web_config
 from exporter.web.settings import Settings
 from tests.support.certificates import Authority
 
@@ -47,7 +47,7 @@ BAD = {
     "tls_server_config: [\n": "not YAML at line 2, column 1",
     "tls_server_config: {}\ntls_server_config: {}\n": "tls_server_config: written twice, first in line 1; keep one",
     "tls_servers_config: {}\n": "tls_servers_config: unknown key; did you mean tls_server_config?",
-    "zzz: 1\n": "zzz: unknown key; those here are tls_server_config, http_server_config, basic_auth_users",
+    "zzz: 1\n": "zzz: unknown key; the keys here are tls_server_config, http_server_config, basic_auth_users",
     "tls_server_config: 1\n": "tls_server_config: 1 is not a mapping",
     "tls_server_config: {cert_file: server.crt}\n": "tls_server_config.key_file: missing; TLS needs",
     "tls_server_config: {key_file: server.key}\n": "tls_server_config.cert_file: missing; TLS needs",
@@ -76,7 +76,7 @@ BAD = {
     f"basic_auth_users: {{alice: $2y$03${'a' * 53}}}\n": "basic_auth_users.alice: not a bcrypt hash",
     f"basic_auth_users: {{alice: $2y$32${'a' * 53}}}\n": "basic_auth_users.alice: not a bcrypt hash",
     f"basic_auth_users: {{alice: {HASH}, alice: {HASH}}}\n": "basic_auth_users.alice: written twice",
-    "http_server_config: {headers: {X-Powered-By: me}}\n": "headers.X-Powered-By: unknown key; those here are",
+    "http_server_config: {headers: {X-Powered-By: me}}\n": "headers.X-Powered-By: unknown key; the keys here are",
     "http_server_config: {headers: {x-frame-options: deny}}\n": "unknown key; did you mean X-Frame-Options?",
     "http_server_config: {headers: {X-Frame-Options: DENY}}\n": '"DENY" is not allowed here; write deny or sameorigin',
     "http_server_config: {headers: {X-Frame-Options: ''}}\n": '"" is not allowed here; write deny or sameorigin',
@@ -175,7 +175,7 @@ def test_everything_wrong_is_told_at_once(folder: Path) -> None:
         "tls_server_config:\n  min_version: TLS9\n  http2: true\nbasic_auth_users:\n  bob: b\nrate_limit: {}\n",
     )
     with pytest.raises(ConfigError) as caught:
-        load(file)
+        load_web_config(file)
     places = [(problem.partition(":")[0], problem.rpartition(":")[2].rstrip(")")) for problem in caught.value.problems]
     assert places == [
         ("tls_server_config.min_version", "2"),
@@ -188,14 +188,16 @@ def test_everything_wrong_is_told_at_once(folder: Path) -> None:
 def test_paths_are_relative_to_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A path is looked up beside the file that names it; an absolute one stands."""
     monkeypatch.chdir(tmp_path)
-    config = load(written(folder, "tls_server_config: {cert_file: x/server.crt, key_file: /etc/server.key}\n"))
+    config = load_web_config(
+        written(folder, "tls_server_config: {cert_file: x/server.crt, key_file: /etc/server.key}\n")
+    )
     assert config.tls == Tls(folder / "x/server.crt", Path("/etc/server.key"))
     Settings(written(folder, f"tls_server_config: {{{PAIR}}}\n"))
 
 
 def test_tls_is_at_least_1_2(folder: Path) -> None:
     """Without a word of versions it is TLS 1.2 or 1.3."""
-    config = load(written(folder, f"tls_server_config: {{{PAIR}}}\n"))
+    config = load_web_config(written(folder, f"tls_server_config: {{{PAIR}}}\n"))
     assert config.tls is not None
     assert (config.tls.min_version, config.tls.max_version) == (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 
@@ -210,7 +212,7 @@ def test_what_is_perhaps_not_meant_is_noted(folder: Path) -> None:
 
 def test_hashes_do_not_show(folder: Path) -> None:
     """The representation of a configuration holds no hash."""
-    config = load(written(folder, f"basic_auth_users: {{alice: {HASH}}}\n"))
+    config = load_web_config(written(folder, f"basic_auth_users: {{alice: {HASH}}}\n"))
     assert config.users == {"alice": HASH}
     assert "aaa" not in repr(config)
 
@@ -218,7 +220,7 @@ def test_hashes_do_not_show(folder: Path) -> None:
 def test_a_blank_header_is_none(folder: Path) -> None:
     """A header is sent as it is written, numbers as they are spelt; a blank one is not sent."""
     text = "http_server_config: {headers: {X-XSS-Protection: 0, Content-Security-Policy: '', X-Frame-Options: deny}}\n"
-    assert load(written(folder, text)).headers == {"X-XSS-Protection": "0", "X-Frame-Options": "deny"}
+    assert load_web_config(written(folder, text)).headers == {"X-XSS-Protection": "0", "X-Frame-Options": "deny"}
 
 
 def test_a_file_that_is_none(folder: Path) -> None:
@@ -233,4 +235,4 @@ def test_keys_that_ask_for_what_is_done_anyway_are_accepted(tmp_path: Path) -> N
     file.write_text(
         "http_server_config: {http2: false}\n" + f"tls_server_config: {{{PAIR}, prefer_server_cipher_suites: true}}\n"
     )
-    assert load(file).tls is not None
+    assert load_web_config(file).tls is not None
