@@ -1,4 +1,4 @@
-"""`python -m exporter` is the same command."""
+"""Lets `python -m exporter` run the command."""
 
 import sys
 

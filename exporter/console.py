@@ -1,7 +1,7 @@
-"""The process's streams: results go to stdout, everything else to stderr.
+"""Writing to stdout and stderr: results go to stdout, everything else to stderr.
 
-Either may be closed, full, or a pipe that nobody reads any more. A result that cannot be written is an error. A message
-to stderr that cannot be written is dropped: it must not end a command or change its exit code.
+Each of them may be closed, full, or a pipe that nobody reads. A result that cannot be written is an error. A message
+for stderr that cannot be written is dropped: it must not end a command or change its exit code.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from typing import TextIO, cast
 
 from exporter import NAME
 
-LAST_LINES_WITHIN = 1.0
-"""Seconds that the process waits at its end for stderr to take the last lines."""
+DRAIN_SECONDS = 1.0
+"""How long the process waits at its end until the last lines are written to stderr."""
 
 
 class Stderr:
-    """A file for loggers: whatever stderr is at the moment, as when a progress bar stands there; else nowhere."""
+    """A file for loggers that writes to what `sys.stderr` is at the moment: a progress bar replaces it, for example.
+
+    If there is no stderr or it takes nothing, the text is dropped.
+    """
 
     def write(self, text: str) -> None:
-        # A ValueError is that of a closed file.
+        # A closed file raises ValueError.
         with contextlib.suppress(OSError, ValueError):
             if sys.stderr is not None:
                 sys.stderr.write(text)
@@ -39,20 +42,20 @@ class Stderr:
 
 
 class BackgroundStderr(io.TextIOBase):
-    """Writes lines to stderr from a thread of its own, so that a pipe that nobody reads blocks nothing else.
+    """Writes lines to stderr in a thread of its own, so that a pipe that nobody reads blocks only that thread.
 
-    Lines that wait for the pipe are kept up to `ROOM` bytes. Further lines are dropped and counted.
+    Lines wait for the pipe until they are `MOST_WAITING` bytes together. Further lines are dropped and counted.
     """
 
-    ROOM = 256 * 1024
+    MOST_WAITING = 256 * 1024
 
     def __init__(self, descriptor: int) -> None:
         self.dropped = 0
-        """Lines that were not written: there was no room, or stderr refused them."""
+        """Lines that were not written: too many were waiting, or stderr refused them."""
         self._descriptor = descriptor
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
-        """Of the lines that wait, the one that is being written included."""
+        """The size of the waiting lines and of the line that is being written."""
         self._unfinished = ""
         self._changed = threading.Condition()
         self._writer: threading.Thread | None = None
@@ -62,7 +65,7 @@ class BackgroundStderr(io.TextIOBase):
             *lines, self._unfinished = (self._unfinished + text).split("\n")
             for line in lines:
                 encoded = f"{line}\n".encode(errors="backslashreplace")
-                if self._bytes + len(encoded) > self.ROOM:
+                if self._bytes + len(encoded) > self.MOST_WAITING:
                     self.dropped += 1
                     continue
                 self._waiting.append(encoded)
@@ -72,7 +75,7 @@ class BackgroundStderr(io.TextIOBase):
         return len(text)
 
     def _keep_writing(self) -> None:
-        """Starts the thread that writes, also after it ended. Where that fails, lines wait and the next one tries."""
+        """Starts the thread that writes, if it is not running. If that fails, the next line tries again."""
         if self._writer is None or not self._writer.is_alive():
             writer = threading.Thread(target=self._write_lines, name="stderr", daemon=True)
             with contextlib.suppress(RuntimeError, MemoryError):
@@ -80,7 +83,7 @@ class BackgroundStderr(io.TextIOBase):
                 self._writer = writer
 
     def drain(self, timeout: float) -> None:
-        """Waits until every line is written, but no longer than so many seconds."""
+        """Waits until every line is written, but at most `timeout` seconds."""
         with self._changed:
             self._changed.wait_for(lambda: not self._bytes, timeout)
 
@@ -109,7 +112,7 @@ class BackgroundStderr(io.TextIOBase):
         while left:
             try:
                 left = left[os.write(self._descriptor, left) :]
-            except BlockingIOError:  # the process that made the pipe asked for this
+            except BlockingIOError:  # the process that made the pipe has made it non-blocking
                 select.select([], [self._descriptor], [])
             except OSError:
                 return False
@@ -117,7 +120,7 @@ class BackgroundStderr(io.TextIOBase):
 
 
 def write_in_background() -> Callable[[], int]:
-    """From here on nothing waits for stderr. Returns the function that tells how many lines were dropped."""
+    """Replaces `sys.stderr` so that no write waits. Returns a function that returns how many lines were dropped."""
     if sys.stderr is None:
         return lambda: 0
     stderr = BackgroundStderr(sys.stderr.fileno())
@@ -126,22 +129,25 @@ def write_in_background() -> Callable[[], int]:
 
 
 def print_text(text: str) -> None:
-    """Writes lines as they are, but for tokens."""
-    from exporter.config.tokens import redact  # not above: `--help` does without it
+    """Writes the text to stderr, without tokens."""
+    from exporter.config.tokens import redact  # imported here because `--help` does not need it
 
     Stderr().write(redact(text))
 
 
 def print_error(problem: str) -> None:
-    """A command's own error, in one line."""
+    """Writes an error of a command to stderr, in one line."""
     print_text(f"{NAME}: {printable(problem)}\n")
 
 
 def flush_stderr() -> None:
-    """At the end: lines that stderr does not take are dropped, or the interpreter would end with a code of its own."""
+    """Writes the last lines at the end of the process. Drops them if stderr fails.
+
+    Otherwise the interpreter would try to write them and exit with a code of its own.
+    """
     try:
         if isinstance(sys.stderr, BackgroundStderr):
-            sys.stderr.drain(LAST_LINES_WITHIN)
+            sys.stderr.drain(DRAIN_SECONDS)
         elif sys.stderr is not None:
             sys.stderr.flush()
     except OSError:
@@ -149,39 +155,41 @@ def flush_stderr() -> None:
 
 
 def detach(stream: TextIO) -> None:
-    """Makes the interpreter's own flush of a stream, at its end, succeed: what is left there nobody will read."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+    """Connects a broken stream to /dev/null, so that the interpreter's flush at its end does not fail."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Characters that JSON allows and a terminal acts on: DEL, C1 controls, line separators and those that turn text round
-(https://trojansource.codes)."""
+"""Characters that JSON allows and that change what a terminal shows: DEL, C1 controls, line separators, and marks that
+change the direction of text (https://trojansource.codes)."""
 
 
 def escaped(char: str) -> str:
+    """A character as JSON escapes it: `\\u007f`."""
     return f"\\u{ord(char):04x}"
 
 
 def printable(text: str) -> str:
-    """Names come from outside: a control character in one must not start a line of its own, or drive a terminal."""
+    """The text with control characters escaped. In a name they could start a new line or change the terminal."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def is_terminal(stream: object) -> bool:
+    """Whether the stream is a terminal. `None`, a stream that is closed, is not."""
     return stream is not None and getattr(stream, "isatty", lambda: False)() is True
 
 
 class OutputError(Exception):
-    """Stdout does not take the result; the text says why and what to do."""
+    """The result cannot be written to stdout. The text says why and what to do."""
 
 
 def print_result(result: str | bytes) -> None:
     """Writes a whole result to stdout.
 
-    Text is written in the terminal's encoding, with ? for letters that it lacks. Bytes are written as they are. Raises
-    `OutputError`, and `BrokenPipeError` where the reader has closed the pipe.
+    Text is written in the terminal's encoding, with ? for letters that the encoding lacks. Bytes are written as they
+    are. Raises `OutputError`, or `BrokenPipeError` if the reader has closed the pipe.
     """
     if sys.stdout is None:  # closed by the process that started this one
         raise OutputError("stdout is closed; leave it open, or use a file")
@@ -191,11 +199,11 @@ def print_result(result: str | bytes) -> None:
         sys.stdout.flush()
         left = memoryview(result)
         while left:
-            # With PYTHONUNBUFFERED, as in many images, a pipe takes what it has room for and no more.
+            # With PYTHONUNBUFFERED, as in many images, one write to a pipe may write only a part.
             left = left[sys.stdout.buffer.write(left) :]
         sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
         detach(sys.stdout)
-        raise OutputError(f"the result cannot be written to stdout: {error.strerror}; free space there") from error
+        raise OutputError(f"the result cannot be written to stdout: {error.strerror}; make space there") from error

@@ -1,4 +1,4 @@
-"""Logs: events with fields, to stderr, as logfmt or JSON; as sentences for who runs a command by hand."""
+"""Logs: events with fields, written to stderr as logfmt or JSON, or as sentences for a person who runs a command."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from exporter.console import Stderr, printable
 Level = Literal["debug", "info", "warn", "error"]
 Format = Literal["logfmt", "json", "sentences"]
 
-_TOLD = ("problem", "reason", "effect", "remedy")
-"""The fields of an event that are sentences, in the order in which they are read."""
-_NOT_BESIDE = ("ts", "level", "account", "event", "exception", *_TOLD, "endpoint", "kept", "retry_in")
-"""Those that the sentence holds already, and those that a command which ends has no use for."""
+_SENTENCE_FIELDS = ("problem", "reason", "effect", "remedy")
+"""The fields of an event that are sentences, in the order in which they are written."""
+_NOT_IN_BRACKETS = ("ts", "level", "account", "event", "exception", *_SENTENCE_FIELDS, "endpoint", "kept", "retry_in")
+"""Fields that are not written in brackets after a sentence: they are in it already, or mean nothing for a command."""
 
 _REQUEST = re.compile(r"GET \S+ ")
 
@@ -29,7 +29,10 @@ _LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warn": 30, "error": 40}
 
 
 def configure(level: Level, style: Format) -> None:
-    """Sets what is logged from here on; the libraries' own loggers are heard only where something is wrong."""
+    """Sets the lowest level that is logged, and the format. Of libraries, only errors are logged.
+
+    Threads that end with an exception are logged too.
+    """
     render: Processor = _Sentences()
     if style == "json":
         render = structlog.processors.JSONRenderer(ensure_ascii=False)
@@ -40,28 +43,28 @@ def configure(level: Level, style: Format) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
             structlog.processors.format_exc_info,
-            _short_level,
-            _printable,
+            _shorten_level,
+            _make_printable,
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, Stderr())),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(level=logging.ERROR, handlers=[_Forward()], force=True)
+    logging.basicConfig(level=logging.ERROR, handlers=[_LibraryLogHandler()], force=True)
     threading.excepthook = _log_end_of_thread
 
 
-def _short_level(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _shorten_level(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if event["level"] in ("warning", "exception"):
         event["level"] = "warn" if event["level"] == "warning" else "error"
     return event
 
 
-def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """One line, without control characters.
+def _make_printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Makes every field one line without control characters and without tokens.
 
-    Nothing is ever logged that holds a token; should it happen all the same, the token is taken out here.
+    No other code logs tokens. This is the second lock.
     """
     for key, value in event.items():
         if not isinstance(value, bool | int | float | None):
@@ -70,34 +73,35 @@ def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -
 
 
 class _Sentences:
-    """`digitalocean-backup-exporter: warning: production: poll incomplete: ...`.
+    """Writes an event as a sentence: `digitalocean-backup-exporter: warning: production: poll incomplete: ...`.
 
-    What several requests meet alike, such as a token that is refused, is said once; how a poll ended, the command says.
+    An error that several requests have in common, such as a refused token, is written once. How the poll ended is left
+    out, because the command itself reports that.
     """
 
     def __init__(self) -> None:
-        self._said: set[str] = set()
+        self._written: set[str] = set()
 
     def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
         head = [str(event[field]) for field in ("account", "event") if event.get(field)]
-        told = "; ".join(str(event[field]) for field in _TOLD if event.get(field))
-        rest = ", ".join(f"{field}={value}" for field, value in event.items() if field not in _NOT_BESIDE)
+        sentences = "; ".join(str(event[field]) for field in _SENTENCE_FIELDS if event.get(field))
+        rest = ", ".join(f"{field}={value}" for field, value in event.items() if field not in _NOT_IN_BRACKETS)
         level = {"warn": "warning"}.get(event["level"], event["level"])
-        line = ": ".join(filter(None, [NAME, level, *head, told])) + (f" ({rest})" if rest else "")
-        same = without_request(line)
-        if same in self._said or (event["event"] == "poll finished" and level == "warning"):
+        line = ": ".join(filter(None, [NAME, level, *head, sentences])) + (f" ({rest})" if rest else "")
+        key = without_request(line)
+        if key in self._written or (event["event"] == "poll finished" and level == "warning"):
             raise structlog.DropEvent
-        self._said.add(same)
+        self._written.add(key)
         return "\n".join(filter(None, [line, event.get("exception")]))
 
 
 def without_request(problem: str) -> str:
-    """What several requests meet alike is the same without them."""
+    """The text without the request that failed, so that the same error of two requests is the same text."""
     return _REQUEST.sub("", problem)
 
 
-class _Forward(logging.Handler):
-    """What a library logs, as an event of ours. asyncio logs so that a task ended by an exception nobody asked for."""
+class _LibraryLogHandler(logging.Handler):
+    """Logs what libraries log. asyncio logs this way that a task has ended with an exception that nobody awaited."""
 
     def emit(self, record: logging.LogRecord) -> None:
         structlog.get_logger().error(

@@ -27,9 +27,9 @@ from exporter.threads import FILES, ThreadPoolError
 _T = TypeVar("_T")
 
 READ_WITHIN = 30.0
-"""Seconds for reading the configuration; a file of a megabyte takes three."""
+"""Seconds for reading the configuration. A file of a megabyte takes three."""
 STUCK_AFTER = 3
-"""Poll intervals without a finished poll after which an account's polling counts as stuck."""
+"""An account is stuck if no poll of it has finished for this many poll intervals."""
 
 
 class Service:
@@ -45,7 +45,7 @@ class Service:
         guest: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`guest`: a running exporter may use the state file, so it is locked only for a moment."""
+        """`load` reads the configuration again. `guest`: an exporter that runs may own the state file."""
         self.clock = clock
         self.telemetry = telemetry
         self.exposition = Exposition([label.label for label in config.tag_labels])
@@ -59,21 +59,21 @@ class Service:
         self.remembered = frozenset(
             account.name for account in config.accounts if self._store.state(account.name, account.api_url) is not None
         )
-        """The accounts that the state file contained at the start."""
+        """The names of the accounts that the state file contained at the start."""
         self.watchers: list[Callable[[], None]] = []
-        """Called for each new fleet, so that the page can prepare its table before a reader asks."""
+        """Functions that are called for each new fleet. The page uses one to prepare its table before a reader asks."""
         self._pollers: dict[str, Poller] = {}
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._monotonic = monotonic
         self._finished: dict[str, tuple[Poller, float | None, float]] = {}
-        """By account: its poller, the end of its last poll, and when that was first seen, by the monotonic clock."""
+        """By account: the poller, the end of its last poll, and the monotonic time when that end was first seen."""
         for account in config.accounts:
             self._pollers[account.name] = self._poller(account.name, config, self.exposition, None, self._store)
         telemetry.reloaded(True, clock.now())
 
     @property
     def state_lost(self) -> bool:
-        """Whether a state file is configured and is not written: a restart will forget what is known now."""
+        """Whether a state file is configured but is not written, so that a restart forgets what is known now."""
         return self._config.state_file is not None and not self._store.kept
 
     @property
@@ -87,7 +87,7 @@ class Service:
     def stuck(self) -> list[str]:
         """The accounts whose polls have not finished for `STUCK_AFTER` intervals.
 
-        The monotonic clock decides, so that a clock that is set does not look like a poll that hangs.
+        Measured by the monotonic clock, because setting the other clock must not look like a poll that hangs.
         """
         now, stuck = self._monotonic(), []
         for name in self._finished.keys() & self._pollers.keys():
@@ -108,7 +108,7 @@ class Service:
         return tuple(label.label for label in self._config.tag_labels)
 
     def start(self) -> None:
-        """Begins to poll. Needs a running loop."""
+        """Starts polling. Call it in a running event loop."""
         for name, poller in self._pollers.items():
             self._begin(name, poller)
 
@@ -118,7 +118,7 @@ class Service:
         self._note_progress(name)
 
     async def poll_once(self) -> list[PollResult]:
-        """One poll of every account, all at the same time."""
+        """Polls every account once, all at the same time, and closes the pollers. Returns the accounts' results."""
         try:
             return await asyncio.gather(*(poller.poll() for poller in self._pollers.values()))
         finally:
@@ -126,19 +126,20 @@ class Service:
             self._store.close()
 
     async def reload(self) -> None:
-        """Reads the configuration again and applies it. What is known of accounts that stay is kept.
+        """Reads the configuration again and applies it. What is known of accounts that remain is kept.
 
-        Raises `ConfigError`, also if its files hang. After this or any other error the old configuration is followed.
+        Raises `ConfigError` if it has mistakes or its files cannot be read in time. After any error the old
+        configuration stays in use.
         """
         async with self._reloading:
             done = False
             try:
-                # In a thread, for a large file takes seconds, and scrapes go on.
+                # In a thread, because a large file takes seconds, and scrapes must be answered meanwhile.
                 config = await self._read(self._load)
                 store = None
                 if config.state_file != self._config.state_file:
                     store = await self._read(lambda: StateFile(config.state_file))
-                await self._follow(config, store or self._store)
+                await self._apply(config, store or self._store)
                 done = True
             except ConfigError as error:
                 for problem in error.problems:
@@ -149,26 +150,27 @@ class Service:
             self._log.info("reloaded", accounts=len(config.accounts))
 
     async def stop(self) -> None:
-        await _end(self._loops.values())
+        """Stops polling and closes the state file."""
+        await _cancel(self._loops.values())
         self._loops.clear()
         self._store.close()
 
     async def _read(self, read: Callable[[], _T]) -> _T:
-        """What is read from files, which may lie on a disk that does not answer."""
+        """Calls `read` in a thread, because the disk may hang. Raises `ConfigError` after `READ_WITHIN`."""
         try:
             return await FILES.run(read, within=READ_WITHIN)
         except ThreadPoolError as error:
-            raise ConfigError(f"the configuration or state file cannot be read: {error}; look at its disk") from error
+            raise ConfigError(f"the configuration or state file cannot be read: {error}; check its disk") from error
 
-    async def _follow(self, config: Config, store: StateFile) -> None:
+    async def _apply(self, config: Config, store: StateFile) -> None:
         before = self._config
         accounts = {account.name: account for account in config.accounts}
-        # What is not an account's own concerns every account.
+        # A change outside of `accounts` concerns every account.
         rest_is_same = replace(before, accounts=()) == replace(config, accounts=())
         same = {account.name for account in before.accounts if rest_is_same and accounts.get(account.name) == account}
         changed = [name for name in self._pollers if name not in same]
         try:
-            await _end(self._loops.pop(name) for name in changed)
+            await _cancel(self._loops.pop(name) for name in changed)
             text = self.exposition
             if before.tag_labels != config.tag_labels:
                 text = Exposition([label.label for label in config.tag_labels])
@@ -182,10 +184,10 @@ class Service:
                 if name not in self._loops:
                     await poller.judge()
             gone = set(self._pollers).difference(pollers)
-            # The new text is served only when it contains all that the old one did.
+            # The new text is served only now, when it contains everything that the old one did.
             self._config, self._pollers, self.exposition = config, pollers, text
         finally:
-            # Also if this broke off: then the accounts are polled as before.
+            # After an error too: then the accounts are polled as before.
             for name, poller in self._pollers.items():
                 if name not in self._loops:
                     self._begin(name, poller)
@@ -207,22 +209,23 @@ class Service:
             self.clock,
             store=store,
             budgets=self._budgets,
-            on_fleet=partial(self._show, text),
+            on_fleet=partial(self._publish, text),
             heir_of=heir_of,
         )
 
-    async def _show(self, text: Exposition, fleet: Fleet) -> None:
+    async def _publish(self, text: Exposition, fleet: Fleet) -> None:
+        """Renders a new fleet and calls the watchers."""
         await text.update(fleet)
         if fleet.account in self._loops:
             self._note_progress(fleet.account)
         for watcher in self.watchers:
             try:
                 watcher()
-            except Exception:  # noqa: BLE001  # what is made of a fleet elsewhere must not cost the poll
-                self._log.exception("a watcher of the fleet broke off")
+            except Exception:  # noqa: BLE001  # a bug in a watcher must not end the poll
+                self._log.exception("a watcher of new fleets failed")
 
 
-async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
     ending = list(tasks)
     for task in ending:
         task.cancel()

@@ -10,9 +10,9 @@ import structlog
 
 
 async def keep_running(name: str, work: Callable[[], Awaitable[Any]], pause: Callable[[], Awaitable[None]]) -> None:
-    """Calls `work` again whenever it ends, until cancelled, with a `pause` between. The end is logged.
+    """Calls `work` again each time it ends, after a `pause`, until this task is cancelled. Each end is logged.
 
-    A cancellation that nobody asked of this task, which a library may raise, is an end like any other.
+    If `work` raises `CancelledError` although nobody cancelled this task, as libraries may, that is an end too.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -24,6 +24,6 @@ async def keep_running(name: str, work: Callable[[], Awaitable[Any]], pause: Cal
             if task.cancelling():
                 raise
             structlog.get_logger().exception("task ended", task=name, effect="it is started again")
-        except Exception:  # noqa: BLE001  # whatever it is, the task must go on
+        except Exception:  # noqa: BLE001  # the task must go on after any error
             structlog.get_logger().exception("task ended", task=name, effect="it is started again")
         await pause()

@@ -1,7 +1,7 @@
-"""Threads for work that may block: files, name servers, passwords, compression. Each kind has a pool of its own.
+"""Threads for work that may block: files, name servers, passwords, compression. Each kind of work has its own pool.
 
-A pool's threads are daemons, so that the process can end while one of them hangs. Nothing waits for a pool without a
-limit: the event loop goes on, and only the caller learns that its work was not done.
+The threads are daemons, so that the process can end while one of them hangs. Every wait for a pool has a time limit.
+The event loop never waits for a thread; only the caller gets an error if its work was not done.
 
     DISK = ThreadPool("disk", 1)
     content = await DISK.run(path.read_bytes, within=5.0)
@@ -32,22 +32,22 @@ class ThreadPoolError(Exception):
 class ThreadPool:
     """At most `size` threads. They start when there is work and end when there has been none for a while."""
 
-    def __init__(self, name: str, size: int, *, here: bool = False) -> None:
-        """`here`: where no thread can be started, the caller does the work. For work that needs only the processor."""
+    def __init__(self, name: str, size: int, *, caller_may_work: bool = False) -> None:
+        """`caller_may_work`: if no thread can be started, the caller does the work. For work that cannot hang."""
         self.name = name
         self._size = size
-        self._here = here
+        self._caller_may_work = caller_may_work
         self._changed = threading.Condition()
         self._waiting: deque[_Work] = deque()
         self._threads = 0
         self._idle = 0
 
     async def run(self, function: Callable[[*_Arguments], _T], *arguments: *_Arguments, within: float) -> _T:
-        """What the function returns or raises, called in one of the pool's threads.
+        """Calls the function in one of the pool's threads. Returns what it returns, and raises what it raises.
 
-        Raises `ThreadPoolError` after `within` seconds, the time spent waiting for a thread included. Work that has
-        begun cannot be stopped, also if the caller is cancelled: its thread is busy until the function returns, and
-        what it returns is dropped. In a pool of one thread, what was given later begins only then.
+        Raises `ThreadPoolError` after `within` seconds; waiting for a free thread counts. Work that has begun cannot be
+        stopped, even if the caller is cancelled: the thread is busy until the function returns, and the result is
+        dropped. In a pool of one thread, the next work begins only then.
         """
         loop = asyncio.get_running_loop()
         result: asyncio.Future[_T] = loop.create_future()
@@ -55,7 +55,7 @@ class ThreadPool:
         try:
             self._add(work)
         except ThreadPoolError:
-            if self._here:
+            if self._caller_may_work:
                 return function(*arguments)
             raise
         try:
@@ -74,7 +74,7 @@ class ThreadPool:
                 try:
                     threading.Thread(target=self._serve, name=self.name, daemon=True).start()
                 except (RuntimeError, MemoryError) as error:
-                    # The threads that run already will do it.
+                    # A thread that is running already will do the work.
                     if not self._threads:
                         raise ThreadPoolError(f"{self.name}: no thread can be started: {error}") from error
                 else:
@@ -101,7 +101,7 @@ class ThreadPool:
 
 
 class _Work:
-    """One call, and the future of the loop that waits for it."""
+    """One call, and the future in the event loop that gets its result."""
 
     def __init__(self, call: Callable[[], Any], loop: asyncio.AbstractEventLoop, result: asyncio.Future[Any]) -> None:
         self._call = call
@@ -111,15 +111,15 @@ class _Work:
     def do(self) -> None:
         try:
             value = self._call()
-        except BaseException as error:  # noqa: BLE001  # whatever it is, the waiting caller must learn of it
-            self._tell(self._fail, error)
+        except BaseException as error:  # noqa: BLE001  # the caller waits for any result
+            self._report(self._fail, error)
         else:
-            self._tell(self._succeed, value)
+            self._report(self._succeed, value)
 
-    def _tell(self, settle: Callable[[Any], None], outcome: object) -> None:
-        # A loop that is closed has nobody left who waits.
+    def _report(self, in_loop: Callable[[Any], None], outcome: object) -> None:
+        # A closed loop raises RuntimeError. Nobody waits in it any more.
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(settle, outcome)
+            self._loop.call_soon_threadsafe(in_loop, outcome)
 
     def _succeed(self, value: Any) -> None:
         if not self._result.done():
@@ -137,16 +137,16 @@ class _Work:
 
 
 FILES = ThreadPool("files", 4)
-"""Small files: token files and configurations."""
-_NAMES = ThreadPool("names", 16)
+"""For reading small files: token files and configurations."""
+_LOOKUPS = ThreadPool("names", 16)
 RESOLVE_WITHIN = 60.0
-"""Seconds for a lookup; a request has a shorter limit of its own."""
+"""Seconds for the lookup of a name. A request has a shorter limit of its own."""
 
 
-class Loop(asyncio.SelectorEventLoop):
-    """An event loop that resolves names in threads of its own.
+class EventLoop(asyncio.SelectorEventLoop):
+    """An event loop that looks up names in threads of their own.
 
-    asyncio would use the one pool that other work waits for too, and would wait at the end for each lookup that hangs.
+    asyncio would use the pool that other work needs too, and at its end would wait for each lookup that hangs.
     """
 
     async def getaddrinfo(
@@ -160,12 +160,12 @@ class Loop(asyncio.SelectorEventLoop):
         flags: int = 0,
     ) -> list[Any]:
         try:
-            return await _NAMES.run(socket.getaddrinfo, host, port, family, type, proto, flags, within=RESOLVE_WITHIN)
+            return await _LOOKUPS.run(socket.getaddrinfo, host, port, family, type, proto, flags, within=RESOLVE_WITHIN)
         except ThreadPoolError as error:
             raise socket.gaierror(socket.EAI_AGAIN, f"the name server does not answer ({error})") from error
 
 
 def run(main: Coroutine[Any, Any, _T]) -> _T:
-    """`asyncio.run`, with a `Loop`."""
-    with asyncio.Runner(loop_factory=Loop) as runner:
+    """Like `asyncio.run`, with an `EventLoop`."""
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
         return runner.run(main)

@@ -97,7 +97,7 @@ class TestNoThreadCanBeStarted:
     @pytest.mark.usefixtures("refused")
     async def test_work_that_needs_only_the_processor_is_done_by_the_caller(self) -> None:
         """So that scrapes and the page are served where no thread can be started."""
-        pool = ThreadPool("starved", 2, here=True)
+        pool = ThreadPool("starved", 2, caller_may_work=True)
         assert await pool.run(threading.get_ident, within=60) == threading.get_ident()
         with pytest.raises(ZeroDivisionError):
             await pool.run(divmod, 1, 0, within=60)

@@ -1,4 +1,4 @@
-"""`check`: one poll, then every Droplet with its verdict, which is the exit code too."""
+"""`check`: one poll, then every Droplet with its verdict. The exit code says whether all is well."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from exporter.service import Service
 
 
 def check(options: CheckOptions) -> int:
-    """Polls once and prints the report. Returns the exit code of `--help`."""
+    """Polls once and prints the report. Returns the exit code that `check --help` describes."""
     report = threads.run(_report(options))
-    nothing = not sum(report.counts.values())
+    no_droplets = not sum(report.counts.values())
     if options.as_json:
         print_result(documents.encode(documents.check_document(report)))
-    elif options.tags and nothing and report.complete:
-        print_error(f"no droplet has the tag {' or '.join(options.tags)}; see check without --tag for what there is")
-    elif report.learned or not nothing:
+    elif options.tags and no_droplets and report.complete:
+        print_error(f"no droplet has the tag {' or '.join(options.tags)}; check without --tag shows all droplets")
+    elif report.learned or not no_droplets:
         _print_report(report)
     return report.exit_code
 

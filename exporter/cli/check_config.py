@@ -1,4 +1,4 @@
-"""`check-config`: reads configuration and secrets as `serve` does. It contacts nobody."""
+"""`check-config`: reads configuration and secrets as `serve` does, and reports mistakes. It sends no request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exporter.console import print_error, print_result
 
 
 def check_config(options: CheckConfigOptions) -> int:
-    """Prints that the configuration is good and returns 0. Raises `ConfigError` with every mistake."""
+    """Prints warnings and that the configuration is good, and returns 0. Raises `ConfigError` with all mistakes."""
     config, settings = load_configurations(options.source, options.web_config)
     for note in settings.notes:
         print_error(f"{options.web_config}: {note}")
@@ -27,8 +27,8 @@ def check_config(options: CheckConfigOptions) -> int:
         problem = why_unwritable(directory)
         if problem is not None:
             raise ConfigError(
-                f"state_file: no file can be kept in the directory {directory}: {problem}; make it and let the "
-                "exporter's user write there, or name another file; null keeps nothing"
+                f"state_file: no file can be written in the directory {directory}: {problem}; create it and let the "
+                "exporter's user write to it, or name another file; with null, nothing is kept"
             )
     names = ", ".join(account.name for account in config.accounts) if config else "demo"
     print_result(f"{options.source}: good; accounts: {names}\n")

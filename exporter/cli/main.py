@@ -1,4 +1,4 @@
-"""Runs the command that the user typed, and turns what may go wrong into a message and an exit code."""
+"""Runs the command that the user typed. An error becomes a message and an exit code."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from exporter.cli.options import CheckConfigOptions, CheckOptions, OnceOptions, 
 from exporter.console import OutputError, detach, flush_stderr, print_error, print_text
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as a shell gives it: 128 and the number of SIGINT."""
+"""Exit code after Ctrl-C, as shells report it: 128 plus the number of SIGINT."""
 BROKEN_PIPE = 141
-"""Exit code when the reader of stdout closed the pipe: 128 and the number of SIGPIPE."""
+"""Exit code when the reader of stdout has closed the pipe: 128 plus the number of SIGPIPE."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         detach(sys.stdout)
         return BROKEN_PIPE
-    except Exception:  # noqa: BLE001  # Python's own exit code would be 1, which is a verdict here
+    except Exception:  # noqa: BLE001  # Python would exit with 1, which has another meaning here
         import traceback
 
         print_text(traceback.format_exc())

@@ -1,4 +1,4 @@
-"""`once`: one poll, the metrics to stdout or to a file."""
+"""`once`: one poll, then the metrics are written to stdout or to a file."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from exporter.service import Service
 
 
 def once(options: OnceOptions) -> int:
-    """Polls and writes the metrics. Returns 1 if only part was learned, 2 if nothing, or if FILE is not written."""
+    """Polls once and writes the metrics.
+
+    Returns 0; 1 if the poll learned only a part; 2 if it learned nothing or the file cannot be written.
+    """
     text, results = threads.run(_metrics(options))
     if text is None:
-        print_error("nothing was learned" + (f"; {options.output} is as it was" if options.output else ""))
+        print_error("the poll learned nothing" + (f"; {options.output} is unchanged" if options.output else ""))
         return 2
     if options.output is None:
         print_result(text)
@@ -33,15 +36,15 @@ def once(options: OnceOptions) -> int:
                 "cannot write",
                 file=str(options.output),
                 problem=error.strerror or str(error),
-                effect="the file is as it was",
-                remedy="name a file in a directory that exists, may be written and has room",
+                effect="the file is unchanged",
+                remedy="name a file in a directory that exists, that this user may write to, and that has space",
             )
             return 2
     return 0 if set(results) == {"success"} else 1
 
 
 async def _metrics(options: OnceOptions) -> tuple[bytes | None, list[str]]:
-    """The text, `None` if nothing was learned, and each account's result."""
+    """The text of the metrics, or `None` if the poll learned nothing; and each account's result."""
     async with configuration_source(options.source) as source:
         telemetry = Telemetry(__version__, process=False)
         service = Service(source.config, source.reread, source.clock, telemetry, guest=True)

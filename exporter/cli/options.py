@@ -1,4 +1,4 @@
-"""What the user asked for: the flags of each command, parsed and checked, as frozen values."""
+"""The flags of each command, parsed and checked, as frozen values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Logging:
-    """What is logged to stderr, and how."""
+    """The lowest level that is logged to stderr, and the format."""
 
     level: Level
     style: Format
@@ -35,10 +35,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
+    """The flags of `serve`."""
+
     logging: Logging
     source: Source
     addresses: tuple[tuple[str, int], ...]
-    """Hosts and ports to listen on; an empty host is every interface."""
+    """Hosts and ports to listen on. An empty host means every interface."""
     systemd_socket: bool
     """Whether to listen on the sockets that systemd hands over, instead of the addresses."""
     telemetry_path: str
@@ -49,38 +51,46 @@ class ServeOptions:
 
 @dataclass(frozen=True, slots=True)
 class OnceOptions:
+    """The flags of `once`."""
+
     logging: Logging
     source: Source
     output: Path | None
-    """`None`: stdout."""
+    """The file for the metrics; `None`: stdout."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
+    """The flags of `check`."""
+
     logging: Logging
     source: Source
     accounts: tuple[str, ...]
-    """Empty: all."""
+    """Names of the accounts to ask; empty: all."""
     tags: tuple[str, ...]
-    """Droplets with any of them; empty: all Droplets."""
+    """Only Droplets with any of these tags; empty: all Droplets."""
     only: frozenset[State]
-    """The states that are shown and decide the exit code."""
+    """Only Droplets in these states are shown and decide the exit code."""
     as_json: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ShowOptions:
+    """The flags of `show`."""
+
     logging: Logging
     source: Source
     droplet: int | str
     """Its id, or its exact name."""
     accounts: tuple[str, ...]
-    """Empty: all."""
+    """Names of the accounts to ask; empty: all."""
     as_json: bool
 
 
 @dataclass(frozen=True, slots=True)
 class CheckConfigOptions:
+    """The flags of `check-config`."""
+
     logging: Logging
     source: Source
     web_config: Path | None

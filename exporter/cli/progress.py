@@ -17,7 +17,10 @@ REFRESH = 0.1
 
 @contextlib.asynccontextmanager
 async def progress(doing: str, statuses: Callable[[], Sequence[Status]] = lambda: ()) -> AsyncIterator[None]:
-    """Shows a bar on stderr while the context lasts, if that is a terminal; log lines appear above it."""
+    """Shows a progress bar on stderr while the context lasts, if stderr is a terminal. Log lines appear above the bar.
+
+    `doing` is the text beside the bar until the polls begin to read lists of backups.
+    """
     if not is_terminal(sys.stderr):
         yield
         return
@@ -25,7 +28,7 @@ async def progress(doing: str, statuses: Callable[[], Sequence[Status]] = lambda
 
     from exporter.reports.terminal import console
 
-    # SIGTERM would leave the cursor hidden; as an exception it passes through the bar's own clean-up.
+    # SIGTERM would end the process with the cursor hidden. As an exception it lets the bar clean up first.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sys.exit, 128 + signal.SIGTERM)
     with Progress(
         TextColumn("{task.description}"),
@@ -53,6 +56,6 @@ async def progress(doing: str, statuses: Callable[[], Sequence[Status]] = lambda
 
 
 def _readings(statuses: Sequence[Status]) -> tuple[int, int]:
-    """Lists of backups that are to be read and that were read, of all accounts."""
+    """How many lists of backups the polls of all accounts will read, and how many they have read."""
     planned = sum(status.readings_planned for status in statuses)
     return planned, min(planned, sum(status.readings_done for status in statuses))

@@ -27,14 +27,14 @@ from exporter.web.auth import Guard
 from exporter.web.server import Server, systemd_sockets
 from exporter.web.settings import Settings
 
-ENDING = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def serve(options: ServeOptions) -> int:
     """Polls and serves until SIGTERM or SIGINT. Returns 0, or 2 if it cannot listen. Raises `ConfigError`."""
     log_lines_dropped = write_in_background()
-    for number in ENDING:
-        # Until it serves. Files are read meanwhile, and their disk may hang.
+    for number in STOP_SIGNALS:
+        # Until the event loop handles the signals. Files are read before that, and their disk may hang.
         signal.signal(number, lambda *_: sys.exit(0))
     config, settings = load_configurations(options.source, options.web_config)
     return threads.run(_serve(options, config, settings, log_lines_dropped))
@@ -57,7 +57,7 @@ async def _serve(
             source.config, source.reread, source.clock, Telemetry(__version__, log_lines_dropped=log_lines_dropped)
         )
         stopping = asyncio.Event()
-        for number in ENDING:
+        for number in STOP_SIGNALS:
             loop.add_signal_handler(number, stopping.set)
         service.telemetry.web_config(lambda: settings.followed)
         routes = app.routes(service, options.telemetry_path, lifecycle=options.lifecycle, demo=config is None)
@@ -66,13 +66,13 @@ async def _serve(
             await server.stop()
             return 2
         scheme = "http" if settings.context is None else "https"
-        for root in dict.fromkeys(f"{scheme}://{_to_open(host)}:{port}" for host, port in server.addresses):
+        for root in dict.fromkeys(f"{scheme}://{_host_for_browser(host)}:{port}" for host, port in server.addresses):
             log.info("listening", metrics=f"{root}{options.telemetry_path}", page=f"{root}/")
-        # What is loaded by now is never freed, so a collection that visits it would only delay scrapes.
+        # What is loaded now is never freed. A garbage collection that looks at it would only delay scrapes.
         gc.freeze()
         service.start()
         reloads = asyncio.create_task(
-            keep_running("reload", partial(_reload_on, reloading, service), partial(asyncio.sleep, 1.0))
+            keep_running("reload", partial(_reload_when_asked, reloading, service), partial(asyncio.sleep, 1.0))
         )
         await stopping.wait()
         log.info("stopping")
@@ -92,7 +92,7 @@ async def _listen(server: Server, options: ServeOptions) -> bool:
             log.error(
                 "cannot listen",
                 problem=error.strerror,
-                remedy="start the exporter by a .socket unit, or leave out --web.systemd-socket",
+                remedy="start the exporter with a .socket unit, or leave out --web.systemd-socket",
             )
             return False
         return True
@@ -104,24 +104,24 @@ async def _listen(server: Server, options: ServeOptions) -> bool:
                 "cannot listen",
                 address=f"{host}:{port}",
                 problem=error.strerror,
-                remedy="free the address, or choose another by --web.listen-address"
+                remedy="stop the program that uses the address, or choose another with --web.listen-address"
                 if error.errno == errno.EADDRINUSE
-                else "name an address of this machine by --web.listen-address, like 127.0.0.1:9819 or [::1]:9819",
+                else "choose an address of this machine with --web.listen-address, like 127.0.0.1:9819 or [::1]:9819",
             )
             return False
     return True
 
 
-def _to_open(host: str) -> str:
-    """The host to open in a browser for a listening socket; for every interface that is localhost."""
-    if host in ("0.0.0.0", "::"):  # noqa: S104  # what it listens on was the user's choice
+def _host_for_browser(host: str) -> str:
+    """The host to type into a browser for a listening address: localhost if that address is every interface."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104  # the user chose what to listen on
         return "localhost"
     return f"[{host}]" if ":" in host else host
 
 
-async def _reload_on(asked: asyncio.Event, service: Service) -> None:
+async def _reload_when_asked(asked: asyncio.Event, service: Service) -> None:
     while True:
         await asked.wait()
         asked.clear()
-        with contextlib.suppress(ConfigError):  # It is logged and served as a metric.
+        with contextlib.suppress(ConfigError):  # it is logged and served as a metric
             await service.reload()

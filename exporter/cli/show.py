@@ -1,4 +1,4 @@
-"""`show`: one Droplet in full, asked for by its own endpoints."""
+"""`show`: everything about one Droplet, which is asked for by its own endpoints."""
 
 from __future__ import annotations
 
@@ -38,21 +38,22 @@ from exporter.reports.phrases import span
 
 @dataclass(frozen=True, slots=True)
 class _AccountAnswer:
-    """What one account said of the Droplet."""
+    """What one account has of the Droplet."""
 
     account: Account
     droplet_id: int
-    told: SingleDroplet
+    lookup: SingleDroplet
     droplet: Droplet | None = None
-    """`None` where the account does not have it, or could not be asked."""
+    """`None` if the account does not have it, or could not be asked and the state file does not have it."""
     watched: bool = True
+    """Whether the configuration selects the Droplet."""
     remembered: bool = False
-    """Whether the API could not be asked, and the state file told this."""
+    """Whether the API could not be asked, so that the Droplet is from the state file."""
 
 
 def show(options: ShowOptions) -> int:
-    """Prints the Droplet. 0; 1 if something of it could not be read; 2 if no account has it or none could be asked."""
-    answers, at, config = threads.run(_answers(options))
+    """Prints the Droplet. Returns 0; 1 if a part could not be read; 2 if no account has it or none could be asked."""
+    answers, at, config = threads.run(_ask_accounts(options))
     if not answers:
         return 2
     found = [
@@ -63,7 +64,7 @@ def show(options: ShowOptions) -> int:
     code = _exit_code(answers, at)
     if options.as_json:
         labels = tuple(label.label for label in config.tag_labels)
-        problems = [f"{answer.account.name}: {problem}" for answer in answers for problem in answer.told.errors]
+        problems = [f"{answer.account.name}: {problem}" for answer in answers for problem in answer.lookup.errors]
         document = documents.show_document([droplet for _, droplet in found], at, labels, code, problems)
         print_result(documents.encode(document))
         return code
@@ -83,7 +84,8 @@ def show(options: ShowOptions) -> int:
     return code
 
 
-async def _answers(options: ShowOptions) -> tuple[list[_AccountAnswer], float, Config]:
+async def _ask_accounts(options: ShowOptions) -> tuple[list[_AccountAnswer], float, Config]:
+    """The accounts' answers, the time of the answers in Unix seconds, and the configuration used."""
     async with configuration_source(options.source) as source:
         config = restricted(source.config, options.accounts)
         store = StateFile(config.state_file, guest=True)
@@ -91,16 +93,16 @@ async def _answers(options: ShowOptions) -> tuple[list[_AccountAnswer], float, C
             if isinstance(options.droplet, int):
                 places = [(account, options.droplet) for account in config.accounts]
             else:
-                places = await _places(options.droplet, config, store, source.clock)
+                places = await _find_by_name(options.droplet, config, store, source.clock)
             answers = await asyncio.gather(
-                *(_ask(droplet_id, account, config, store, source.clock) for account, droplet_id in places)
+                *(_ask_account(droplet_id, account, config, store, source.clock) for account, droplet_id in places)
             )
         return answers, source.clock.now(), config
 
 
-async def _places(name: str, config: Config, store: StateFile, clock: Clock) -> list[tuple[Account, int]]:
-    """The account and the id of the Droplet with this name; nothing, and an error is printed, if there is not one."""
-    listed = await asyncio.gather(*(_listed(account, config, store, clock) for account in config.accounts))
+async def _find_by_name(name: str, config: Config, store: StateFile, clock: Clock) -> list[tuple[Account, int]]:
+    """The account and the id of the Droplet with this name; prints an error and returns nothing if there is not one."""
+    listed = await asyncio.gather(*(_names(account, config, store, clock) for account in config.accounts))
     everything = [(account, droplet_id, names[droplet_id]) for account, names in listed for droplet_id in names]
     found = [(account, droplet_id) for account, droplet_id, called in everything if called == name]
     if len(found) > 1:
@@ -114,8 +116,8 @@ async def _places(name: str, config: Config, store: StateFile, clock: Clock) -> 
     return found
 
 
-async def _listed(account: Account, config: Config, store: StateFile, clock: Clock) -> tuple[Account, dict[int, str]]:
-    """The names of the account's Droplets by their ids; as the state file knows them, if the API cannot be asked."""
+async def _names(account: Account, config: Config, store: StateFile, clock: Clock) -> tuple[Account, dict[int, str]]:
+    """The account, and the names of its Droplets by id; from the state file if the API cannot be asked."""
     async with _client(account, config, clock) as client:
         try:
             await client.refresh_token()
@@ -128,9 +130,9 @@ async def _listed(account: Account, config: Config, store: StateFile, clock: Clo
                 print_error(f"{account.name}: {problem}")
     if listings.descriptions:
         return account, {droplet_id: described.name for droplet_id, described in listings.descriptions.items()}
-    kept = store.state(account.name, account.api_url)
-    known = kept.known().values() if kept is not None else ()
-    return account, {one.id: one.description.name for one in known if one.description is not None}
+    saved = store.state(account.name, account.api_url)
+    droplets = saved.known().values() if saved is not None else ()
+    return account, {droplet.id: droplet.description.name for droplet in droplets if droplet.description is not None}
 
 
 def _client(account: Account, config: Config, clock: Clock) -> Client:
@@ -148,30 +150,33 @@ def _client(account: Account, config: Config, clock: Clock) -> Client:
     return client
 
 
-async def _ask(droplet_id: int, account: Account, config: Config, store: StateFile, clock: Clock) -> _AccountAnswer:
-    kept = store.state(account.name, account.api_url)
-    before = kept.known().get(droplet_id) if kept is not None else None
+async def _ask_account(
+    droplet_id: int, account: Account, config: Config, store: StateFile, clock: Clock
+) -> _AccountAnswer:
+    """What the account has of the Droplet, from the API or else from the state file."""
+    saved = store.state(account.name, account.api_url)
+    before = saved.known().get(droplet_id) if saved is not None else None
     async with _client(account, config, clock) as client:
-        told = await ask_for_droplet(
+        lookup = await ask_for_droplet(
             client, account.token, droplet_id, before, clock, watched_since=account.watched_since
         )
-    known, remembered = told.known, False
-    if known is None and kept is not None and before is not None and not told.absent:
+    known, remembered = lookup.known, False
+    if known is None and saved is not None and before is not None and not lookup.absent:
         known, remembered = structs.replace(before, unread=True), True
-        told = replace(told, supported={policy.plan: policy for policy in kept.supported})
+        lookup = replace(lookup, supported={policy.plan: policy for policy in saved.supported})
     if known is None:
-        return _AccountAnswer(account, droplet_id, told)
+        return _AccountAnswer(account, droplet_id, lookup)
     now = clock.now()
     ahead = clock_ahead_of(client.clock_skew)
-    droplet = assemble(known, told.supported, config.rules(account), now, ahead).droplet
+    droplet = assemble(known, lookup.supported, config.rules(account), now, ahead).droplet
     watched = account.selection.watches(droplet_id, known.description)
-    return _AccountAnswer(account, droplet_id, told, droplet, watched, remembered)
+    return _AccountAnswer(account, droplet_id, lookup, droplet, watched, remembered)
 
 
 def _exit_code(answers: Sequence[_AccountAnswer], at: float) -> Literal[0, 1, 2]:
-    """Prints what went wrong to stderr, and gives the exit code."""
+    """Prints to stderr what went wrong. Returns the exit code."""
     for answer in answers:
-        for problem in {log.without_request(problem): problem for problem in answer.told.errors}.values():
+        for problem in {log.without_request(problem): problem for problem in answer.lookup.errors}.values():
             print_error(f"{answer.account.name}: {problem}")
     found = [answer for answer in answers if answer.droplet is not None]
     for answer in found:
@@ -180,8 +185,8 @@ def _exit_code(answers: Sequence[_AccountAnswer], at: float) -> Literal[0, 1, 2]
             age = f", {span(at - read_at)} old" if read_at is not None else ""
             print_error(f"{answer.account.name}: the API could not be asked; this is what the state file knows{age}")
     if found and not all(answer.remembered for answer in found):
-        return 1 if any(answer.told.errors for answer in found) else 0
-    absent = [answer.account.name for answer in answers if answer.told.absent]
+        return 1 if any(answer.lookup.errors for answer in found) else 0
+    absent = [answer.account.name for answer in answers if answer.lookup.absent]
     if absent:
         where = (
             f"the account {absent[0]} has no" if len(absent) == 1 else f"none of the accounts {', '.join(absent)} has a"

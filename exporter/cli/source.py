@@ -1,4 +1,4 @@
-"""Which configuration a command follows: that of a file, of the environment, or the demo's."""
+"""Which configuration a command uses: that of a file, that of the environment, or the demo's."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ConfigurationSource:
 
 @contextlib.asynccontextmanager
 async def configuration_source(source: Source, config: Config | None = None) -> AsyncIterator[ConfigurationSource]:
-    """Yields the configuration; while the context lasts, the demo's API is served if the source is the demo.
+    """Yields the configuration. For the demo, serves the demo's API while the context lasts.
 
-    `config` is the configuration if it was read before. Raises `ConfigError`.
+    `config` is the configuration if it was read already. Raises `ConfigError`.
     """
     if not source.demo:
         yield ConfigurationSource(config or load_config(source), lambda: load_config(source), Clock())
@@ -71,7 +71,10 @@ def load_configurations(source: Source, web_config: Path | None) -> tuple[Config
 
 
 def restricted(config: Config, names: Iterable[str]) -> Config:
-    """The configuration with the named accounts alone; with all if none is named. Raises `ConfigError`."""
+    """The configuration with only the named accounts, or with all if no name is given.
+
+    Raises `ConfigError` if there is no account of a name.
+    """
     chosen = frozenset(names)
     known = [account.name for account in config.accounts]
     for name in sorted(chosen.difference(known)):

@@ -46,7 +46,7 @@ SCRAPE_LEVEL = 1
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """No name, no time, any system (RFC 1952)."""
 
-THREADS = ThreadPool("render the metrics", 4, here=True)
+THREADS = ThreadPool("render the metrics", 4, caller_may_work=True)
 RENDERED_WITHIN = 60.0
 """Seconds. Nothing but a bug or a machine without processor time makes it longer."""
 

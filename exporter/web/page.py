@@ -46,7 +46,7 @@ REFRESH = 5
 """Seconds after which the page reloads itself during the first poll, when it can only show progress."""
 SHORTEST_REFRESH, LONGEST_REFRESH = 30.0, 3600.0
 """Seconds; the page reloads itself at the poll interval, within these bounds. Its address keeps search and place."""
-PAGE_THREADS = ThreadPool("render the page", 2, here=True)
+PAGE_THREADS = ThreadPool("render the page", 2, caller_may_work=True)
 RENDERED_WITHIN = 20.0
 
 HEADERS: Mapping[str, str] = {

@@ -62,7 +62,7 @@ class TestHelp:
     def test_states(self) -> None:
         """The help of check lists every state, the worst first."""
         listed = " ".join(command("check", "--help", at=MONDAY).out.split())
-        assert f"states alone: {', '.join(State)};" in listed
+        assert f"in these states: {', '.join(State)};" in listed
 
     @pytest.mark.parametrize("columns", [60, 100])
     def test_columns(self, columns: int) -> None:
@@ -85,7 +85,7 @@ class TestHelp:
 
     def test_every_state_has_its_own_word(self) -> None:
         """Each word of `--only` means its state, and overdue the missing too."""
-        for state, meant in arguments.ONLY.items():
+        for state, meant in arguments.STATES_BY_WORD.items():
             assert meant == ({State.OVERDUE, State.MISSING} if state == "overdue" else {State(state)})
 
 
@@ -111,7 +111,7 @@ class TestDemo:
         """A speed without the demo is told, lest somebody waits for a day to pass in minutes."""
         done = command("check", "--demo.speed=288", at=MONDAY, DIGITALOCEAN_TOKEN="t")
         assert (done.code, done.out) == (2, "")
-        assert "--demo.speed is the demo's; add --demo" in done.err
+        assert "--demo.speed is only for the demo; add --demo" in done.err
 
 
 class TestErrors:
@@ -152,7 +152,7 @@ class TestErrors:
         """Metrics at a path that no client sends, or that is taken, would be served in vain."""
         done = command("serve", f"--web.telemetry-path={path}", at=MONDAY)
         assert done.code == 2
-        assert "is not a path of its own; write it like /metrics" in done.err
+        assert "is not a path for metrics; write it like /metrics" in done.err
 
     @pytest.mark.parametrize("path", ["/", "/metrics", "/a-b/c_d.e", "/metrics/"])
     def test_a_path(self, path: str) -> None:
@@ -233,7 +233,7 @@ class TestPipes:
         assert done.returncode == 2
         assert done.stderr == (
             "digitalocean-backup-exporter: the result cannot be written to stdout: No space left on device; "
-            "free space there\n"
+            "make space there\n"
         )
 
     def test_no_stdout(self) -> None:

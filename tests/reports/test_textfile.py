@@ -188,7 +188,7 @@ class TestOnce:
             environment = {**api.environment, "DIGITALOCEAN_TOKEN": "another"}
             done = command("once", f"--output={file}", at=MONDAY, **environment)
         assert done.code == 2
-        assert done.err.endswith(f"exporter: nothing was learned; {file} is as it was\n")
+        assert done.err.endswith(f"exporter: the poll learned nothing; {file} is unchanged\n")
         assert file.stat() == before
 
     def test_stdout_by_name(self) -> None:
