@@ -97,6 +97,7 @@ lowest: .venv/test
 	.venv/lowest/bin/python -m pytest $(CODE)
 
 # The tests of the code once more, on every Python from 3.11 on that is installed: one run for each minor version.
+# TESTED=3.11 leaves out a version that was tested already.
 # pyenv's Pythons are seen only by the versions that PYENV_VERSION names, so all of them are named.
 matrix: .venv/test
 	@uv() { UV_PYTHON_DOWNLOADS=never $(BIN)/uv "$$@"; }; \
@@ -106,6 +107,7 @@ matrix: .venv/test
 	pythons="$$(uv python list --only-installed 2>/dev/null | sed -nE 's/^cpython-3\.(1[1-9]|[2-9][0-9])\..*/3.\1/p' | sort -Vu)"; \
 	echo "Pythons found:" $$pythons; test -n "$$pythons" || exit 1; \
 	for version in $$pythons; do \
+		if [ "$$version" = "$(TESTED)" ]; then echo "Python $$version: tested already"; continue; fi; \
 		echo "Python $$version"; \
 		uv venv --quiet --clear --python "$$version" ".venv/$$version" && \
 		uv pip install --quiet --python ".venv/$$version" --editable '.[test]' && \

@@ -39,7 +39,7 @@ def fill(writing: int) -> None:
 
 
 def test_lines_without_room_are_dropped_and_counted(pipe: tuple[int, int]) -> None:
-    """Writing never waits; what there was room for comes out in order once somebody reads, the rest is counted."""
+    """Writing never waits; lines for which there was room come out in order once somebody reads, others are counted."""
     reading, writing = pipe
     stderr = BackgroundStderr(writing)
     lines = 20_000
@@ -48,7 +48,9 @@ def test_lines_without_room_are_dropped_and_counted(pipe: tuple[int, int]) -> No
     assert 0 < stderr.dropped < lines
     kept = lines - stderr.dropped
     with open(reading, closefd=False) as stream:
-        assert [int(stream.readline().split()[1]) for _ in range(kept)] == list(range(kept))
+        numbers = [int(stream.readline().split()[1]) for _ in range(kept)]
+    # The pipe makes room for a few lines more while others are dropped.
+    assert numbers == sorted(set(numbers))
     stderr.drain(10)
     stderr.write("and ")
     stderr.write("another\n")

@@ -33,7 +33,7 @@ def everything(messages: dict[str, bytes]) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("count", "number", "more"),
-    [(1, "", ""), (11, "11 droplets", " and 1 more"), (3000, "3,000 droplets", " and 2,990 more")],
+    [(1, "", ""), (11, "11 droplets", " and 1 more"), (1100, "1,100 droplets", " and 1,090 more")],
 )
 def test_a_notification_says_how_many_and_names_ten(
     count: int, number: str, more: str, generation: Generation, tmp_path: Path

@@ -42,6 +42,8 @@ def test_vmalert_evaluates_the_rules(tmp_path: Path, newest: Generation) -> None
                     f"-httpListenAddr=127.0.0.1:{port}",
                     "-notifier.blackhole",
                     "-evaluationInterval=2s",
+                    "-rule.evalDelay=0s",
+                    "-group.maxStartDelay=2s",
                     "-remoteWrite.flushInterval=500ms",
                 ],
                 stdout=output,

@@ -10,13 +10,12 @@ import pytest
 
 from tests.reliability.endings import end_again_and_again
 
-PARTS, TIMES = 2, 5
+TIMES = 3
 
 
-@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_endings(how: signal.Signals, part: int, tmp_path: Path) -> None:
+def test_endings(how: signal.Signals, tmp_path: Path) -> None:
     """Whenever it is ended the state file is whole and the next start uses it; SIGTERM ends it with 0 within 5 s."""
-    endings = end_again_and_again(TIMES, how, tmp_path, random.Random(part))
+    endings = end_again_and_again(TIMES, how, tmp_path, random.Random(how))
     assert endings.wrong == []
     assert endings.tried == TIMES

@@ -14,8 +14,8 @@ from tests.support.world import healthy
 
 
 def test_fifty_scrapers() -> None:
-    """Fifty scrapers and endless polls of 10,000 Droplets: every answer whole, memory and file descriptors flat."""
-    load = loaded(20.0, every=4.0)
+    """Fifty scrapers and endless polls of 2,000 Droplets: every answer whole, memory and file descriptors flat."""
+    load = loaded(12.0, droplets=2_000, every=2.0)
     assert load.wrong == []
     assert len(load.scrapes) > 2 * SCRAPERS
     assert load.polls > 0
