@@ -9,7 +9,14 @@ from msgspec.structs import replace
 
 from exporter.fleet.history import BackupHistory, not_ahead
 from exporter.fleet.model import Description, Policy
-from exporter.fleet.tracked import TrackedDroplet, description_seen, ids_listed, policy_absent, policy_seen
+from exporter.fleet.tracked import (
+    TrackedDroplet,
+    description_absent,
+    description_seen,
+    ids_listed,
+    policy_absent,
+    policy_seen,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,12 @@ def learn(
     if description is not None:
         listed = listings.backup_ids.get(droplet_id) if tells_backup_ids else None
         known = ids_listed(description_seen(known, description), listed, now)
+    elif (
+        listings.droplets_complete
+        and droplet_id not in listings.rejected_droplets
+        and not listings.unidentified_droplets
+    ):
+        known = description_absent(known)
     return known
 
 

@@ -45,6 +45,8 @@ class TrackedDroplet(Struct, frozen=True, gc=False, omit_defaults=True):
     absences: int = 0
     """Successive complete listings that named the Droplet nowhere."""
     policy_absences: int = 0
+    undescribed: bool = False
+    """Whether the last complete listing of Droplets did not name it; the policies may do so for longer."""
     unread: bool = False
     """Whether the own list had to be read at the last poll and was not."""
     unreadable: int = 0
@@ -58,6 +60,11 @@ class TrackedDroplet(Struct, frozen=True, gc=False, omit_defaults=True):
     def named(self) -> bool:
         """Whether a listing of this run has named it."""
         return self.description is not None or self.policy is not None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was destroyed, as far as the API has noticed."""
+        return self.not_found_at is not None and (self.undescribed or self.description is None)
 
     def unresolved(self, now: float) -> list[int]:
         """The ids that the last listing named and of which nothing else is known."""
@@ -88,7 +95,14 @@ def policy_absent(known: TrackedDroplet, now: float) -> TrackedDroplet:
 
 
 def description_seen(known: TrackedDroplet, description: Description) -> TrackedDroplet:
-    return known if description == known.description else replace(known, description=description)
+    if description == known.description and not known.undescribed:
+        return known
+    return replace(known, description=description, undescribed=False)
+
+
+def description_absent(known: TrackedDroplet) -> TrackedDroplet:
+    """A complete listing of Droplets did not name this one; what it was stays known."""
+    return known if known.undescribed else replace(known, undescribed=True)
 
 
 def ids_listed(known: TrackedDroplet, listed: tuple[int, ...] | None, now: float) -> TrackedDroplet:

@@ -75,8 +75,9 @@ def is_unanswered(known: TrackedDroplet, schedule: Schedule, slack: float, now: 
 
 def windows_to_judge(history: BackupHistory, schedule: Schedule, slack: float, instant: float) -> range:
     """The numbers of the windows that count, are due at the instant and are not judged yet."""
-    first = schedule.window_at(counted_after(history)) + 1
-    if history.judged_to is not None:
+    after = counted_after(history)
+    first = schedule.window_at(after) + 1
+    if history.judged_to is not None and history.judged_to > after:
         # A start that drifts or jitters must not make a window of which the half has passed a new one.
         first = max(first, schedule.window_at(history.judged_to + schedule.interval / 2) + 1)
     return range(first, due_window(schedule, slack, instant) + 1)
@@ -253,7 +254,7 @@ class _Case:
 
     def state(self, missed: tuple[float, ...] | None, reason: Reason | None, *, stale: bool) -> State:
         known = self.known
-        if known.not_found_at is not None and (known.description is None or known.absences):
+        if known.is_gone:
             return State.GONE
         if missed:
             return State.MISSING if len(missed) > 1 else State.OVERDUE

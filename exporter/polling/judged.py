@@ -44,5 +44,6 @@ class JudgedDroplets:
     def note_quiet(self, known: TrackedDroplet, habits: Habits, now: float) -> None:
         """This Droplet has no reason to be read now; remember for how long, if its verdict tells."""
         judged = self._assembled.get(known.id)
-        if judged is not None and judged.source is known:
+        # A stale one is read again within the hour, though its verdict stands for longer.
+        if judged is not None and judged.source is known and not judged.droplet.verdict.stale:
             self._quiet[known.id] = known, now, quiet_until(known, habits, judged.until, now)

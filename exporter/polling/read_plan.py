@@ -96,6 +96,9 @@ def reason_to_read(
     """
     if known.absences:
         return None  # It is most likely gone; if not, the next listing names it.
+    denied = known.not_found_at is not None and 0 <= now - known.not_found_at < DISMISSED_FOR
+    if denied and known.is_gone:
+        return None
     plan = supported_of(known.policy, supported)
     for_verdict = None if clock_wrong else _reason_of_verdict(known, plan, rules, now)
     if for_verdict in (Urgency.DUE, Urgency.OVERDUE):
@@ -105,7 +108,7 @@ def reason_to_read(
     history = known.history
     on = history.on_since is not None
     if known.backups is None:
-        if known.not_found_at is not None and 0 <= now - known.not_found_at < DISMISSED_FOR:
+        if denied:
             return None
         return Urgency.CHANGED if on else Urgency.IDLE
     if for_verdict is not None:

@@ -51,7 +51,7 @@ def _restarted(droplet: TrackedDroplet) -> TrackedDroplet:
     if history.own_list is not None and history.own_list == droplet.backups:
         # Held once, as before the restart.
         history = msgspec.structs.replace(history, own_list=droplet.backups)
-    return msgspec.structs.replace(droplet, history=history, absences=0, policy_absences=0, failed_at=None)
+    return msgspec.structs.replace(droplet, history=history, absences=0, failed_at=None)
 
 
 class _DropletV1(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -184,6 +184,51 @@ def weekly_day_is_moved_while_missing() -> Life:
 
 
 @story
+def weekly_day_is_moved_by_two_days() -> Life:
+    """A Sunday is missed; on Monday the owner moves it to TUE, which counts though it is less than a week later."""
+    life = Life("2026-10-25 12:00", policy=weekly())
+    life.made("2026-10-18 21:00", "2026-10-25 21:00")
+    life.polls("2026-11-02 12:00", every=6 * HOUR)
+    life.expect(state="overdue", missed_windows=1)
+    life.set_policy(weekday="TUE")
+    life.polls("2026-11-04 04:00")
+    life.expect(state="overdue", missed_windows=1)
+    life.poll("2026-11-04 04:05")
+    life.expect(state="missing", missed=(at("2026-11-01 20:00"), at("2026-11-03 20:00")))
+    return life
+
+
+@story
+def daily_becomes_weekly() -> Life:
+    """Monday's backup was made; the plan becomes weekly, TUE, and that window counts."""
+    life = Life("2026-10-30 12:00")
+    life.made_daily("2026-10-28 01:00", "2026-11-02 01:00")
+    life.polls("2026-11-02 10:00")
+    life.expect(state="protected")
+    life.policy = weekly("TUE")
+    life.polls("2026-11-04 04:00")
+    life.expect(state="protected", missed_windows=0)
+    life.poll("2026-11-04 04:05")
+    life.expect(state="overdue", missed=(at("2026-11-03 20:00"),))
+    return life
+
+
+@story
+def hour_is_moved_forward_on_the_day() -> Life:
+    """Midnight's backup failed; the owner moves the hour to 12, and the window of that noon counts."""
+    life = Life("2026-11-03 12:00")
+    life.made("2026-11-03 01:00")
+    life.polls("2026-11-04 09:00")
+    life.expect(state="overdue", missed=(at("2026-11-04 00:00"),))
+    life.set_policy(hour=12)
+    life.polls("2026-11-04 20:00")
+    life.expect(state="overdue", missed_windows=1)
+    life.poll("2026-11-04 20:05")
+    life.expect(state="missing", missed=(at("2026-11-04 00:00"), at("2026-11-04 12:00")))
+    return life
+
+
+@story
 def named_start_jitters() -> Life:
     """`next_backup_window` names 00:00 and 00:16 in turn, hour 0 all along; three backups in a row fail."""
     life = Life("2026-11-04 12:00")
@@ -641,6 +686,34 @@ def policy_of_a_droplet_that_is_gone() -> Life:
     life = Life("2026-11-02 12:00", policy=Policy(enabled=False), droplet=None, own_list="404")
     life.poll()
     life.expect(state="gone", missed_windows=None, stale=None)
+    return life
+
+
+@story
+def policy_outlives_the_droplet() -> Life:
+    """It was watched for days and destroyed; the policies name it for longer, and its own list is answered by 404."""
+    life = Life("2026-11-02 12:00")
+    life.made("2026-11-02 01:00")
+    life.polls("2026-11-03 06:00")
+    life.expect(state="protected")
+    life.droplet, life.own_list = None, "404"
+    life.polls("2026-11-03 08:05")
+    life.expect(state="gone")
+    life.restart(keeps_state=True)
+    life.polls("2026-11-06 12:00")
+    life.expect(state="gone")
+    return life
+
+
+@story
+def listing_without_the_droplet_is_not_complete() -> Life:
+    """A listing that lacks pages does not say that the Droplet is gone, whatever its own list answers."""
+    life = Life("2026-11-02 12:00")
+    life.made("2026-11-02 01:00")
+    life.poll()
+    life.own_list = "404"
+    life.polls("2026-11-02 14:00", droplet=None, droplets_complete=False)
+    life.expect(state="protected")
     return life
 
 

@@ -82,6 +82,28 @@ class TestWhatIsLearned:
             await world.poll(MONDAY + DAY + 10 * HOUR)
             assert (world.state(1), world.missed(1)) == (State.OVERDUE, 1)
 
+    async def test_stale_is_read_hourly(self) -> None:
+        """The own list of a stale Droplet is read once an hour, so that a backup which comes late ends it soon."""
+        account = healthy(1, now=NOON - 4 * DAY)
+        account.policy_map["1"] = policy(1, hour=0, next_window=MONDAY + DAY)
+        async with World(account, at=NOON) as world:
+            asked = [number for number in range(36) if "backups" in await world.requests(NOON + number * 300)]
+            assert world.state(1) == State.STALE
+        assert asked == [0, 12, 24]
+
+    async def test_gone_is_asked_hourly(self) -> None:
+        """A Droplet that was destroyed while the policies still name it is gone, and is asked for once an hour."""
+        account = healthy(1, now=NOON)
+        async with World(account, at=NOON) as world:
+            await world.poll()
+            account.droplet_list.clear()
+            account.backup_lists[1] = None
+            due = MONDAY + DAY + 9 * HOUR
+            asked = [number for number in range(24) if "backups" in await world.requests(due + number * 300)]
+            assert world.state(1) == State.GONE
+            assert world.samples()['state{droplet_id="1",state="gone"}'] == 1
+        assert asked == [0, 12]
+
     async def test_gpu_droplets(self) -> None:
         """Droplets with a GPU come from a listing of their own."""
         account = healthy(1, now=NOON)
