@@ -128,7 +128,7 @@ def bring_on(promtool: str, words: Sequence[str]) -> Faults:
 
 
 def weeks(accounts: int) -> Lived:
-    return live_through(accounts)
+    return live_through(accounts, shrink=True)
 
 
 def ends(how: signal.Signals, times: int, share: int) -> Endings:

@@ -61,7 +61,7 @@ def test_twenty_accounts(tmp_path: Path) -> None:
 
 def test_a_week_of_the_demo() -> None:
     """A week at speed: nothing is warned of, only Droplets whose story says so miss windows, and all of those do."""
-    week = watch_the_demo(speed=20_000, days=7)
+    week = watch_the_demo(speed=16_000, days=7)
     assert week.wrong == []
     assert week.polls >= 20
     assert week.overdue >= IN_A_WEEK
