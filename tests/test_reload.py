@@ -177,7 +177,9 @@ class World:
         return self.config
 
     async def text(self) -> str:
-        pieces = await self.service.exposition.page(self.service.clock.now(), tail=TEXT.encode(self.telemetry.registry))
+        pieces = await self.service.exposition.text_at(
+            self.service.clock.now(), tail=TEXT.encode(self.telemetry.registry)
+        )
         return b"".join(pieces).decode()
 
     async def listed(self, account: str = "a") -> set[int]:
@@ -389,5 +391,5 @@ async def test_text_and_fleets_agree_after_a_reload(api: Api) -> None:
         await world.service.reload()
         await eventually(lambda: all(status.result for status in world.service.statuses), within=20)
         at = world.service.clock.now()
-        served = b"".join(await world.service.exposition.page(at))
+        served = b"".join(await world.service.exposition.text_at(at))
         assert served == render(world.service.fleets, at)

@@ -66,9 +66,9 @@ def _print_report(report: CheckReport) -> None:
     if is_terminal(sys.stdout):
         from exporter.reports import terminal
 
-        target = terminal.console()
+        target = terminal.terminal_console()
         if report.droplets:
             terminal.show_table(target, rows)
         target.print(f"\n{end}", end="")
     else:
-        print_result((table.plain(rows) + "\n" if report.droplets else "") + end)
+        print_result((table.plain_text(rows) + "\n" if report.droplets else "") + end)

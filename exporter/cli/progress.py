@@ -26,7 +26,7 @@ async def progress(doing: str, statuses: Callable[[], Sequence[Status]] = lambda
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from exporter.reports.terminal import console
+    from exporter.reports.terminal import terminal_console
 
     # SIGTERM would end the process with the cursor hidden. As an exception it lets the bar clean up first.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sys.exit, 128 + signal.SIGTERM)
@@ -35,7 +35,7 @@ async def progress(doing: str, statuses: Callable[[], Sequence[Status]] = lambda
         BarColumn(),
         TextColumn("{task.fields[count]}"),
         TimeElapsedColumn(),
-        console=console(stderr=True),
+        console=terminal_console(stderr=True),
         transient=True,
     ) as bar:
         task = bar.add_task(doing, total=None, count="")

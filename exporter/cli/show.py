@@ -33,7 +33,7 @@ from exporter.polling.state_file import StateFile
 from exporter.polling.status import in_words
 from exporter.reports import documents, table
 from exporter.reports.droplet_report import LINE_WIDTH, DropletReport, droplet_report
-from exporter.reports.phrases import span
+from exporter.reports.phrases import duration_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ def _exit_code(answers: Sequence[_AccountAnswer], at: float) -> Literal[0, 1, 2]
     for answer in found:
         if answer.remembered and answer.droplet is not None:
             read_at = answer.droplet.refreshed_at
-            age = f", {span(at - read_at)} old" if read_at is not None else ""
+            age = f", {duration_words(at - read_at)} old" if read_at is not None else ""
             print_error(f"{answer.account.name}: the API could not be asked; this is what the state file knows{age}")
     if found and not all(answer.remembered for answer in found):
         return 1 if any(answer.lookup.errors for answer in found) else 0
@@ -202,7 +202,7 @@ def _print_reports(reports: Sequence[DropletReport], note: str) -> None:
     if is_terminal(sys.stdout):
         from exporter.reports import terminal
 
-        target = terminal.console()
+        target = terminal.terminal_console()
         for number, report in enumerate(reports):
             if number:
                 target.print()
@@ -213,9 +213,9 @@ def _print_reports(reports: Sequence[DropletReport], note: str) -> None:
 
 
 def _plain(report: DropletReport) -> str:
-    text = f"{report.title}\n{table.facts(report.facts)}"
+    text = f"{report.title}\n{table.facts_text(report.facts)}"
     if report.line:
         text += "\n" + "".join(f"  {line}\n" for line in report.line)
     if report.backups is not None:
-        text += "\n" + "".join(f"  {line}\n" for line in table.plain(report.backups).splitlines())
+        text += "\n" + "".join(f"  {line}\n" for line in table.plain_text(report.backups).splitlines())
     return text

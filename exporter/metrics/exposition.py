@@ -1,8 +1,8 @@
-"""A fleet as text for Prometheus: made once at a poll, joined at a scrape.
+"""A fleet as text for Prometheus: made once after a poll, joined at a scrape.
 
-The text is that of the client library, byte for byte, and serves both of its formats: text 0.0.4 and OpenMetrics 1.0
-differ in nothing that is used here. Families that move with the clock come last, so that the text
-before them, its checksum and its compressed form are ready since the poll.
+The text is exactly that of the client library. It is the same for text 0.0.4 and OpenMetrics 1.0, because nothing is
+used here in which these formats differ. Families whose values change with the clock come last. The text before them,
+its checksum and its compressed form are ready after the poll.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from exporter.metrics.families import (
 from exporter.threads import ThreadPool
 
 BATCH = 100
-"""Droplets that are rendered together: a batch of which none changed keeps its text from poll to poll."""
+"""Droplets that are rendered together. If none of them changed, their text is kept from poll to poll."""
 STEP = 500
-"""Samples that are computed in one go at a scrape: about a millisecond."""
+"""Samples that a scrape computes without a pause: about a millisecond of work."""
 PIECE = 32 * 1024
-"""Shorter pieces of text are joined, so that a small fleet is not sent in a hundred writes."""
+"""Bytes. Shorter pieces of text are joined, so that a small fleet is not sent in a hundred writes."""
 
 POLL_LEVEL = 6
 SCRAPE_LEVEL = 1
-"""Compression where time matters less than size, and where it matters more."""
+"""Compression levels: after a poll, where size matters more, and at a scrape, where time does."""
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-"""No name, no time, any system (RFC 1952)."""
+"""A gzip header without a file name or time, for any system (RFC 1952)."""
 
 THREADS = ThreadPool("render the metrics", 4, caller_may_work=True)
 RENDERED_WITHIN = 60.0
-"""Seconds. Nothing but a bug or a machine without processor time makes it longer."""
+"""Seconds. Rendering takes longer only because of a bug, or if the machine gives no processor time."""
 
 STATIC_FAMILIES: tuple[DropletFamily | ListingFamily | FleetFamily, ...] = (
     *(family for family in DROPLET_FAMILIES if not isinstance(family, ClockFamily)),
@@ -57,22 +57,23 @@ STATIC_FAMILIES: tuple[DropletFamily | ListingFamily | FleetFamily, ...] = (
 CLOCK_FAMILIES = tuple(family for family in DROPLET_FAMILIES if isinstance(family, ClockFamily))
 
 
-def encodable(value: str) -> str:
-    """The value with U+FFFD for lone surrogates, which JSON and YAML can spell and UTF-8 cannot."""
+def without_surrogates(value: str) -> str:
+    """The value with U+FFFD for lone surrogates, which JSON and YAML allow and UTF-8 does not."""
     return value if value.isascii() else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def escape(value: str) -> str:
-    """A label value as both formats write it."""
-    return encodable(value).replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+def escape_label(value: str) -> str:
+    """A label's value as both formats write it."""
+    return without_surrogates(value).replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def number(value: float) -> str:
-    """A sample's value as the client library writes it; only large or odd ones differ from Python's own notation."""
+def number_text(value: float) -> str:
+    """A sample's value as the client library writes it. Only large values and NaN differ from Python's text."""
     return repr(float(value)) if -inf < value < 1e6 else str(floatToGoString(value))  # type: ignore[no-untyped-call]
 
 
-def head(family: Family) -> bytes:
+def family_header(family: Family) -> bytes:
+    """The HELP and TYPE lines of a family."""
     return f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.type}\n".encode()
 
 
@@ -84,12 +85,12 @@ class Exposition:
 
     def __init__(self, tag_labels: Sequence[str] = ()) -> None:
         self._tag_labels = tuple(tag_labels)
-        self._accounts: dict[str, _Account] = {}
+        self._accounts: dict[str, _AccountText] = {}
         self._lock = asyncio.Lock()
-        self._moment = _Moment(_Snapshot.of([]), 0)
+        self._current = _TextAtSecond(_Snapshot.of([]), 0)
 
     async def update(self, fleet: Fleet) -> None:
-        """Renders what a poll learned; scrapes get the text from before until it is all there."""
+        """Renders a new fleet of an account. Until the whole text is ready, scrapes get the text from before."""
         async with self._lock:
             old = self._accounts.get(fleet.account)
             account = await run_with_pauses(_render(fleet, self._tag_labels, old))
@@ -102,81 +103,82 @@ class Exposition:
             if self._accounts.pop(account, None) is not None:
                 await self._assemble()
 
-    async def page(self, now: float, *, tail: bytes = b"", gzip: bool = False) -> list[bytes]:
-        """The text at this moment, right to a second, and `tail` after it; in pieces to be sent one after the other.
+    async def text_at(self, now: float, *, tail: bytes = b"", gzip: bool = False) -> list[bytes]:
+        """The text at `now`, rounded down to a second, and `tail` after it, in pieces to be sent one after the other.
 
-        `gzip`: as one gzip member.
+        With `gzip`, the pieces together are one gzip member.
         """
-        moment = self._moment
-        if moment.now != floor(now):
-            self._moment = moment = _Moment(moment.snapshot, floor(now))
+        current = self._current
+        if current.now != floor(now):
+            self._current = current = _TextAtSecond(current.snapshot, floor(now))
         if not gzip:
-            return [*moment.snapshot.text, *await moment.text(), tail]
-        deflated = await moment.deflated()
+            return [*current.snapshot.text, *await current.text(), tail]
+        deflated = await current.deflated()
         crc = zlib.crc32(tail, deflated.crc)
         length = (deflated.length + len(tail)) & 0xFFFFFFFF
         end = _deflate([tail], SCRAPE_LEVEL, zlib.Z_FINISH) + struct.pack("<LL", crc, length)
-        return [*moment.snapshot.deflated, deflated.data, end]
+        return [*current.snapshot.deflated, deflated.data, end]
 
-    async def selected(self, now: float, names: Collection[str], *, tail: bytes = b"") -> list[bytes]:
-        """The text of these families alone, at this moment, and `tail` after it; in pieces."""
+    async def text_of(self, now: float, names: Collection[str], *, tail: bytes = b"") -> list[bytes]:
+        """The text of only the named families at `now`, and `tail` after it, in pieces."""
         accounts = [account for _, account in sorted(self._accounts.items())]
         text: list[bytes] = []
         for place, family in enumerate(STATIC_FAMILIES):
             if family.name in names:
-                text.append(head(family))
+                text.append(family_header(family))
                 for account in accounts:
                     text.extend(account.static[place].text)
         for place, clock_family in enumerate(CLOCK_FAMILIES):
             if clock_family.name in names:
-                text.append(head(clock_family))
+                text.append(family_header(clock_family))
                 for account in accounts:
-                    text.extend(await run_with_pauses(account.clocked[place].at(floor(now))))
-        return [*_joined(text), tail]
+                    text.extend(await run_with_pauses(account.moving[place].at(floor(now))))
+        return [*_join_short(text), tail]
 
     async def _assemble(self) -> None:
         accounts = [account for _, account in sorted(self._accounts.items())]
-        self._moment = _Moment(await THREADS.run(_Snapshot.of, accounts, within=RENDERED_WITHIN), 0)
+        self._current = _TextAtSecond(await THREADS.run(_Snapshot.of, accounts, within=RENDERED_WITHIN), 0)
 
 
 def render(fleets: Iterable[Fleet], now: float, tag_labels: Sequence[str] = ()) -> bytes:
-    """The same text in one go, for those who need it once."""
+    """The same text, for callers that need it only once."""
     ordered = sorted(fleets, key=lambda fleet: fleet.account)
     snapshot = _Snapshot.of([run_without_pauses(_render(fleet, tuple(tag_labels), None)) for fleet in ordered])
-    return b"".join(chain(snapshot.text, run_without_pauses(snapshot.moving(floor(now)))))
+    return b"".join(chain(snapshot.text, run_without_pauses(snapshot.moving_text(floor(now)))))
 
 
 @dataclass(frozen=True, slots=True)
-class _Samples:
-    """One account's samples of one family that does not move, as text and as raw deflate blocks."""
+class _StaticSamples:
+    """One account's samples of a family that does not change with the clock: as text and as raw deflate blocks."""
 
     text: tuple[bytes, ...]
     """A piece for each batch of Droplets."""
     deflated: bytes | None = None
 
-    def compressed(self) -> _Samples:
+    def compressed(self) -> _StaticSamples:
         if self.deflated is not None:
             return self
-        return _Samples(self.text, _deflate(self.text, POLL_LEVEL, zlib.Z_FULL_FLUSH))
+        return _StaticSamples(self.text, _deflate(self.text, POLL_LEVEL, zlib.Z_FULL_FLUSH))
 
 
 @dataclass(frozen=True, slots=True)
-class _Clocked:
-    """One account's samples of one family that moves: each sample's text up to its value, and what that comes from."""
+class _MovingSamples:
+    """One account's samples of a family that changes with the clock: the text before each value, and its basis."""
 
     family: ClockFamily
     prefixes: list[bytes]
     distinct: list[Hashable]
-    """What values are computed from; Droplets share windows, so there are fewer of them than samples."""
+    """The different bases from which values are computed. Droplets share windows, so there are fewer than samples."""
     which: list[int]
     """For each sample, its place in `distinct`."""
 
     def at(self, now: float) -> Steps[list[bytes]]:
+        """The lines of the samples at `now`."""
         value_at = self.family.at
         values: list[bytes | None] = []
         for start in range(0, len(self.distinct), STEP):
             values += [
-                None if (value := value_at(basis, now)) is None else f"{number(value)}\n".encode()
+                None if (value := value_at(basis, now)) is None else f"{number_text(value)}\n".encode()
                 for basis in self.distinct[start : start + STEP]
             ]
             yield
@@ -195,31 +197,31 @@ class _Clocked:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Batch:
-    """Some Droplets, and the labels that identify each, as text."""
+    """Some Droplets, and for each the text of the labels that identify it."""
 
     droplets: tuple[Droplet, ...]
     identities: list[str]
 
     def holds(self, droplets: tuple[Droplet, ...]) -> bool:
-        """Whether it is made of these very Droplets, none of which changed."""
+        """Whether these are the Droplets of the batch, and none has changed."""
         return len(droplets) == len(self.droplets) and all(map(is_, droplets, self.droplets))
 
 
 @dataclass(frozen=True, slots=True)
-class _Account:
-    """All of one account's samples, by family."""
+class _AccountText:
+    """All samples of one account, by family."""
 
     batches: tuple[_Batch, ...]
-    static: tuple[_Samples, ...]
-    clocked: tuple[_Clocked, ...]
+    static: tuple[_StaticSamples, ...]
+    moving: tuple[_MovingSamples, ...]
 
-    def compressed(self) -> _Account:
-        return _Account(self.batches, tuple(samples.compressed() for samples in self.static), self.clocked)
+    def compressed(self) -> _AccountText:
+        return _AccountText(self.batches, tuple(samples.compressed() for samples in self.static), self.moving)
 
 
 @dataclass(frozen=True, slots=True)
 class _Deflated:
-    """Raw deflate blocks, with checksum and length of all the text up to their end."""
+    """Raw deflate blocks, with the checksum and the length of the whole text up to their end."""
 
     data: bytes
     crc: int
@@ -228,22 +230,22 @@ class _Deflated:
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """What the polls so far learned, of all accounts: each family's head, then every account's samples of it."""
+    """The text of all accounts after their latest polls: each family's header, then its samples of each account."""
 
     text: tuple[bytes, ...]
     deflated: tuple[bytes, ...]
     crc: int
     length: int
-    clocked: tuple[tuple[_Clocked, ...], ...]
-    """By family of `CLOCK_FAMILIES`, then by account."""
+    moving: tuple[tuple[_MovingSamples, ...], ...]
+    """For each of `CLOCK_FAMILIES`, the samples of each account."""
 
     @classmethod
-    def of(cls, accounts: Sequence[_Account]) -> _Snapshot:
+    def of(cls, accounts: Sequence[_AccountText]) -> _Snapshot:
         text: list[bytes] = []
         deflated = [GZIP_HEADER]
         for place, family in enumerate(STATIC_FAMILIES):
-            text.append(head(family))
-            deflated.append(_deflate([head(family)], POLL_LEVEL, zlib.Z_FULL_FLUSH))
+            text.append(family_header(family))
+            deflated.append(_deflate([family_header(family)], POLL_LEVEL, zlib.Z_FULL_FLUSH))
             for account in accounts:
                 text.extend(account.static[place].text)
                 deflated.append(account.static[place].deflated or b"")
@@ -251,26 +253,25 @@ class _Snapshot:
         for piece in text:
             crc = zlib.crc32(piece, crc)
         return cls(
-            text=_joined(text),
-            deflated=_joined(deflated),
+            text=_join_short(text),
+            deflated=_join_short(deflated),
             crc=crc,
             length=sum(map(len, text)),
-            clocked=tuple(
-                tuple(account.clocked[place] for account in accounts) for place in range(len(CLOCK_FAMILIES))
-            ),
+            moving=tuple(tuple(account.moving[place] for account in accounts) for place in range(len(CLOCK_FAMILIES))),
         )
 
-    def moving(self, now: float) -> Steps[tuple[bytes, ...]]:
+    def moving_text(self, now: float) -> Steps[tuple[bytes, ...]]:
+        """The text of `CLOCK_FAMILIES` at `now`."""
         text: list[bytes] = []
-        for family, accounts in zip(CLOCK_FAMILIES, self.clocked, strict=True):
-            text.append(head(family))
+        for family, accounts in zip(CLOCK_FAMILIES, self.moving, strict=True):
+            text.append(family_header(family))
             for samples in accounts:
                 text.extend((yield from samples.at(now)))
-        return _joined(text)
+        return _join_short(text)
 
 
-class _Moment:
-    """What moves, at one second, computed once however many scrapers ask."""
+class _TextAtSecond:
+    """A snapshot's text at one second. Values that change with the clock are computed once for all scrapers."""
 
     def __init__(self, snapshot: _Snapshot, now: int) -> None:
         self.snapshot = snapshot
@@ -280,8 +281,8 @@ class _Moment:
 
     async def text(self) -> tuple[bytes, ...]:
         if self._text is None:
-            self._text = asyncio.create_task(run_with_pauses(self.snapshot.moving(self.now)))
-        # A scraper that gives up must not take the others' text with it.
+            self._text = asyncio.create_task(run_with_pauses(self.snapshot.moving_text(self.now)))
+        # A scraper that gives up must not cancel the work that others wait for.
         return await asyncio.shield(self._text)
 
     async def deflated(self) -> _Deflated:
@@ -291,7 +292,7 @@ class _Moment:
 
     async def _deflate(self) -> _Deflated:
         text = await self.text()
-        # Compression lets other threads run; where there is little of it, changing threads takes longer.
+        # zlib lets other threads run. For a short text, changing to a thread takes longer than compressing.
         return (
             await THREADS.run(self._compress, text, within=RENDERED_WITHIN) if len(text) > 1 else self._compress(text)
         )
@@ -304,23 +305,25 @@ class _Moment:
         return _Deflated(_deflate(text, SCRAPE_LEVEL, zlib.Z_FULL_FLUSH), crc, length)
 
 
-def _render(fleet: Fleet, tag_labels: tuple[str, ...], old: _Account | None) -> Steps[_Account]:
-    """One account's text. What has not changed since `old` is kept: a batch's text, a family's compressed form."""
+def _render(fleet: Fleet, tag_labels: tuple[str, ...], old: _AccountText | None) -> Steps[_AccountText]:
+    """One account's text. The text of a batch and the compressed form of a family are kept if they are as in `old`."""
     batches: list[_Batch] = []
-    account = escape(fleet.account)
+    account = escape_label(fleet.account)
     before = old.batches if old else ()
     for place, start in enumerate(range(0, len(fleet.droplets), BATCH)):
         droplets = fleet.droplets[start : start + BATCH]
         if place < len(before) and before[place].holds(droplets):
             batches.append(before[place])
         else:
-            identities = [f'account="{account}",droplet_id="{d.id}",droplet_name="{escape(d.name)}"' for d in droplets]
+            identities = [
+                f'account="{account}",droplet_id="{d.id}",droplet_name="{escape_label(d.name)}"' for d in droplets
+            ]
             batches.append(_Batch(droplets, identities))
         yield
     changed = [place for place, batch in enumerate(batches) if place >= len(before) or batch is not before[place]]
     static = []
     for place, family in enumerate(STATIC_FAMILIES):
-        kept = old.static[place] if old else _Samples(())
+        kept = old.static[place] if old else _StaticSamples(())
         if isinstance(family, FleetFamily):
             pieces = [_account_samples(family, fleet)]
         elif isinstance(family, ListingFamily):
@@ -330,34 +333,34 @@ def _render(fleet: Fleet, tag_labels: tuple[str, ...], old: _Account | None) -> 
                 yield
         else:
             pieces = [*kept.text[: len(batches)], *(b"",) * (len(batches) - len(kept.text))]
-            lines = _lines(family, fleet.account, tag_labels)
+            lines = _line_renderer(family, fleet.account, tag_labels)
             for number in changed:
                 pieces[number] = lines(batches[number].droplets, batches[number].identities)
                 yield
-        static.append(kept if kept.text == tuple(pieces) else _Samples(tuple(pieces)))
+        static.append(kept if kept.text == tuple(pieces) else _StaticSamples(tuple(pieces)))
     same = old is not None and not changed and len(batches) == len(before)
     if same and old is not None:
-        return _Account(tuple(batches), tuple(static), old.clocked)
-    clocked: list[_Clocked] = []
+        return _AccountText(tuple(batches), tuple(static), old.moving)
+    moving: list[_MovingSamples] = []
     for clock_family in CLOCK_FAMILIES:
-        clocked += [(yield from _clocked(clock_family, batches))]
-    return _Account(tuple(batches), tuple(static), tuple(clocked))
+        moving += [(yield from _moving_samples(clock_family, batches))]
+    return _AccountText(tuple(batches), tuple(static), tuple(moving))
 
 
 def _listing_lines(family: ListingFamily, fleet: Fleet, batch: _Batch) -> bytes:
     return "".join(
         [
-            f"{family.name}{{{identity}}} {number(value)}\n"
+            f"{family.name}{{{identity}}} {number_text(value)}\n"
             for droplet, identity in zip(batch.droplets, batch.identities, strict=True)
             if (value := family.value(droplet, fleet)) is not None
         ]
     ).encode()
 
 
-def _lines(
+def _line_renderer(
     family: DropletFamily, account: str, tag_labels: tuple[str, ...]
 ) -> Callable[[Sequence[Droplet], Sequence[str]], bytes]:
-    """What makes the lines of a family from some Droplets and their escaped identities."""
+    """A function that makes the lines of a family, from some Droplets and the text of their identities."""
     name, value_of, more = family.name, family.value, family.more
     label_names = family.label_names(tag_labels)
     if label_names == IDENTITY:
@@ -365,7 +368,7 @@ def _lines(
         def plain(droplets: Sequence[Droplet], identities: Sequence[str]) -> bytes:
             return "".join(
                 [
-                    f"{name}{{{identity}}} {number(value)}\n"
+                    f"{name}{{{identity}}} {number_text(value)}\n"
                     for droplet, identity in zip(droplets, identities, strict=True)
                     if (value := value_of(droplet)) is not None
                 ]
@@ -386,7 +389,7 @@ def _lines(
             if value is not None:
                 tag_values = (droplet.tag_labels + none)[:tags]
                 values = (account, str(droplet.id), droplet.name, *more(droplet), *tag_values)
-                lines.append(template % (*map(escape, pick(values)), number(value)))
+                lines.append(template % (*map(escape_label, pick(values)), number_text(value)))
         return "".join(lines).encode()
 
     return labelled
@@ -396,12 +399,12 @@ def _account_samples(family: FleetFamily, fleet: Fleet) -> bytes:
     lines = []
     for more, value in family.samples(fleet):
         labels = sorted(zip(family.labels, (fleet.account, *more), strict=True))
-        text = ",".join(f'{name}="{escape(label)}"' for name, label in labels)
-        lines.append(f"{family.name}{{{text}}} {number(value)}\n")
+        text = ",".join(f'{name}="{escape_label(label)}"' for name, label in labels)
+        lines.append(f"{family.name}{{{text}}} {number_text(value)}\n")
     return "".join(lines).encode()
 
 
-def _clocked(family: ClockFamily, batches: Iterable[_Batch]) -> Steps[_Clocked]:
+def _moving_samples(family: ClockFamily, batches: Iterable[_Batch]) -> Steps[_MovingSamples]:
     prefixes: list[bytes] = []
     places: dict[Hashable, int] = {}
     which: list[int] = []
@@ -412,11 +415,11 @@ def _clocked(family: ClockFamily, batches: Iterable[_Batch]) -> Steps[_Clocked]:
                 prefixes.append(f"{family.name}{{{identity}}} ".encode())
                 which.append(places.setdefault(basis, len(places)))
         yield
-    return _Clocked(family, prefixes, list(places), which)
+    return _MovingSamples(family, prefixes, list(places), which)
 
 
-def _joined(pieces: Iterable[bytes]) -> tuple[bytes, ...]:
-    """The same bytes with neighbours joined until they are worth sending."""
+def _join_short(pieces: Iterable[bytes]) -> tuple[bytes, ...]:
+    """The same bytes, with short neighbouring pieces joined into pieces of `PIECE` bytes or more."""
     out: list[bytes] = []
     short: list[bytes] = []
     size = 0
@@ -433,6 +436,6 @@ def _joined(pieces: Iterable[bytes]) -> tuple[bytes, ...]:
 
 
 def _deflate(pieces: Iterable[bytes], level: int, flush: int) -> bytes:
-    """Raw deflate blocks. After a full flush they end at a byte, and what follows can be any other such blocks."""
+    """Raw deflate blocks. After a full flush they end at a byte, so that any other such blocks can follow."""
     deflate = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
     return b"".join([*map(deflate.compress, pieces), deflate.flush(flush)])

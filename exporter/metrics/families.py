@@ -1,7 +1,7 @@
-"""The metrics contract as one table: a row per family, and the only place where a metric's name is written.
+"""All metrics as one table: a row for each family, and the only place where the name of a metric is written.
 
-A row whose value is `None` has no series: unknown is absent, never 0, -1 or NaN. Help texts hold no backslash, quote or
-newline, which the two text formats escape differently.
+A value of `None` gives no series: what is unknown is absent, never 0, -1 or NaN. Help texts contain no backslash, quote
+or newline, because the two text formats escape these differently.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Family:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DropletFamily(Family):
-    """At most one sample a Droplet, which changes only with what is known of the Droplet."""
+    """At most one sample for each Droplet. It changes only if what is known of the Droplet changes."""
 
     labels: tuple[str, ...] = IDENTITY
     value: Callable[[Droplet], float | None]
     more: Callable[[Droplet], tuple[str, ...]] = lambda _: ()
-    """The values of the labels after the identity."""
+    """The values of the labels that follow the identity."""
     tagged: bool = False
-    """Whether the configured tag labels follow."""
+    """Whether the configured tag labels follow after those."""
 
     def label_names(self, tag_labels: Iterable[str]) -> tuple[str, ...]:
         return (*self.labels, *tag_labels) if self.tagged else self.labels
@@ -54,7 +54,7 @@ class DropletFamily(Family):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListingFamily(Family):
-    """At most one sample a Droplet, which moves with each complete listing of the account."""
+    """At most one sample for each Droplet. It changes with each complete listing of the account."""
 
     labels: tuple[str, ...] = IDENTITY
     value: Callable[[Droplet, Fleet], float | None]
@@ -62,21 +62,22 @@ class ListingFamily(Family):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockFamily(Family):
-    """At most one sample a Droplet, which moves with the clock and so is computed at the scrape."""
+    """At most one sample for each Droplet. It changes with the clock, so it is computed at the scrape."""
 
     labels: tuple[str, ...] = IDENTITY
     basis: Callable[[Droplet], Hashable | None]
-    """What the value is computed from, besides the time; `None`: nothing, so no sample."""
+    """What the value is computed from, besides the time; `None`: there is no sample."""
     at: Callable[[Any, float], float | None]
-    """The value for a basis at an instant."""
+    """The value, from a basis and the time in Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetFamily(Family):
-    """Samples of a whole account: the values of the labels after the account, and the sample's value."""
+    """Samples of a whole account."""
 
     labels: tuple[str, ...] = (ACCOUNT_LABEL,)
     samples: Callable[[Fleet], Iterable[tuple[tuple[str, ...], float]]]
+    """For each sample, the values of the labels that follow the account, and the sample's value."""
 
 
 def _policy_labels(droplet: Droplet) -> tuple[str, ...]:
@@ -86,22 +87,22 @@ def _policy_labels(droplet: Droplet) -> tuple[str, ...]:
     return (policy.plan or "", policy.weekday or "", "" if policy.hour is None else str(policy.hour))
 
 
-def _windows(droplet: Droplet) -> tuple[Schedule | None, Window | None] | None:
+def _schedule_and_window(droplet: Droplet) -> tuple[Schedule | None, Window | None] | None:
     schedule = droplet.verdict.schedule
     window = droplet.policy.next_window if droplet.policy and schedule is None else None
     return (schedule, window) if schedule or window else None
 
 
-def _refreshed(droplet: Droplet, fleet: Fleet) -> float | None:
+def _refreshed_at(droplet: Droplet, fleet: Fleet) -> float | None:
     if not droplet.confirmed or fleet.listed_at is None:
         return droplet.refreshed_at
     return max(droplet.refreshed_at or 0.0, fleet.listed_at)
 
 
-def _by_plan(
+def _samples_by_plan(
     value: Callable[[SupportedPolicy], float | None],
 ) -> Callable[[Fleet], Iterable[tuple[tuple[str, ...], float]]]:
-    """One sample a plan, from the first policy of that name."""
+    """One sample for each plan, from the first supported policy of that name."""
 
     def samples(fleet: Fleet) -> Iterable[tuple[tuple[str, ...], float]]:
         first = {policy.plan: policy for policy in reversed(fleet.supported)}
@@ -113,7 +114,7 @@ def _by_plan(
     return samples
 
 
-def _unjudged(fleet: Fleet) -> Iterable[tuple[tuple[str, ...], float]]:
+def _unjudged_samples(fleet: Fleet) -> Iterable[tuple[tuple[str, ...], float]]:
     if not fleet.known:
         return
     counted = Counter(d.verdict.reason for d in fleet.droplets if d.verdict.state is State.UNJUDGED)
@@ -187,7 +188,8 @@ DROPLET_FAMILIES: tuple[DropletFamily | ListingFamily | ClockFamily, ...] = (
     ),
     DropletFamily(
         name="digitalocean_backup_newest_size_bytes",
-        help="Size of the newest backup that exists, a gigabyte of the API being 1024^3 bytes. Absent if not told.",
+        help="Size of the newest backup that exists, a gigabyte of the API being 1024^3 bytes. Absent if the API does "
+        "not send it.",
         value=lambda d: d.newest.size if d.newest else None,
     ),
     DropletFamily(
@@ -248,12 +250,12 @@ DROPLET_FAMILIES: tuple[DropletFamily | ListingFamily | ClockFamily, ...] = (
         name="digitalocean_backup_refreshed_timestamp_seconds",
         help="When the Droplet's list of backups was last known to be complete, as Unix time: read from its own "
         "endpoint, or every id that a listing named resolved.",
-        value=_refreshed,
+        value=_refreshed_at,
     ),
     ClockFamily(
         name="digitalocean_backup_hours_until_next_window",
         help="Hours from now to the start of the next backup window, 0 while one is open.",
-        basis=_windows,
+        basis=_schedule_and_window,
         at=lambda windows, now: hours_until_next_window(windows[0], windows[1], now),
     ),
     ClockFamily(
@@ -274,19 +276,19 @@ ACCOUNT_FAMILIES: tuple[FleetFamily, ...] = (
         name="digitalocean_backup_unjudged_droplets",
         help="Droplets that should be judged and cannot be, by reason.",
         labels=(ACCOUNT_LABEL, "reason"),
-        samples=_unjudged,
+        samples=_unjudged_samples,
     ),
     FleetFamily(
         name="digitalocean_backup_supported_policy_retention_seconds",
         help="How long DigitalOcean keeps a backup of the plan.",
         labels=(ACCOUNT_LABEL, "plan"),
-        samples=_by_plan(lambda policy: None if policy.retention_days is None else policy.retention_days * DAY),
+        samples=_samples_by_plan(lambda policy: None if policy.retention_days is None else policy.retention_days * DAY),
     ),
     FleetFamily(
         name="digitalocean_backup_supported_policy_window_seconds",
         help="Length of a backup window of the plan.",
         labels=(ACCOUNT_LABEL, "plan"),
-        samples=_by_plan(lambda policy: policy.window_length),
+        samples=_samples_by_plan(lambda policy: policy.window_length),
     ),
 )
 
@@ -321,7 +323,7 @@ POLL_INTERVAL = Family(
 POLL_DURATION = Family(
     name="digitalocean_backup_exporter_poll_duration_seconds",
     type="histogram",
-    help="Time from the start of a poll until all it learned is known.",
+    help="Time from the start of a poll until everything it learned is served.",
     labels=(ACCOUNT_LABEL,),
 )
 LAST_POLL = Family(
@@ -369,7 +371,7 @@ API_THROTTLED = Family(
 )
 API_CLOCK_SKEW = Family(
     name="digitalocean_backup_exporter_api_clock_skew_seconds",
-    help="By how much the API's clock, as its header Date tells, is ahead of the exporter's; negative if behind.",
+    help="Seconds by which the API's clock (its header Date) is ahead of the exporter's; negative if it is behind.",
     labels=(ACCOUNT_LABEL,),
 )
 REJECTED_RECORDS = Family(
@@ -380,11 +382,11 @@ REJECTED_RECORDS = Family(
 )
 CONFIG_LAST_RELOAD_SUCCESSFUL = Family(
     name="digitalocean_backup_exporter_config_last_reload_successful",
-    help="1 if the configuration was good when last read, else 0: then the one before it is in force.",
+    help="1 if the configuration was good when it was last read, else 0: then the one before is in use.",
 )
 CONFIG_LAST_RELOAD_SUCCESS = Family(
     name="digitalocean_backup_exporter_config_last_reload_success_timestamp_seconds",
-    help="When the configuration in force was read, as Unix time.",
+    help="When the configuration in use was read, as Unix time.",
 )
 LOG_LINES_DROPPED = Family(
     name="digitalocean_backup_exporter_log_lines_dropped_total",
@@ -393,12 +395,12 @@ LOG_LINES_DROPPED = Family(
 )
 WEB_CONFIG_SUCCESSFUL = Family(
     name="digitalocean_backup_exporter_web_config_last_reload_successful",
-    help="1 if the web configuration and its certificates are followed as their files are now, else 0.",
+    help="1 if the web configuration and its certificates are in use as their files are now, else 0.",
 )
 
 STATE_KEPT = Family(
     name="digitalocean_backup_exporter_state_kept",
-    help="Whether what is known is kept in the state file for a restart (1) or not (0).",
+    help="1 if what is known is kept in the state file for a restart, else 0.",
 )
 
 EXPORTER_FAMILIES: tuple[Family, ...] = (
@@ -424,6 +426,6 @@ EXPORTER_FAMILIES: tuple[Family, ...] = (
     STATE_KEPT,
     WEB_CONFIG_SUCCESSFUL,
 )
-"""What the exporter says of itself; `telemetry` keeps their values."""
+"""The families about the exporter itself. `telemetry` has their values."""
 
 FAMILIES: tuple[Family, ...] = (*DROPLET_FAMILIES, *ACCOUNT_FAMILIES, *EXPORTER_FAMILIES)

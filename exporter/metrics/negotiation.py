@@ -28,7 +28,7 @@ def negotiate(accept: str | None) -> TextFormat:
 
     The client library's own function ignores weights, and fails on versions that are not numbers.
     """
-    for choice, parameters in _by_weight(accept or "", wildcard="*/*"):
+    for choice, parameters in _sort_by_weight(accept or "", wildcard="*/*"):
         version = parameters.get("version", "")
         if choice == "application/openmetrics-text" and version in ("", "1.0.0"):
             return OPENMETRICS
@@ -38,8 +38,8 @@ def negotiate(accept: str | None) -> TextFormat:
 
 
 def accepts_gzip(accept_encoding: str | None) -> bool:
-    """Whether an `Accept-Encoding` header allows gzip, and prefers it to no compression at all."""
-    for choice, _ in _by_weight(accept_encoding or "", wildcard="*"):
+    """Whether an `Accept-Encoding` header allows gzip and does not prefer an uncompressed answer."""
+    for choice, _ in _sort_by_weight(accept_encoding or "", wildcard="*"):
         if choice in ("gzip", "x-gzip", "*"):
             return True
         if choice == "identity":
@@ -47,8 +47,11 @@ def accepts_gzip(accept_encoding: str | None) -> bool:
     return False
 
 
-def _by_weight(header: str, wildcard: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """A header's choices with their parameters, the highest weight first. Choices of weight 0 are left out."""
+def _sort_by_weight(header: str, wildcard: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """The choices in a header with their parameters, the highest weight first. Choices of weight 0 are left out.
+
+    Of choices with the same weight, the wildcard comes last.
+    """
     choices = []
     for position, item in enumerate(header.split(",")):
         choice, *rest = (part.strip().lower() for part in item.split(";"))

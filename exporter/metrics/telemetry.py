@@ -23,7 +23,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from exporter.metrics import families
-from exporter.metrics.exposition import encodable
+from exporter.metrics.exposition import without_surrogates
 from exporter.metrics.families import ACCOUNT_LABEL, Family
 from exporter.polling.status import PollResult
 
@@ -31,9 +31,9 @@ ENDPOINTS = ("droplets", "droplet", "policies", "supported_policies", "backups",
 """The values of the label `endpoint`."""
 
 POLL_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-"""Seconds; from a poll that finds nothing new to one that takes its whole interval because of the rate limit."""
+"""Seconds. A poll that finds nothing new is quick; one that the rate limit slows can take its whole interval."""
 REQUEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Seconds; the API's usual answer times, the default request timeout, and longer timeouts that may be configured."""
+"""Seconds. The API's usual times, the default timeout of a request, and longer timeouts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has on
 
 
 class _DroppedLines(Collector):
-    """The client library's own counters cannot ask for their value at the scrape."""
+    """Counts the log lines that were dropped. The library's `Counter` cannot get its value at the scrape."""
 
     def __init__(self, count: Callable[[], int]) -> None:
         self._count = count
@@ -66,7 +66,7 @@ class Telemetry:
     """The metrics about the exporter itself: `account()` for each account, `reloaded()` for the configuration.
 
     `process` adds the client library's `process_*` and `python_*` families, which a file for node_exporter's textfile
-    collector must not hold: they would collide with node_exporter's own. `log_lines_dropped` is asked at each scrape.
+    collector must not contain: they would collide with node_exporter's. `log_lines_dropped` is called at each scrape.
     """
 
     def __init__(self, version: str, *, process: bool = True, log_lines_dropped: Callable[[], int] = lambda: 0) -> None:
@@ -100,8 +100,8 @@ class Telemetry:
             GCCollector(registry=self.registry)
 
     def account(self, name: str, interval: float) -> AccountTelemetry:
-        """The metrics of an account that is polled every `interval` seconds. Those of a known name continue."""
-        name = encodable(name)
+        """The metrics of an account that is polled every `interval` seconds. For a known name, they continue."""
+        name = without_surrogates(name)
         found = self._accounts.get(name)
         if found is None:
             found = self._accounts[name] = AccountTelemetry(self, name)
@@ -109,13 +109,13 @@ class Telemetry:
         return found
 
     def allowance(self, name: str) -> Allowance:
-        """The rate limit of the account's token; empty for an account that is not configured."""
-        found = self._accounts.get(encodable(name))
+        """The rate limit of the account's token; all `None` for an account that is not configured."""
+        found = self._accounts.get(without_surrogates(name))
         return Allowance() if found is None else found.allowance
 
     def remove(self, name: str) -> None:
         """Removes all series of an account that is no longer configured. Later reports are ignored."""
-        name = encodable(name)
+        name = without_surrogates(name)
         dropped = self._accounts.pop(name, None)
         if dropped is not None:
             dropped.removed = True
@@ -123,17 +123,17 @@ class Telemetry:
                 metric.remove_by_labels({ACCOUNT_LABEL: name})
 
     def reloaded(self, success: bool, at: float) -> None:
-        """The configuration was read at this instant, at the start or later, with or without success."""
+        """Reports that the configuration was read at this time, in Unix seconds, and whether it was good."""
         self._gauge_without_labels(families.CONFIG_LAST_RELOAD_SUCCESSFUL).set(success)
         if success:
             self._gauge_without_labels(families.CONFIG_LAST_RELOAD_SUCCESS).set(at)
 
     def state_kept(self, kept: bool) -> None:
-        """Whether a restart will find what is known now."""
+        """Reports whether what is known is written to the state file."""
         self._gauge_without_labels(families.STATE_KEPT).set(kept)
 
     def web_config(self, followed: Callable[[], bool]) -> None:
-        """`followed` returns whether the web configuration's files, as they are now, are in force."""
+        """`followed` returns whether the web configuration is in use as its files are now. Each scrape calls it."""
         self._gauge_without_labels(families.WEB_CONFIG_SUCCESSFUL).set_function(followed)
 
     def _gauge_without_labels(self, family: Family) -> Gauge:
@@ -143,13 +143,13 @@ class Telemetry:
         return self._config[family]
 
     def _metric(self, kind: type[_Metric], family: Family) -> _Metric:
-        return self._made(kind(family.name, family.help, family.labels, registry=self.registry), family)
+        return self._register(kind(family.name, family.help, family.labels, registry=self.registry), family)
 
     def _histogram(self, family: Family, buckets: tuple[float, ...]) -> Histogram:
         made = Histogram(family.name, family.help, family.labels, registry=self.registry, buckets=buckets)
-        return self._made(made, family)
+        return self._register(made, family)
 
-    def _made(self, metric: _Metric, family: Family) -> _Metric:
+    def _register(self, metric: _Metric, family: Family) -> _Metric:
         if ACCOUNT_LABEL in family.labels:
             self._of_account.append(metric)
         return metric
@@ -171,23 +171,23 @@ class AccountTelemetry:
         telemetry.throttled.labels(name)
 
     def sent(self, endpoint: str, code: int | str, seconds: float) -> None:
-        """A request was sent. `code` is the HTTP status of the answer, or `error` if none came within these seconds."""
+        """Reports a request that took this long. `code`: the HTTP status, or `error` if no answer came."""
         if not self.removed:
             self._all.requests.labels(self.name, endpoint, str(code)).inc()
             self._all.request_duration.labels(self.name, endpoint).observe(seconds)
 
     def throttled(self, seconds: float) -> None:
-        """A request was delayed by this many seconds."""
+        """Reports that a request was delayed by this many seconds."""
         if not self.removed and seconds > 0:
             self._all.throttled.labels(self.name).inc(seconds)
 
     def rejected(self, endpoint: str, count: int = 1) -> None:
-        """This many records of an answer could not be understood."""
+        """Reports that this many records of an answer could not be understood."""
         if not self.removed:
             self._all.rejected.labels(self.name, endpoint).inc(count)
 
     def rate_limit(self, limit: float | None, remaining: float | None, reset: float | None) -> None:
-        """The rate limit by an answer's headers. A value that is missing stays as it was."""
+        """Reports the rate limit from an answer's headers. A value of `None` leaves the one from before."""
         if self.removed:
             return
         known = {
@@ -201,18 +201,18 @@ class AccountTelemetry:
         self.allowance = replace(self.allowance, **known)
 
     def state_kept(self, kept: bool) -> None:
-        """Whether a restart will find what is known now."""
+        """Reports whether what is known is written to the state file."""
         self._all.state_kept(kept)
 
     def clock_skew(self, seconds: float) -> None:
-        """How many seconds the API's clock was ahead of ours, by its last answer."""
+        """Reports how many seconds the API's clock is ahead of the exporter's; negative if it is behind."""
         if not self.removed:
             self._all.clock_skew.labels(self.name).set(seconds)
 
     def poll_finished(self, result: PollResult, duration: float, at: float, *, listed: bool, unread: int) -> None:
-        """A poll has ended.
+        """Reports that a poll has ended, after `duration` seconds, at `at` in Unix seconds.
 
-        `listed`: its listings were complete. `unread`: how many Droplets' lists it should have read and did not.
+        `listed`: whether its listings were complete. `unread`: how many Droplets' lists it had to read and did not.
         """
         if self.removed:
             return

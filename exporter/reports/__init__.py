@@ -1,1 +1,1 @@
-"""What is told besides HTTP: files and tables."""
+"""What the commands print and write: tables, JSON, and the file for node_exporter."""

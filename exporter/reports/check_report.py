@@ -1,4 +1,4 @@
-"""What one poll tells of the fleet: every Droplet with its verdict, the worst first, and what follows for the whole."""
+"""What `check` reports after one poll: every Droplet with its state, the worst first; a summary; the exit code."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Literal
 from exporter.fleet.model import AccountDroplet, Fleet
 from exporter.fleet.state import State
 from exporter.polling.status import PollResult
-from exporter.reports.phrases import headline, plural, span, tally, worst_first
+from exporter.reports.phrases import count_states, duration_words, headline, plural, worst_first
 
 SINGLE_LOOK = (
-    "nothing is remembered from before, so no window before this look counts as missed: an old gap is unjudged or stale"
+    "nothing is remembered from before, so windows before now do not count as missed: an old gap is unjudged or stale"
 )
-NO_TAGS = "the API tells no tags, so what depends on them is not known; give the token the scope tag:read"
+NO_TAGS = "the API does not send tags, so what depends on them is not known; give the token the scope tag:read"
 NO_DROPLETS = "no droplets; if there should be some, the token may be another team's, or select leave them out"
 
 
@@ -25,43 +25,45 @@ class AccountResult:
     name: str
     result: PollResult
     learned: bool
-    """Whether it brought anything at all."""
+    """Whether the poll learned anything."""
     remembered: bool = False
-    """Whether a state file told what was known before."""
+    """Whether a state file contained what was known before."""
     watched: bool = False
     """Whether it counts as watched before this look although nothing is remembered: the demo does."""
     unread: int = 0
-    """Lists of backups that had to be read and were not."""
+    """How many lists of backups had to be read and were not."""
     problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """The answer to "are my backups all right?"."""
+    """The answer to the question "are my backups all right?"."""
 
     at: float
     accounts: tuple[AccountResult, ...]
     droplets: tuple[AccountDroplet, ...] = ()
-    """Those asked for, the worst first."""
-    counts: Mapping[State, int] = field(default_factory=lambda: tally(()))
-    """Of all Droplets looked at, whichever of their states were asked for."""
+    """The Droplets in the states that were asked for, the worst first."""
+    counts: Mapping[State, int] = field(default_factory=lambda: count_states(()))
+    """How many Droplets are in each state, including the states that were not asked for."""
     tag_labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    """What a reader has to know to read it right."""
+    """What a reader needs to know to understand the report correctly."""
 
     @property
     def complete(self) -> bool:
-        """Whether every Droplet there is was listed."""
+        """Whether the listings of every account were complete."""
         return all(account.result != "failure" for account in self.accounts)
 
     @property
     def learned(self) -> bool:
+        """Whether the poll of any account learned anything."""
         return any(account.learned for account in self.accounts)
 
     @property
     def summary(self) -> str:
+        """One sentence about all Droplets."""
         if not self.learned and not sum(self.counts.values()):
-            return "Nothing could be learned"
+            return "The poll learned nothing"
         limit = "" if self.complete else ", as far as the droplets could be listed"
         if not self.learned:
             limit = ", as far as the state file knows"
@@ -69,7 +71,7 @@ class CheckReport:
 
     @property
     def exit_code(self) -> Literal[0, 1, 2]:
-        """0: all that was asked for is well; 1: something is wrong; 2: something is not known, or nothing was there."""
+        """0: all is well; 1: something is wrong; 2: something is not known, or there was no Droplet."""
         if any(entry.state.is_bad for entry in self.droplets):
             return 1
         unsure = not self.complete or any(entry.state is State.UNJUDGED for entry in self.droplets)
@@ -86,8 +88,12 @@ def check_report(
     tag_labels: tuple[str, ...] = (),
     notes: Iterable[str] = (),
 ) -> CheckReport:
-    """The fleets as of `at`, in words; of Droplets that have any of `tags`, if any is named."""
-    told = {account.name: account for account in accounts}
+    """The report about these fleets at the time `at`.
+
+    `tags`: if not empty, only about Droplets with any of them. `only`: the states that are shown and that decide the
+    exit code. `notes`: more notes for the reader.
+    """
+    accounts_by_name = {account.name: account for account in accounts}
     fleets = list(fleets)
     entries = [
         AccountDroplet(fleet.account, droplet)
@@ -96,38 +102,38 @@ def check_report(
         if not tags or (droplet.description is not None and not set(tags).isdisjoint(droplet.description.tags or ()))
     ]
     entries.sort(key=lambda entry: (worst_first(entry.droplet), entry.account))
-    said = list(notes)
+    all_notes = list(notes)
     empty = {fleet.account for fleet in fleets if not fleet.droplets}
     remembered = {
         fleet.account: max((droplet.refreshed_at or 0.0 for droplet in fleet.droplets), default=0.0)
         for fleet in fleets
         if fleet.droplets
     }
-    """When anything of what the accounts' state files know was last read, in Unix seconds; 0: not known."""
+    """By account: when the newest of what is known was read, in Unix seconds; 0: not known."""
     without_tags = {
         fleet.account for fleet in fleets if any(d.description and d.description.tags is None for d in fleet.droplets)
     }
-    for account in told.values():
+    for account in accounts_by_name.values():
         if account.result == "failure" and not account.learned and account.name in remembered:
-            age = f", {span(at - remembered[account.name])} old" if remembered[account.name] else ""
-            said.append(f"{account.name}: the API could not be asked; this is what the state file knows{age}")
+            age = f", {duration_words(at - remembered[account.name])} old" if remembered[account.name] else ""
+            all_notes.append(f"{account.name}: the API could not be asked; this is what the state file knows{age}")
         elif account.result == "failure":
             missing = "droplets may be missing here" if account.learned else "none of its droplets are here"
-            said.append(f"{account.name}: the listings are incomplete, so {missing}")
+            all_notes.append(f"{account.name}: the listings are incomplete, so {missing}")
         elif account.unread:
-            said.append(f"{account.name}: {plural(account.unread, 'list')} of backups could not be read")
+            all_notes.append(f"{account.name}: {plural(account.unread, 'list')} of backups could not be read")
         elif account.name in without_tags:
-            said.append(f"{account.name}: {NO_TAGS}")
+            all_notes.append(f"{account.name}: {NO_TAGS}")
         elif account.name in empty:
-            said.append(f"{account.name}: {NO_DROPLETS}")
-    before = {account.name for account in told.values() if account.remembered or account.watched}
+            all_notes.append(f"{account.name}: {NO_DROPLETS}")
+    before = {account.name for account in accounts_by_name.values() if account.remembered or account.watched}
     if any(entry.account not in before for entry in entries):
-        said.append(SINGLE_LOOK)
+        all_notes.append(SINGLE_LOOK)
     return CheckReport(
         at,
-        tuple(told.values()),
+        tuple(accounts_by_name.values()),
         tuple(entry for entry in entries if entry.state in only),
-        tally(entry.state for entry in entries),
+        count_states(entry.state for entry in entries),
         tag_labels,
-        tuple(said),
+        tuple(all_notes),
     )

@@ -1,6 +1,6 @@
-"""The JSON of `check` and `show`: what is not known is null, and no key is ever left out.
+"""The JSON of `check` and `show`. A value that is not known is null; no key is left out.
 
-The structs are the description: `schemas` makes the published JSON schemas of them. `make schemas` writes the files.
+The published JSON schemas are made from these structs: `make schemas` writes the files.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from exporter.fleet.schedule import HOUR
 from exporter.fleet.state import Reason, State
 from exporter.polling.status import PollResult
 from exporter.reports.check_report import CheckReport
-from exporter.reports.phrases import next_window_of, verdict_of
+from exporter.reports.phrases import next_window_of, verdict_sentence
 
 Instant = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-"""RFC 3339 in UTC, to the second."""
+"""A time in UTC as RFC 3339 writes it, to the second."""
 Count = Annotated[int, Meta(ge=0)]
 ExitCode = Literal[0, 1, 2]
 Counts = Annotated[
@@ -137,8 +137,9 @@ class ShowDocument(Struct, frozen=True):
 
 
 def check_document(report: CheckReport) -> CheckDocument:
+    """The JSON document of `check`."""
     return CheckDocument(
-        checked_at=instant(report.at),
+        checked_at=rfc3339(report.at),
         exit_code=report.exit_code,
         summary=report.summary,
         complete=report.complete,
@@ -165,6 +166,7 @@ def show_document(
     exit_code: ExitCode,
     problems: Iterable[str],
 ) -> ShowDocument:
+    """The JSON document of `show`."""
     shown = [
         ShownDropletDocument(
             **_droplet(entry, at, tag_labels),
@@ -174,7 +176,7 @@ def show_document(
         )
         for entry in droplets
     ]
-    return ShowDocument(checked_at=instant(at), exit_code=exit_code, problems=list(problems), droplets=shown)
+    return ShowDocument(checked_at=rfc3339(at), exit_code=exit_code, problems=list(problems), droplets=shown)
 
 
 def _droplet(entry: AccountDroplet, at: float, tag_labels: tuple[str, ...]) -> dict[str, Any]:
@@ -188,14 +190,14 @@ def _droplet(entry: AccountDroplet, at: float, tag_labels: tuple[str, ...]) -> d
         "region": (described and described.region) or None,
         "size": (described and described.size) or None,
         "status": (described and described.status) or None,
-        "created_at": instant(described.created_at if described else None),
+        "created_at": rfc3339(described.created_at if described else None),
         "tags": list(described.tags) if described and described.tags is not None else None,
         "labels": dict(zip(tag_labels, droplet.tag_labels, strict=True)),
         "state": entry.state,
-        "verdict": verdict_of(droplet, at),
+        "verdict": verdict_sentence(droplet, at),
         "reason": droplet.verdict.reason,
         "missed_window_starts": _instants(droplet.verdict.missed),
-        "max_age_seconds": whole(droplet.verdict.max_age),
+        "max_age_seconds": rounded(droplet.verdict.max_age),
         "stale": droplet.verdict.stale,
         "lost_backups": droplet.verdict.lost,
         "attached_volumes": described.volumes if described else None,
@@ -207,14 +209,14 @@ def _droplet(entry: AccountDroplet, at: float, tag_labels: tuple[str, ...]) -> d
         "newest_backup": _backup(droplet.newest, at) if droplet.newest else None,
         "oldest_backup": _backup(droplet.oldest, at) if droplet.oldest else None,
         "backups_kept": None if droplet.backups is None else len(droplet.backups),
-        "backups_size_bytes": whole(droplet.kept_size),
-        "refreshed_at": instant(droplet.refreshed_at),
+        "backups_size_bytes": rounded(droplet.kept_size),
+        "refreshed_at": rfc3339(droplet.refreshed_at),
     }
 
 
 def _backup(backup: Backup, at: float) -> BackupDocument:
-    age = whole(max(0.0, at - backup.created_at))
-    return BackupDocument(backup.id, instant(backup.created_at), age, whole(backup.size))
+    age = rounded(max(0.0, at - backup.created_at))
+    return BackupDocument(backup.id, rfc3339(backup.created_at), age, rounded(backup.size))
 
 
 def _policy(droplet: Droplet, policy: Policy | None) -> PolicyDocument | None:
@@ -233,11 +235,11 @@ def _policy(droplet: Droplet, policy: Policy | None) -> PolicyDocument | None:
 
 
 def _window(window: Window | None) -> WindowDocument | None:
-    return WindowDocument(instant(window.start), instant(window.end)) if window else None
+    return WindowDocument(rfc3339(window.start), rfc3339(window.end)) if window else None
 
 
-def instant(at: float | None) -> str | None:
-    """RFC 3339 in UTC, to the second; `None` for years that it cannot write."""
+def rfc3339(at: float | None) -> str | None:
+    """Unix seconds as RFC 3339 writes them in UTC, to the second; `None` for years beyond Python's calendar."""
     try:
         return None if at is None else datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (OverflowError, ValueError, OSError):
@@ -245,24 +247,26 @@ def instant(at: float | None) -> str | None:
 
 
 def _instants(moments: tuple[float, ...] | None) -> list[str] | None:
-    return None if moments is None else [said for moment in moments if (said := instant(moment)) is not None]
+    return None if moments is None else [text for moment in moments if (text := rfc3339(moment)) is not None]
 
 
-def whole(value: float | None) -> int | None:
-    """Rounded; `None` for infinities, which JSON does not have."""
+def rounded(value: float | None) -> int | None:
+    """The nearest whole number; `None` for infinity and NaN, which JSON does not have."""
     return round(value) if value is not None and isfinite(value) else None
 
 
 def _number(value: float | None) -> float | None:
+    """The value, as an integer if it is one; `None` for infinity and NaN."""
     if value is None or not isfinite(value):
         return None
     return int(value) if value == int(value) else value
 
 
 def encode(document: CheckDocument | ShowDocument) -> bytes:
-    """UTF-8 whatever the terminal's encoding; half a surrogate pair, which a name can hold, is written as ?.
+    """The document as JSON in UTF-8, whatever the terminal's encoding is.
 
-    No token is in it, and no character that drives a terminal or changes the direction of text: these are escaped.
+    Tokens are removed. Characters that change what a terminal shows or the direction of text are escaped. Half of a
+    surrogate pair, which a name can contain, is written as `?`.
     """
     text = json.dumps(msgspec.to_builtins(document), indent=2, ensure_ascii=False, allow_nan=False)
     return UNSAFE.sub(lambda match: escaped(match[0]), redact(text)).encode(errors="replace") + b"\n"
@@ -272,7 +276,7 @@ def encode(document: CheckDocument | ShowDocument) -> bytes:
 
 
 def schemas() -> dict[str, str]:
-    """The text of each published schema by the name of its file."""
+    """The published schemas: the name of each file, and its text."""
     return {f"{command}.schema.json": _schema(command, document) for command, document in _DOCUMENTS.items()}
 
 

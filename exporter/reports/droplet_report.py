@@ -1,4 +1,4 @@
-"""One Droplet in full: its policy, its next window, its backups on a line through the retention period, the verdict."""
+"""What `show` reports about a Droplet: policy, next window, verdict, and its backups as a line and as a table."""
 
 from __future__ import annotations
 
@@ -7,23 +7,33 @@ from datetime import UTC, datetime, tzinfo
 
 from exporter.console import printable
 from exporter.fleet.model import AccountDroplet, Droplet, Window
-from exporter.reports.phrases import brief, next_window_of, plural, policy_words, size_words, span, verdict_of
+from exporter.reports.phrases import (
+    duration_words,
+    next_window_of,
+    plural,
+    policy_words,
+    short_duration,
+    size_words,
+    verdict_sentence,
+)
 from exporter.reports.table import TONES, TextColumn, TextTable, Tone
 from exporter.reports.timeline import LEGEND, timeline
 
 LINE_WIDTH = 60
-"""Columns of the line through the retention period, where a terminal does not have fewer."""
+"""Characters of the line on which the backups are drawn, if the terminal is not narrower."""
 
 
 @dataclass(frozen=True, slots=True)
 class DropletReport:
-    """What `show` prints of a Droplet."""
+    """What `show` prints about a Droplet."""
 
     title: str
     facts: tuple[tuple[str, str], ...]
+    """Names and what is said about each: `("policy", "daily")`."""
     tone: Tone
-    """Of the verdict, the last of the facts."""
+    """The tone of the last fact, the verdict."""
     line: tuple[str, ...]
+    """The backups drawn on a line, with a legend: the lines of text. Empty if there is nothing to draw."""
     backups: TextTable | None
 
 
@@ -35,28 +45,32 @@ def droplet_report(
     width: int = LINE_WIDTH,
     zone: tzinfo | None = None,
 ) -> DropletReport:
-    """`zone` is the reader's own; `None`: the machine's. `watched`: whether the configuration selects the Droplet."""
+    """The report about a Droplet at the time `at`.
+
+    `watched`: whether the configuration selects the Droplet. `width`: characters for the line. `zone`: the time zone of
+    the reader; `None`: the machine's.
+    """
     droplet = entry.droplet
-    told = [("account", printable(entry.account)), ("droplet", _described(droplet, at))]
+    facts = [("account", printable(entry.account)), ("droplet", _described(droplet, at))]
     if not watched:
-        told.append(("selected", "no: the configuration leaves it out, so nothing is served of it"))
-    told.append(("policy", printable(policy_words(droplet))))
+        facts.append(("selected", "no: the configuration leaves it out, so no metric is served for it"))
+    facts.append(("policy", printable(policy_words(droplet))))
     window = next_window_of(droplet, at)
     if window is not None:
-        told.append(("next window", window_words(window, at, zone)))
-    told.append(("backups", _kept(droplet)))
+        facts.append(("next window", window_words(window, at, zone)))
+    facts.append(("backups", _kept(droplet)))
     limit = droplet.verdict.max_age
     if limit is not None:
-        told.append(("age limit", f"{span(limit)} for the newest backup"))
+        facts.append(("age limit", f"{duration_words(limit)} for the newest backup"))
     volumes = droplet.description.volumes if droplet.description else None
     if volumes:
-        told.append(("volumes", f"{plural(volumes, 'attached volume')}, which backups do not hold"))
-    told.append(("verdict", f"{entry.state.words}: {printable(verdict_of(droplet, at))}"))
+        facts.append(("volumes", f"{plural(volumes, 'attached volume')}, which backups do not hold"))
+    facts.append(("verdict", f"{entry.state.words}: {printable(verdict_sentence(droplet, at))}"))
     drawn = timeline(droplet, at)
     line = (*drawn.lines(width), LEGEND) if drawn is not None else ()
     return DropletReport(
         f"{printable(droplet.name) or 'a droplet without a name'} ({droplet.id})",
-        tuple(told),
+        tuple(facts),
         TONES[entry.state],
         line,
         _backups(droplet, at),
@@ -69,7 +83,7 @@ def _described(droplet: Droplet, at: float) -> str:
         return "not among the droplets; only a policy names it"
     parts = [described.status, described.size, described.region]
     if described.created_at is not None:
-        parts.append(f"created {span(at - described.created_at)} ago")
+        parts.append(f"created {duration_words(at - described.created_at)} ago")
     if described.tags:
         parts.append(f"tags {' '.join(described.tags)}")
     return printable(", ".join(filter(None, parts)))
@@ -90,9 +104,11 @@ def _backups(droplet: Droplet, at: float) -> TextTable | None:
     return TextTable(
         (
             TextColumn("CREATED (UTC)", [_stamp(backup.created_at) for backup in newest_first]),
-            TextColumn("AGE", [brief(at - backup.created_at) for backup in newest_first], right=True, spare=1),
+            TextColumn(
+                "AGE", [short_duration(at - backup.created_at) for backup in newest_first], right=True, left_out=1
+            ),
             TextColumn("SIZE", [size_words(backup.size) for backup in newest_first], right=True),
-            TextColumn("ID", [str(backup.id) for backup in newest_first], right=True, spare=2),
+            TextColumn("ID", [str(backup.id) for backup in newest_first], right=True, left_out=2),
         ),
         ["plain"] * len(newest_first),
     )
@@ -100,13 +116,13 @@ def _backups(droplet: Droplet, at: float) -> TextTable | None:
 
 def window_words(window: Window, at: float, zone: tzinfo | None = None) -> str:
     """`Wed 25 Nov 00:00-04:00 UTC, in 14 h (01:00-05:00 CET here)`."""
-    when = f"in {brief(window.start - at)}"
+    when = f"in {short_duration(window.start - at)}"
     if window.start <= at:
-        when = f"open for another {brief(window.end - at)}" if at < window.end else "open"
+        when = f"open for another {short_duration(window.end - at)}" if at < window.end else "open"
     try:
         utc = _range(window, UTC)
         local = _range(window, zone)
-    except (OverflowError, ValueError, OSError):  # years that the calendar does not have
+    except (OverflowError, ValueError, OSError):  # years beyond Python's calendar
         return "at an unknown time"
     here = f" ({local} here)" if _clock(local) != _clock(utc) else ""
     return f"{utc}, {when}{here}"
@@ -116,12 +132,12 @@ def _range(window: Window, zone: tzinfo | None) -> str:
     start, end = (datetime.fromtimestamp(instant, UTC).astimezone(zone) for instant in (window.start, window.end))
     names = [start.tzname(), end.tzname()]
     first = f"{start:%a} {start.day} {start:%b %H:%M}"
-    # At the change to summer time a window begins in one time and ends in another.
+    # When summer time begins or ends, a window can start in one zone and end in the other.
     return f"{first} {names[0]} - {end:%H:%M} {names[1]}" if names[0] != names[1] else f"{first}-{end:%H:%M} {names[0]}"
 
 
 def _clock(text: str) -> str:
-    """Without the zone's name: where local time is UTC under another name, it need not be said twice."""
+    """The text without the zone's name. If local time is UTC under another name, it is not written twice."""
     return text.rpartition(" ")[0]
 
 

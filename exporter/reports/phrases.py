@@ -1,4 +1,4 @@
-"""Verdicts and figures in words for people: the page and the commands say the same of a Droplet, in the same order."""
+"""States, policies, times and sizes in words. The page and the commands use the same words, and the same order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from exporter.fleet.verdict import window_of
 
 MINUTE = 60.0
 MOST_DRAWN = 60
-"""Missed windows that are drawn at most, the latest ones."""
+"""At most this many missed windows are drawn: the latest ones."""
 
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -24,19 +24,19 @@ WorstFirst = tuple[int, float, str, int]
 
 
 def worst_first(droplet: Droplet) -> WorstFirst:
-    """The key that sorts Droplets by state, then the longest without a backup first, then by name."""
+    """The sort key that puts the worst state first, then the Droplet that is longest without a backup, then by name."""
     newest = droplet.newest
     return (droplet.verdict.state.rank, -inf if newest is None else newest.created_at, droplet.name, droplet.id)
 
 
-def tally(states: Iterable[State]) -> dict[State, int]:
-    """How many Droplets are in each state, every state named, the worst first."""
+def count_states(states: Iterable[State]) -> dict[State, int]:
+    """How many times each state occurs. Every state is in the result, the worst first."""
     counted = Counter(states)
     return {state: counted[state] for state in State}
 
 
 def headline(counts: Mapping[State, int]) -> str:
-    """The answer to "are my backups all right?": `3 of 34 droplets need attention: 1 missing, 2 overdue`."""
+    """One sentence about the fleet, without a full stop: `3 of 34 droplets need attention: 1 missing, 2 overdue`."""
     total = sum(counts.values())
     if not total:
         return "No droplet was looked at"
@@ -59,8 +59,8 @@ def headline(counts: Mapping[State, int]) -> str:
     return f"The one droplet{which} is protected" if covered == 1 else f"All {covered:,} droplets{which} are protected"
 
 
-def verdict_of(droplet: Droplet, now: float) -> str:
-    """Why the Droplet is in its state, in a sentence: `no backup since Tuesday's window, 2 missed`."""
+def verdict_sentence(droplet: Droplet, now: float) -> str:
+    """Why the Droplet is in its state, without a full stop: `no backup since Tuesday's window, 2 missed`."""
     match droplet.verdict.state:
         case State.MISSING | State.OVERDUE:
             return _why_missed(droplet, now)
@@ -94,8 +94,9 @@ def _why_stale(droplet: Droplet, now: float) -> str:
     newest, ever, limit = droplet.newest, droplet.newest_ever, droplet.verdict.max_age
     if newest is not None:
         gone = f"; {plural(droplet.newer_gone, 'newer backup')} {_is_are(droplet.newer_gone)} gone"
-        allowed = f"; at most {brief(limit)} are allowed" if limit is not None else ""
-        return f"the newest backup is {brief(now - newest.created_at)} old{gone if droplet.newer_gone else allowed}"
+        allowed = f"; at most {short_duration(limit)} are allowed" if limit is not None else ""
+        age = short_duration(now - newest.created_at)
+        return f"the newest backup is {age} old{gone if droplet.newer_gone else allowed}"
     if ever is None:
         return "no backup is kept"
     then, today = _utc(ever), _utc(now)
@@ -109,44 +110,44 @@ def _why_waiting(droplet: Droplet, now: float) -> str:
     first = _first_window(droplet, now)
     since, changed = droplet.on_since, droplet.settings_changed_at
     if since is not None and since > droplet.first_seen and (changed is None or since >= changed):
-        return f"backups were switched on {span(now - since)} ago; {first}"
+        return f"backups were switched on {duration_words(now - since)} ago; {first}"
     if droplet.backups == ():
         return f"no backup is kept yet; {first}" if not droplet.ever_backed_up else f"no backup is kept now; {first}"
     if changed is not None:
-        return f"the settings changed {span(now - changed)} ago; {first}"
+        return f"the settings changed {duration_words(now - changed)} ago; {first}"
     return first
 
 
 def _first_window(droplet: Droplet, now: float) -> str:
-    """What is said of the first window that counts, or of the next one where that was long ago."""
+    """What is to say about the first window that counts, or about the next window if the first is past."""
     first, schedule = droplet.verdict.first_counted, droplet.verdict.schedule
     if first is None or schedule is None:
         return "its first window is not known"
     if now < first:
-        return f"the first window opens {_on(moment(first, now))}"
+        return f"the first window opens {_with_preposition(moment_words(first, now))}"
     if now < first + schedule.length:
-        return f"the first window is open until {moment(first + schedule.length, now).removeprefix('today ')}"
+        return f"the first window is open until {moment_words(first + schedule.length, now).removeprefix('today ')}"
     due = first + schedule.length + droplet.verdict.slack
     if now < due:
-        return f"the first window has ended; its backup is due {_on(moment(due, now))}"
+        return f"the first window has ended; its backup is due {_with_preposition(moment_words(due, now))}"
     upcoming = next_window_of(droplet, now)
     if upcoming is None or upcoming.start <= now:
         return "a window is open"
-    return f"the next window opens {_on(moment(upcoming.start, now))}"
+    return f"the next window opens {_with_preposition(moment_words(upcoming.start, now))}"
 
 
-def _on(said: str) -> str:
-    """`at 20:00`, `on Sunday 20:00`, `tomorrow 20:00`."""
-    if said.startswith("today "):
-        return f"at {said.removeprefix('today ')}"
-    return said if said.startswith(("tomorrow", "yesterday", "at ")) else f"on {said}"
+def _with_preposition(moment: str) -> str:
+    """A text of `moment_words` as it follows a verb: `at 20:00`, `on Sunday 20:00`, `tomorrow 20:00`."""
+    if moment.startswith("today "):
+        return f"at {moment.removeprefix('today ')}"
+    return moment if moment.startswith(("tomorrow", "yesterday", "at ")) else f"on {moment}"
 
 
 def _since(droplet: Droplet, now: float) -> str:
     if droplet.on_since is not None and droplet.on_since > droplet.first_seen:
-        return f"; they were switched on {span(now - droplet.on_since)} ago"
+        return f"; they were switched on {duration_words(now - droplet.on_since)} ago"
     created_at = droplet.description.created_at if droplet.description else None
-    return f"; created {span(now - created_at)} ago" if created_at is not None else ""
+    return f"; created {duration_words(now - created_at)} ago" if created_at is not None else ""
 
 
 def _why_unjudged(droplet: Droplet, now: float) -> str:
@@ -155,7 +156,7 @@ def _why_unjudged(droplet: Droplet, now: float) -> str:
         case Reason.CLOCK:
             ahead = droplet.clock_ahead or 0.0
             where = "ahead of" if ahead > 0 else "behind"
-            return f"the API's clock is {span(abs(ahead))} {where} this host's: set the clock"
+            return f"the API's clock is {duration_words(abs(ahead))} {where} this host's: set the clock"
         case Reason.UNKNOWN_POLICY:
             if policy is not None and policy.enabled is False:
                 return "backups are off, and whether they are expected is not known"
@@ -166,10 +167,10 @@ def _why_unjudged(droplet: Droplet, now: float) -> str:
             return "the API does not say when its windows are"
         case Reason.FIRST_LOOK:
             newest = droplet.newest
-            age = f"its newest backup {brief(now - newest.created_at)} old" if newest else "no backup"
+            age = f"its newest backup {short_duration(now - newest.created_at)} old" if newest else "no backup"
             first = droplet.verdict.first_counted
-            will = f"; the window of {moment(first, now)} will tell" if first else ""
-            return f"first seen {span(now - droplet.first_seen)} ago with {age}{will}"
+            will = f"; the window of {moment_words(first, now)} will tell" if first else ""
+            return f"first seen {duration_words(now - droplet.first_seen)} ago with {age}{will}"
         case _:
             if droplet.backups is None:
                 return "its backups could not be read yet"
@@ -186,7 +187,7 @@ def _left(droplet: Droplet) -> str:
 
 
 def _window_name(droplet: Droplet, instant: float, now: float) -> str:
-    """The window that a backup of this instant belongs to: `Tuesday's window`."""
+    """The name of the window that a backup of this time belongs to: `Tuesday's window`."""
     interval, schedule = droplet.interval, droplet.verdict.schedule
     start = instant
     if schedule is not None:
@@ -209,7 +210,7 @@ def _window_name(droplet: Droplet, instant: float, now: float) -> str:
 
 
 def next_window_of(droplet: Droplet, now: float) -> Window | None:
-    """The window that is open or comes next, by the schedule that the Droplet is judged by, or else as the API says."""
+    """The window that is open or comes next: by the schedule that the verdict uses, or else as the API says."""
     schedule = droplet.verdict.schedule
     if schedule is None:
         window = droplet.policy.next_window if droplet.policy else None
@@ -221,7 +222,7 @@ def next_window_of(droplet: Droplet, now: float) -> Window | None:
 
 
 def missed_windows_of(droplet: Droplet) -> tuple[float, ...]:
-    """The starts of the windows that were missed, the latest `MOST_DRAWN` at most."""
+    """The starts of the missed windows, in Unix seconds; only the latest `MOST_DRAWN`."""
     return (droplet.verdict.missed or ())[-MOST_DRAWN:]
 
 
@@ -241,7 +242,7 @@ def schedule_words(droplet: Droplet) -> str:
 
 
 def retention_words(droplet: Droplet) -> str:
-    """`kept 28 days`; empty where backups are off or it is not known."""
+    """`kept 28 days`; empty if backups are off or the retention is not known."""
     policy, days = droplet.policy, droplet.retention_days
     if policy is None or policy.enabled is False or days is None:
         return ""
@@ -249,7 +250,7 @@ def retention_words(droplet: Droplet) -> str:
 
 
 def plan_words(plan: str | None) -> str:
-    """`daily`, `weekly`, `every 4 hours`; a plan not known as it is."""
+    """`daily`, `weekly`, `every 4 hours`; the name of any other plan as it is."""
     if plan is None:
         return "plan not known"
     interval = interval_of(plan)
@@ -259,7 +260,7 @@ def plan_words(plan: str | None) -> str:
 
 
 def weekday_number(weekday: str | None) -> int:
-    """0 for a Monday to 6 for a Sunday, by the API's short names; -1 for none or one not known."""
+    """0 for `MON` to 6 for `SUN`; -1 if there is no weekday or it is not known."""
     name = (weekday or "").upper()
     return next((place for place, full in enumerate(_WEEKDAYS) if name and full.upper().startswith(name)), -1)
 
@@ -288,16 +289,16 @@ def _when(policy: Policy) -> str:
 # Figures
 
 
-def span(seconds: float) -> str:
-    """A length of time, rounded down to what matters: `12 minutes`, `6 hours`, `2 days`."""
+def duration_words(seconds: float) -> str:
+    """A length of time in words, rounded down to one unit: `12 minutes`, `6 hours`, `2 days`."""
     for length, unit in ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute")):
         if seconds >= (length if unit != "day" else 2 * DAY):
             return plural(int(seconds // length), unit)
     return plural(max(0, int(seconds)), "second")
 
 
-def brief(seconds: float) -> str:
-    """The same for a column: `45 s`, `12 min`, `6 h 5 min`, `2 d 4 h`, `23 d`."""
+def short_duration(seconds: float) -> str:
+    """A length of time for a column of a table: `45 s`, `12 min`, `6 h 5 min`, `2 d 4 h`, `23 d`."""
     if not isfinite(seconds):
         return "?"
     whole = max(0, int(seconds))
@@ -312,7 +313,7 @@ def brief(seconds: float) -> str:
 
 
 def size_words(size: float | None) -> str:
-    """`4.2 GiB`, as the API counts gigabytes; `not known`."""
+    """A size given in bytes: `4.2 GiB`, `not known`. The API's gigabytes are GiB."""
     if size is None or not isfinite(size):
         return "not known"
     if size >= 1000 * GIB:
@@ -320,8 +321,8 @@ def size_words(size: float | None) -> str:
     return f"{size / GIB:.1f} GiB" if size >= 0.095 * GIB or not size else f"{size / GIB * 1024:.1f} MiB"
 
 
-def moment(instant: float, now: float) -> str:
-    """An instant in UTC as it is said now: `today 20:00`, `Sunday 20:00`, `3 Dec 20:00`, `3 Dec 2027`."""
+def moment_words(instant: float, now: float) -> str:
+    """A time in UTC, relative to now: `today 20:00`, `Sunday 20:00`, `3 Dec 20:00`, `3 Dec 2027`."""
     then, today = _utc(instant), _utc(now)
     if then is None or today is None:
         return "at an unknown time"
@@ -333,7 +334,7 @@ def moment(instant: float, now: float) -> str:
 
 
 def instant_words(instant: float) -> str:
-    """An instant in full: `2026-11-24 20:00:05 UTC`."""
+    """A time in full: `2026-11-24 20:00:05 UTC`."""
     then = _utc(instant)
     return "at an unknown time" if then is None else f"{then:%Y-%m-%d %H:%M:%S} UTC"
 
@@ -356,5 +357,5 @@ def _date(then: datetime, today: datetime) -> str:
 def _utc(instant: float) -> datetime | None:
     try:
         return datetime.fromtimestamp(instant, UTC)
-    except (OverflowError, ValueError, OSError):  # Years that Python's calendar does not have.
+    except (OverflowError, ValueError, OSError):  # years beyond Python's calendar
         return None

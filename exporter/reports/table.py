@@ -1,4 +1,4 @@
-"""Reports laid out for people: a table as columns of words, written plainly here and in colour by `terminal`."""
+"""Reports as tables of text. This module writes them without colour; `terminal` writes them in colour."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exporter.console import printable
 from exporter.fleet.model import AccountDroplet
 from exporter.fleet.state import State
 from exporter.reports.check_report import CheckReport
-from exporter.reports.phrases import brief, next_window_of, plan_words, verdict_of
+from exporter.reports.phrases import next_window_of, plan_words, short_duration, verdict_sentence
 
 Tone = Literal["plain", "bad", "warn", "good", "dim"]
 
@@ -32,42 +32,43 @@ GAP = "  "
 
 @dataclass(frozen=True, slots=True)
 class TextColumn:
-    """What stands under one title; all columns of a table are of one length."""
+    """A column: its title, and the text of each row."""
 
     title: str
     cells: list[str]
     right: bool = False
     shrinks: bool = False
-    """Whether a terminal may cut its cells short."""
-    spare: int = 0
-    """Where there is not enough room, the highest is left out first; 0 stays."""
+    """Whether a narrow terminal may cut its cells."""
+    left_out: int = 0
+    """If a terminal is too narrow, the column with the highest number is left out first; 0: never left out."""
 
     @property
     def width(self) -> int:
-        return max(map(cells_of, (self.title, *self.cells)))
+        """Columns of a terminal that the longest text takes."""
+        return max(map(display_width, (self.title, *self.cells)))
 
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """The last column holds sentences, which a terminal may wrap."""
+    """A table. The last column contains sentences, which a terminal may wrap."""
 
     columns: tuple[TextColumn, ...]
     tones: list[Tone]
-    """Of each row."""
+    """The tone of each row."""
 
 
 def check_table(report: CheckReport) -> TextTable:
-    """Every Droplet of the survey, one a row."""
+    """The table of `check`: one row for each Droplet of the report."""
     entries, at = report.droplets, report.at
     columns = [
         TextColumn("STATE", [entry.state.value for entry in entries]),
         TextColumn("ID", [str(entry.droplet.id) for entry in entries], right=True),
         TextColumn("DROPLET", [printable(entry.droplet.name) or "-" for entry in entries], shrinks=True),
-        TextColumn("PLAN", [_plan(entry) for entry in entries], spare=4),
-        TextColumn("NEWEST", [newest_words(entry, at) for entry in entries], spare=1),
-        TextColumn("KEPT", [_kept(entry) for entry in entries], spare=3, right=True),
-        TextColumn("NEXT", [_next(entry, at) for entry in entries], spare=2),
-        TextColumn("VERDICT", [printable(verdict_of(entry.droplet, at)) for entry in entries]),
+        TextColumn("PLAN", [_plan(entry) for entry in entries], left_out=4),
+        TextColumn("NEWEST", [_newest(entry, at) for entry in entries], left_out=1),
+        TextColumn("KEPT", [_kept(entry) for entry in entries], left_out=3, right=True),
+        TextColumn("NEXT", [_next(entry, at) for entry in entries], left_out=2),
+        TextColumn("VERDICT", [printable(verdict_sentence(entry.droplet, at)) for entry in entries]),
     ]
     if len(report.accounts) > 1:
         columns.insert(2, TextColumn("ACCOUNT", [printable(entry.account) for entry in entries], shrinks=True))
@@ -81,10 +82,10 @@ def _plan(entry: AccountDroplet) -> str:
     return printable(plan_words(policy.plan)) if policy.enabled is not False else "off"
 
 
-def newest_words(entry: AccountDroplet, at: float) -> str:
+def _newest(entry: AccountDroplet, at: float) -> str:
     droplet = entry.droplet
     if droplet.newest is not None:
-        return brief(at - droplet.newest.created_at)
+        return short_duration(at - droplet.newest.created_at)
     return "?" if droplet.backups is None else "none"
 
 
@@ -96,11 +97,11 @@ def _next(entry: AccountDroplet, at: float) -> str:
     window = next_window_of(entry.droplet, at)
     if window is None:
         return "-"
-    return "open" if window.start <= at else f"in {brief(window.start - at)}"
+    return "open" if window.start <= at else f"in {short_duration(window.start - at)}"
 
 
-def plain(table: TextTable) -> str:
-    """Every column at its full width, for pipes and files."""
+def plain_text(table: TextTable) -> str:
+    """The table with every column at its full width, for pipes and files."""
     laid = []
     for column in table.columns:
         width = column.width
@@ -108,13 +109,13 @@ def plain(table: TextTable) -> str:
     return "".join(GAP.join(row).rstrip() + "\n" for row in zip(*laid, strict=True))
 
 
-def facts(rows: Sequence[tuple[str, str]]) -> str:
-    """Names and what is to be said of each."""
+def facts_text(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and what is said about each, one line for each."""
     width = max(len(name) for name, _ in rows)
     return "".join(f"  {name:<{width}}  {text}\n" for name, text in rows)
 
 
-def cells_of(text: str) -> int:
+def display_width(text: str) -> int:
     """How many columns of a terminal the text takes."""
     if text.isascii():
         return len(text)
@@ -124,5 +125,5 @@ def cells_of(text: str) -> int:
 
 
 def _padded(text: str, width: int, *, right: bool) -> str:
-    space = " " * (width - cells_of(text))
+    space = " " * (width - display_width(text))
     return space + text if right else text + space

@@ -1,4 +1,4 @@
-"""Reports on a terminal: in colour, fitted to its width. The only user of rich."""
+"""Writes reports to a terminal, in colour and fitted to its width. Only this module and the progress bar use rich."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ STYLES: dict[Tone, Style] = {
 }
 HEADER = Style(bold=True)
 NAME_WIDTH, NAME_ENOUGH, NAME_LEAST = 32, 20, 12
-"""Columns that a name, which may have 255 letters, gets at most; what it keeps before other columns are left out for
-want of room; and what it keeps in any case."""
+"""The width of a name, which can have 255 letters: the most it gets; the width to which it shrinks before other columns
+are left out; and the least."""
 SENTENCE_WIDTH, SENTENCE_LEAST = 36, 20
-"""Columns that a sentence is to have, and without which there is no table."""
+"""The width that a sentence should have, and the least. With less, a list is shown instead of the table."""
 
 
-def console(*, stderr: bool = False) -> Console:
-    """The terminal. With `NO_COLOR` set not even bold is used: what cannot bear one escape cannot bear another."""
+def terminal_console(*, stderr: bool = False) -> Console:
+    """The terminal. If `NO_COLOR` is set, bold is not used either: no escape sequence is written."""
     plain = bool(os.environ.get("NO_COLOR"))
     return Console(stderr=stderr, color_system=None if plain else "auto", highlight=False, markup=False, emoji=False)
 
 
 def show_table(target: Console, table: TextTable) -> None:
-    """As many of the columns as there is room for; the last one wraps. Without room for a table, a list."""
+    """Shows as many columns as fit; the last one wraps. If there is no room for a table, shows a list."""
     *columns, last = table.columns
     widths = [min(column.width, NAME_WIDTH) if column.shrinks else column.width for column in columns]
 
     def room() -> int:
+        """The width that is left for the last column."""
         return target.width - sum(widths) - len(GAP) * len(widths)
 
     def shrink(to: int) -> None:
@@ -58,19 +59,19 @@ def show_table(target: Console, table: TextTable) -> None:
     if room() < min(wanted, SENTENCE_LEAST):
         _show_list(target, table)
         return
-    target.print(_Laid([*columns, last], [*widths, min(room(), last.width)], table.tones))
+    target.print(_LaidOutTable([*columns, last], [*widths, min(room(), last.width)], table.tones))
 
 
 def _leave_out(columns: list[TextColumn], widths: list[int], fits: Callable[[], bool]) -> None:
-    """Leaves out the columns that can be spared until the rest fits."""
-    while not fits() and any(column.spare for column in columns):
-        place = max(range(len(columns)), key=lambda place: columns[place].spare)
+    """Removes columns, the highest `left_out` first, until the rest fits. Columns with 0 stay."""
+    while not fits() and any(column.left_out for column in columns):
+        place = max(range(len(columns)), key=lambda place: columns[place].left_out)
         del columns[place], widths[place]
 
 
 @dataclass(frozen=True, slots=True)
-class _Laid:
-    """A table whose columns have their widths. rich's own tables take a second for every 2,000 rows."""
+class _LaidOutTable:
+    """A table whose columns have fixed widths. rich's own tables take a second for every 2,000 rows."""
 
     columns: Sequence[TextColumn]
     widths: Sequence[int]
@@ -113,7 +114,7 @@ def _wrapped(target: Console, sentence: str, width: int) -> list[str]:
 
 
 def _show_list(target: Console, table: TextTable) -> None:
-    *columns, last = (column for column in table.columns if not column.spare)
+    *columns, last = (column for column in table.columns if not column.left_out)
     for number, tone in enumerate(table.tones):
         first, *others = (column.cells[number] for column in columns)
         target.print(Text(first, STYLES[tone]), *others)
@@ -121,6 +122,7 @@ def _show_list(target: Console, table: TextTable) -> None:
 
 
 def show_droplet(target: Console, report: DropletReport) -> None:
+    """Shows the report of `show`."""
     target.print(Text(report.title, HEADER))
     grid = Table.grid(padding=(0, len(GAP), 0, 0))
     grid.add_column(no_wrap=True)
@@ -137,4 +139,4 @@ def show_droplet(target: Console, report: DropletReport) -> None:
         columns = list(report.backups.columns)
         widths = [column.width for column in columns]
         _leave_out(columns, widths, lambda: sum(widths) + len(GAP) * len(widths) <= target.width)
-        target.print(Padding(_Laid(columns, widths, report.backups.tones), (0, 0, 0, len(GAP))))
+        target.print(Padding(_LaidOutTable(columns, widths, report.backups.tones), (0, 0, 0, len(GAP))))

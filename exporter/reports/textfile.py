@@ -1,4 +1,4 @@
-"""A file for node_exporter's textfile collector: what it holds, and how it is written, whole or not at all."""
+"""The file for node_exporter's textfile collector: which metrics are in it, and how it is replaced in one step."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from exporter.metrics import families
 from exporter.metrics.negotiation import TEXT
 
 LONGEST_CHAIN = 40
-"""Links one behind the other; as many as Linux follows."""
+"""Symbolic links that are followed one after the other; as many as Linux follows."""
 READABLE = 0o644
-"""node_exporter runs as another user."""
+"""The mode of a new file: node_exporter, which runs as another user, must be able to read it."""
 
 OWN_FAMILIES = (
     families.UP,
@@ -28,23 +28,23 @@ OWN_FAMILIES = (
     families.API_RATE_LIMIT_REMAINING,
     families.API_RATE_LIMIT_RESET,
 )
-"""What the exporter says of itself in a file: how the one poll went.
+"""The exporter's own families that are in a file: they say how the one poll went.
 
-Counters and histograms would begin anew with each run and so never rise. The poll interval is that of whoever runs the
-command, and nothing is ever reloaded. `build_info` has no label `account`, so two files would collide.
+Counters and histograms start at 0 in each run, so they would never rise. The poll interval is decided by cron, and no
+configuration is reloaded. `build_info` has no label `account`, so the series of two files would collide.
 """
 
 
 def own_figures(registry: CollectorRegistry) -> bytes:
-    """Those of the exporter's own families that mean something in a file."""
+    """The text of the exporter's own families that have a meaning in a file."""
     return TEXT.encode(registry.restricted_registry([family.name for family in OWN_FAMILIES]))
 
 
 def write(path: Path, text: bytes) -> None:
-    """Replaces the file in one step, keeping its owner and permissions; raises `OSError` and leaves what was there.
+    """Replaces the file in one step and keeps its owner and permissions. Raises `OSError`; the file is unchanged then.
 
-    A link is followed if it is this user's or root's. What is no regular file, like /dev/stdout, cannot be replaced and
-    is written to. The collector reads `*.prom` only, so it never sees the half-written neighbour.
+    A link is followed if it belongs to this user or to root. A path that is not a regular file, like /dev/stdout, is
+    not replaced but written to. The collector reads only `*.prom`, so it never reads the half-written temporary file.
     """
     _refuse_foreign_links(path)
     before = path.stat() if path.exists() else None
@@ -61,9 +61,9 @@ def write(path: Path, text: bytes) -> None:
             file.write(text)
             file.flush()
             if before is not None:
-                with contextlib.suppress(PermissionError):  # only root gives files away
+                with contextlib.suppress(PermissionError):  # only root may change the owner
                     os.fchown(file.fileno(), before.st_uid, before.st_gid)
-            # Set-uid and the like are not passed on.
+            # The set-uid, set-gid and sticky bits are not kept.
             os.fchmod(file.fileno(), READABLE if before is None else before.st_mode & 0o777)
             os.fsync(file.fileno())
         Path(name).replace(path)
@@ -73,7 +73,7 @@ def write(path: Path, text: bytes) -> None:
 
 
 def _refuse_foreign_links(path: Path) -> None:
-    """Raises `OSError` for a link that another user made: it could lead root to any file of the host."""
+    """Raises `OSError` if the path is a link of another user. Through it, root would write to any file of the host."""
     for _ in range(LONGEST_CHAIN):
         if not path.is_symlink():
             return

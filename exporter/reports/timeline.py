@@ -1,4 +1,4 @@
-"""A Droplet's backups on a line through the retention period."""
+"""A Droplet's backups and missed windows, drawn with characters on a line that covers the retention period."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from dataclasses import dataclass
 
 from exporter.fleet.model import Droplet
 from exporter.fleet.schedule import DAY
-from exporter.reports.phrases import missed_windows_of, span
+from exporter.reports.phrases import duration_words, missed_windows_of
 
-BACKUP, WITHOUT, LINE, END = "o", "x", "-", "|"
-LEGEND = f"{BACKUP} backup   {WITHOUT} missed window"
+BACKUP, MISSED, LINE, END = "o", "x", "-", "|"
+LEGEND = f"{BACKUP} backup   {MISSED} missed window"
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """From `start` to `end`, in Unix seconds."""
+    """What is drawn on the line. All times are in Unix seconds."""
 
     start: float
     end: float
     backups: tuple[float, ...]
-    gaps: tuple[float, ...]
-    """The starts of the windows that were missed."""
+    missed: tuple[float, ...]
+    """The starts of the missed windows."""
 
     def lines(self, width: int) -> list[str]:
-        """What stands above the line, and the line, so many columns wide."""
-        left, right = f"{span(self.end - self.start)} ago", "now"
+        """Two lines of text: the labels, and the line itself, `width` characters between its ends."""
+        left, right = f"{duration_words(self.end - self.start)} ago", "now"
         marks = [LINE] * width
-        for mark, instants in ((WITHOUT, self.gaps), (BACKUP, self.backups)):
+        for mark, instants in ((MISSED, self.missed), (BACKUP, self.backups)):
             for instant in instants:
                 marks[self._place(instant, width)] = mark
         return [left + right.rjust(width + 2 - len(left)), END + "".join(marks) + END]
@@ -37,9 +37,9 @@ class Timeline:
 
 
 def timeline(droplet: Droplet, at: float) -> Timeline | None:
-    """The line, or `None` where there is nothing to draw: the backups are not known, or there is no retention to show.
+    """The timeline; `None` if the backups are not known, or there are no backups and no retention period.
 
-    It reaches back beyond the retention period where a backup or a missed window does.
+    It begins before the retention period if a backup or a missed window does.
     """
     made = tuple(backup.created_at for backup in droplet.backups or ())
     missed = missed_windows_of(droplet)

@@ -34,11 +34,11 @@ def routes(service: Service, telemetry_path: str, *, lifecycle: bool, demo: bool
         now = service.clock.now()
         if names:
             own = style.encode(service.telemetry.registry.restricted_registry(names))
-            pieces = await service.exposition.selected(now, names, tail=own)
+            pieces = await service.exposition.text_of(now, names, tail=own)
             if gzip:
                 pieces = [await compressed(b"".join(pieces))]
         else:
-            pieces = await service.exposition.page(now, tail=style.encode(service.telemetry.registry), gzip=gzip)
+            pieces = await service.exposition.text_at(now, tail=style.encode(service.telemetry.registry), gzip=gzip)
         headers: dict[str, str] = {hdrs.VARY: "Accept, Accept-Encoding"}
         if gzip:
             headers[hdrs.CONTENT_ENCODING] = "gzip"

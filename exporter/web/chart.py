@@ -7,7 +7,7 @@ from math import isfinite
 
 from exporter.fleet.model import Droplet
 from exporter.fleet.schedule import DAY
-from exporter.reports.phrases import brief, missed_windows_of, plural
+from exporter.reports.phrases import missed_windows_of, plural, short_duration
 
 WIDTH, HEIGHT = 160.0, 28.0
 """In units of the drawing."""
@@ -67,8 +67,11 @@ def _x(instant: float, now: float, span: float) -> float:
 
 def _title(droplet: Droplet, now: float, span: float) -> str:
     backups, missed = droplet.backups or (), droplet.verdict.missed_windows
-    text = f"{plural(len(backups), 'backup')} in the last {brief(span)}"
+    text = f"{plural(len(backups), 'backup')} in the last {short_duration(span)}"
     if droplet.newest and droplet.oldest:
-        newest, oldest = brief(now - droplet.newest.created_at), brief(now - droplet.oldest.created_at)
+        newest, oldest = (
+            short_duration(now - droplet.newest.created_at),
+            short_duration(now - droplet.oldest.created_at),
+        )
         text += f", {newest} old" if len(backups) == 1 else f", {newest} to {oldest} old"
     return text + (f"; {plural(missed, 'window')} missed" if missed else "")

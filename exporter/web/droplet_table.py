@@ -16,7 +16,7 @@ from typing import Any
 from exporter.cooperative import sorted_with_pauses, with_pauses
 from exporter.fleet.model import AccountDroplet, Fleet
 from exporter.fleet.state import State
-from exporter.reports.phrases import next_window_of, tally, weekday_number, worst_first
+from exporter.reports.phrases import count_states, next_window_of, weekday_number, worst_first
 
 
 class SortColumn(StrEnum):
@@ -119,7 +119,7 @@ async def make_table(fleets: tuple[Fleet, ...], now: float) -> DropletTable:
     return DropletTable(
         fleets=fleets,
         droplets=[droplets[key[-1]] for key in await sorted_with_pauses(keyed)],
-        states=tally(map(attrgetter("state"), droplets)),
+        states=count_states(map(attrgetter("state"), droplets)),
         kept=kept,
         size=size,
         made_at=now,

@@ -18,7 +18,7 @@ from aiohttp import hdrs, web
 from exporter import __version__
 from exporter.cooperative import with_pauses
 from exporter.fleet.state import State
-from exporter.metrics.exposition import encodable
+from exporter.metrics.exposition import without_surrogates
 from exporter.metrics.negotiation import accepts_gzip
 from exporter.polling.status import Status
 from exporter.reports.phrases import instant_words, size_words
@@ -159,9 +159,9 @@ class Query:
         """The address of this view with these changes, on its first page unless `page` is given."""
         changed = replace(self, **{"page": 1, **changes})  # type: ignore[arg-type]
         given = {
-            "q": encodable(changed.text),
+            "q": without_surrogates(changed.text),
             "state": changed.state,
-            "account": encodable(changed.account),
+            "account": without_surrogates(changed.account),
             "sort": changed.sort if changed.sort != SortColumn.STATE else "",
             "page": changed.page if changed.page > 1 else "",
         }
@@ -272,7 +272,7 @@ class StatusPage:
             last=first + len(rows),
             pages=pages,
         )
-        return encodable("".join([piece async for piece in with_pauses(pieces)])).encode()
+        return without_surrogates("".join([piece async for piece in with_pauses(pieces)])).encode()
 
 
 async def compressed(body: bytes) -> bytes:

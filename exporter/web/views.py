@@ -13,17 +13,17 @@ from exporter.fleet.state import State
 from exporter.metrics.telemetry import Allowance
 from exporter.polling.status import Status
 from exporter.reports.phrases import (
-    brief,
+    duration_words,
     headline,
     instant_words,
-    moment,
+    moment_words,
     next_window_of,
     plural,
     retention_words,
     schedule_words,
+    short_duration,
     size_words,
-    span,
-    verdict_of,
+    verdict_sentence,
 )
 from exporter.web.chart import Chart, chart_of
 from exporter.web.droplet_table import DropletTable
@@ -130,7 +130,7 @@ def summary_of(table: DropletTable, statuses: Sequence[Status], now: float) -> S
         elif _is_old(status, now) and status.last_listing_at is not None:
             remarks.append(
                 f"The data{of_account} are old: the last complete listing was "
-                f"{moment(status.last_listing_at, now)} UTC, {span(now - status.last_listing_at)} ago."
+                f"{moment_words(status.last_listing_at, now)} UTC, {duration_words(now - status.last_listing_at)} ago."
             )
         elif status.last_listing_at is None and status.result is not None:
             remarks.append(f"The data{of_account} are incomplete: no listing could be read whole yet.")
@@ -143,7 +143,7 @@ def summary_of(table: DropletTable, statuses: Sequence[Status], now: float) -> S
         return Summary("bad", words, tuple(remarks))
     if remarks:
         dates = [status.last_listing_at for status in statuses if status.last_listing_at is not None]
-        as_of = f"As of {moment(min(dates), now)} UTC: " if dates else "As far as is known: "
+        as_of = f"As of {moment_words(min(dates), now)} UTC: " if dates else "As far as is known: "
         return Summary("warn", as_of + words[0].lower() + words[1:], tuple(remarks))
     uncertain = states[State.UNJUDGED] or not sum(states.values())
     return Summary("warn" if uncertain else "good", words, ())
@@ -190,8 +190,8 @@ def _warnings(fleet: Fleet) -> list[str]:
     if ahead is not None:
         where = "ahead of" if ahead > 0 else "behind"
         warnings.append(
-            f"The API's clock is {span(abs(ahead))} {where} this host's. Nothing is judged until they agree: set the "
-            "clock of this host."
+            f"The API's clock is {duration_words(abs(ahead))} {where} this host's. Nothing is judged until they agree: "
+            "set the clock of this host."
         )
     untagged = sum(1 for one in fleet.droplets if one.description is not None and one.description.tags is None)
     if untagged:
@@ -217,8 +217,10 @@ def row_of(entry: AccountDroplet, now: float, *, several_accounts: bool) -> Drop
     if window is not None:
         opened = window.start <= now
         following = Instant(
-            "open now" if opened else moment(window.start, now),
-            f"until {moment(window.end, now).removeprefix('today ')}" if opened else f"in {brief(window.start - now)}",
+            "open now" if opened else moment_words(window.start, now),
+            f"until {moment_words(window.end, now).removeprefix('today ')}"
+            if opened
+            else f"in {short_duration(window.start - now)}",
             instant_words(window.start),
         )
     newest = droplet.newest
@@ -231,17 +233,21 @@ def row_of(entry: AccountDroplet, now: float, *, several_accounts: bool) -> Drop
         tags=tags[:MOST_TAGS],
         more_tags=max(0, len(tags) - MOST_TAGS),
         state=entry.state,
-        verdict=verdict_of(droplet, now),
+        verdict=verdict_sentence(droplet, now),
         plan=schedule_words(droplet),
         retention=retention_words(droplet),
         next=following,
         newest=None
         if newest is None
-        else Instant(brief(now - newest.created_at), moment(newest.created_at, now), instant_words(newest.created_at)),
+        else Instant(
+            short_duration(now - newest.created_at),
+            moment_words(newest.created_at, now),
+            instant_words(newest.created_at),
+        ),
         kept="" if kept is None else f"{len(kept):,}",
         size=size_words(size) if kept else "",
         newest_size=size_words(newest.size) if newest and newest.size is not None and len(kept or ()) > 1 else "",
-        max_age="" if droplet.verdict.max_age is None else f"at most {brief(droplet.verdict.max_age)}",
+        max_age="" if droplet.verdict.max_age is None else f"at most {short_duration(droplet.verdict.max_age)}",
         volumes=f"{plural(what.volumes, 'volume')} not in backups" if what is not None and what.volumes else "",
         chart=chart_of(droplet, now),
     )
@@ -264,8 +270,8 @@ def _since(status: Status, fleet: Fleet, now: float) -> str:
     listed = status.last_listing_at
     if listed is None:
         return "There was no complete listing yet" + ("; only a part is shown." if fleet.known else ".")
-    age = span(now - listed)
-    return f"Old data: the last complete listing was {moment(listed, now)} UTC, {age} ago."
+    age = duration_words(now - listed)
+    return f"Old data: the last complete listing was {moment_words(listed, now)} UTC, {age} ago."
 
 
 def _health(status: Status, fleet: Fleet, now: float) -> tuple[Health, str]:
@@ -284,10 +290,10 @@ def _health(status: Status, fleet: Fleet, now: float) -> tuple[Health, str]:
 
 def _next_poll(status: Status, now: float) -> str:
     if status.polling_since is not None:
-        return f"running for {brief(now - status.polling_since)}"
+        return f"running for {short_duration(now - status.polling_since)}"
     if status.next_poll_at is None:
         return "about to begin"
-    return "due now" if status.next_poll_at <= now else f"in {brief(status.next_poll_at - now)}"
+    return "due now" if status.next_poll_at <= now else f"in {short_duration(status.next_poll_at - now)}"
 
 
 def _progress(status: Status, fleet: Fleet) -> Progress | None:
@@ -313,12 +319,12 @@ def _limit(allowance: Allowance, now: float) -> RequestsLeft | None:
     of = int(allowance.limit or 0.0)
     words = f"{remaining:,} of {of:,} requests left" if of else f"{plural(remaining, 'request')} left"
     if not remaining and allowance.reset_at is not None and allowance.reset_at > now:
-        words += f", more in {brief(allowance.reset_at - now)}"
+        words += f", more in {short_duration(allowance.reset_at - now)}"
     return RequestsLeft(min(remaining, of), of, words)
 
 
 def _ago(instant: float, now: float) -> str:
-    return "just now" if now - instant < 1 else f"{brief(now - instant)} ago"
+    return "just now" if now - instant < 1 else f"{short_duration(now - instant)} ago"
 
 
 def _shortened(text: str) -> str:

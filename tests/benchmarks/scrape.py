@@ -102,7 +102,7 @@ async def _measure(count: int) -> list[Row]:
         return NOW + next(seconds)
 
     async def scrape(_: int, gzip: bool = False) -> bytes:
-        return b"".join(await exposition.page(next_second(), gzip=gzip))
+        return b"".join(await exposition.text_at(next_second(), gzip=gzip))
 
     tracemalloc.start()
     await exposition.update(fleet)
@@ -119,7 +119,7 @@ async def _measure(count: int) -> list[Row]:
     pause_new = await longest_pause(exposition.update(changed))
     nothing_new = await best_of(lambda _: exposition.update(changed), 3)
 
-    pieces = await exposition.page(NOW)
+    pieces = await exposition.text_at(NOW)
     page = b"".join(pieces)
     ready = ReadyMade(PlainCollector([changed], NOW, TAG_LABELS).collect())
     assert generate_latest(ready) == page, "not the text of the client library"
@@ -129,22 +129,24 @@ async def _measure(count: int) -> list[Row]:
     library = best(lambda: generate_latest(ready), 3)
     joining = best(lambda: b"".join(pieces))
     level_1 = best(lambda: zlib.compress(page, 1))
-    packed = len(b"".join(await exposition.page(NOW, gzip=True)))
+    packed = len(b"".join(await exposition.text_at(NOW, gzip=True)))
 
     async def ten_at_once(_: int) -> None:
         now = next_second()
-        await asyncio.gather(*(exposition.page(now) for _ in range(10)))
+        await asyncio.gather(*(exposition.text_at(now) for _ in range(10)))
 
     rows = [
         Row("samples", "", samples, plain=samples),
         Row("text", "MB", len(page) / 1e6, plain=len(page) / 1e6),
         Row("text, gzip", "MB", packed / 1e6, plain=len(zlib.compress(page, 1)) / 1e6),
-        Row("scrape, ready to be sent", "ms", await best_of(lambda _: exposition.page(next_second())), None, library),
+        Row(
+            "scrape, ready to be sent", "ms", await best_of(lambda _: exposition.text_at(next_second())), None, library
+        ),
         Row("scrape, joined to one", "ms", await best_of(scrape), joining, library),
         Row("scrape, gzip", "ms", await best_of(lambda _: scrape(0, gzip=True)), None, library + level_1),
         Row("gzip level 1 of the ready page", "ms", level_1),
         Row("ten scrapes at once", "ms", await best_of(ten_at_once), None, 10 * library),
-        Row("longest pause by a scrape", "ms", await longest_pause(exposition.page(next_second())), plain=library),
+        Row("longest pause by a scrape", "ms", await longest_pause(exposition.text_at(next_second())), plain=library),
         Row("longest pause by a gzip scrape", "ms", await longest_pause(scrape(0, gzip=True)), plain=library + level_1),
         Row("rendering after a poll, all changed", "ms", all_new),
         Row("rendering after a poll, nothing changed", "ms", nothing_new),

@@ -124,7 +124,7 @@ class TestExitCode:
         done = check(account)
         assert done.code == 2
         assert done.states() == {"1": "protected", "2": "unjudged"}
-        note = "the API tells no tags, so what depends on them is not known; give the token the scope tag:read"
+        note = "the API does not send tags, so what depends on them is not known; give the token the scope tag:read"
         assert f"Note: default: {note}.\n" in done.out
         assert done.err.count("tag:read") == 1
 

@@ -29,7 +29,7 @@ from exporter.fleet.model import (
 )
 from exporter.fleet.state import Reason, State
 from exporter.metrics import exposition, families
-from exporter.metrics.exposition import Exposition, escape, number, render
+from exporter.metrics.exposition import Exposition, escape_label, number_text, render
 from tests.support.samples import INSTANTS, NUMBERS, TEXT, fleets, plain_text
 
 NOW = 1_700_000_000.0
@@ -114,7 +114,7 @@ def account_lines(fleet: Fleet) -> str:
 
 
 async def text_of(exposition: Exposition, now: float = NOW) -> bytes:
-    return b"".join(await exposition.page(now))
+    return b"".join(await exposition.text_at(now))
 
 
 def samples(parsed: Iterable[object]) -> list[Sample]:
@@ -271,7 +271,7 @@ def test_page_is_that_of_the_latest_fleets(polls: list[list[Fleet]], now: float)
             wanted = plain_text(listed, now, TAGS[:1])
             assert await text_of(exposition, now) == wanted
             packed = zlib.decompressobj(wbits=31)
-            page = b"".join(await exposition.page(now, tail=b"# EOF\n", gzip=True))
+            page = b"".join(await exposition.text_at(now, tail=b"# EOF\n", gzip=True))
             assert packed.decompress(page) == wanted + b"# EOF\n"
             assert packed.eof, "length and checksum were not those of the text"
             assert packed.unused_data == b"", "more than one gzip member, which some clients cannot read"
@@ -282,7 +282,7 @@ def test_page_is_that_of_the_latest_fleets(polls: list[list[Fleet]], now: float)
 @hypothesis.given(NUMBERS)
 def test_numbers_read_back(value: float) -> None:
     """Every number is written such that the client library reads the very same one."""
-    read = samples(parse_text(f"x {number(value)}\n"))[0].value
+    read = samples(parse_text(f"x {number_text(value)}\n"))[0].value
     assert read == value or (math.isnan(read) and math.isnan(value))
 
 
@@ -312,7 +312,7 @@ def test_odd_names_survive_the_round_trip(account: str, name: str, tag: str) -> 
 
 def test_lone_surrogate_costs_only_itself() -> None:
     """Half a surrogate pair, which JSON can spell and UTF-8 cannot, becomes U+FFFD; whole pairs are what they mean."""
-    assert escape("a\ud800b\udfff\ud83d\ude00") == "a\ufffdb\ufffd😀"
+    assert escape_label("a\ud800b\udfff\ud83d\ude00") == "a\ufffdb\ufffd😀"
     fleet = Fleet("\udcff", (replace(WEB, description=Description("\ud800")),))
     assert 'droplet_name="\ufffd"' in render([fleet], NOW, TAGS).decode()
 
@@ -354,10 +354,10 @@ async def test_parallel_scrapes_share_one_rendering(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(families, "hours_until_next_window", counted)
     exposition = Exposition(TAGS)
     await exposition.update(FLEET)
-    pages = await asyncio.gather(*(exposition.page(NOW + turn / 10, gzip=turn % 2 == 0) for turn in range(10)))
+    pages = await asyncio.gather(*(exposition.text_at(NOW + turn / 10, gzip=turn % 2 == 0) for turn in range(10)))
     assert asked == [NOW]
     assert len({b"".join(page) for page in pages[1::2]}) == 1
-    await exposition.page(NOW + 1)
+    await exposition.text_at(NOW + 1)
     assert asked == [NOW, NOW + 1]
 
 
@@ -367,8 +367,8 @@ async def test_scraper_that_gives_up_takes_nothing_from_the_others(gzip: bool) -
     """A scrape that is cancelled while it computes what moves leaves the others that wait for it their page."""
     exposition = Exposition(TAGS)
     await exposition.update(FLEET)
-    first = asyncio.create_task(exposition.page(NOW, gzip=gzip))
-    second = asyncio.create_task(exposition.page(NOW, gzip=gzip))
+    first = asyncio.create_task(exposition.text_at(NOW, gzip=gzip))
+    second = asyncio.create_task(exposition.text_at(NOW, gzip=gzip))
     await asyncio.sleep(0)
     first.cancel()
     page = b"".join(await second)
@@ -410,7 +410,7 @@ async def test_slow_rendering_does_not_undo_a_later_one(monkeypatch: pytest.Monk
     exposition_ = Exposition(TAGS)
     together, later_is_done, calls = exposition._Snapshot.of, threading.Event(), iter(range(9))
 
-    def slow_at_first(accounts: Sequence[exposition._Account]) -> exposition._Snapshot:
+    def slow_at_first(accounts: Sequence[exposition._AccountText]) -> exposition._Snapshot:
         call = next(calls)
         if call == 0:
             later_is_done.wait(0.2)
@@ -447,7 +447,7 @@ async def test_updated_text_is_the_client_librarys() -> None:
         fleet = replace(FLEET, droplets=droplets, listed_at=NOW + listed)
         await exposition_.update(fleet)
         assert await text_of(exposition_) == plain_text([fleet], NOW, TAGS)
-        page = b"".join(await exposition_.page(NOW, gzip=True))
+        page = b"".join(await exposition_.text_at(NOW, gzip=True))
         assert zlib.decompress(page, wbits=31) == plain_text([fleet], NOW, TAGS)
 
 
@@ -460,7 +460,7 @@ async def test_steady_update_renders_nothing_anew() -> None:
     await exposition_.update(replace(FLEET, droplets=(*every,)))
     steady = exposition_._accounts["prod"]
     assert all(a is b for a, b in zip(before.static, steady.static, strict=True))
-    assert steady.clocked is before.clocked
+    assert steady.moving is before.moving
     await exposition_.update(replace(FLEET, droplets=(*every[:349], replace(every[349], expected=False))))
     after = exposition_._accounts["prod"]
     place = [family.name for family in exposition.STATIC_FAMILIES].index("digitalocean_backup_expected")

@@ -37,5 +37,5 @@ def test_exit_code_of_each_state(state: State) -> None:
     report = check_report(MONDAY, [AccountResult("prod", "success", learned=True, remembered=True)], [fleet])
     wrong = state in ("missing", "overdue", "stale", "never-taken", "unprotected")
     assert report.exit_code == (1 if wrong else 2 if state == "unjudged" else 0)
-    ones = " ".join(CHECK.split()).partition("; 1 some Droplet is ")[2].partition(";")[0]
+    ones = " ".join(CHECK.split()).partition("; 1 a Droplet is ")[2].partition(";")[0]
     assert (state.words in ones.replace(" or ", ", ").split(", ")) is wrong

@@ -13,18 +13,18 @@ from exporter.fleet.model import GIB, Backup, Description, Droplet, Policy, Sche
 from exporter.fleet.schedule import DAY, HOUR, WEEK
 from exporter.fleet.state import Reason, State
 from exporter.reports.phrases import (
-    brief,
+    count_states,
+    duration_words,
     headline,
     instant_words,
     missed_windows_of,
-    moment,
+    moment_words,
     next_window_of,
     plan_words,
     policy_words,
+    short_duration,
     size_words,
-    span,
-    tally,
-    verdict_of,
+    verdict_sentence,
     weekday_number,
     worst_first,
 )
@@ -171,17 +171,17 @@ class TestWhyMissed:
     )
     def test_since_when(self, subject: Droplet, words: str) -> None:
         """The last window that was answered is named by its day, and the misses since are counted."""
-        assert verdict_of(subject, NOW) == words
+        assert verdict_sentence(subject, NOW) == words
 
     def test_of_one_that_is_kept_no_more(self) -> None:
         """A backup that was made and is gone since was made all the same."""
         subject = missing(windows=2, newest_ever=NOW - 56 * HOUR)
-        assert verdict_of(subject, NOW) == "no backup since Tuesday's window, 2 missed"
+        assert verdict_sentence(subject, NOW) == "no backup since Tuesday's window, 2 missed"
 
     def test_while_it_cannot_be_judged(self) -> None:
         """A miss that stands while nothing new can be judged says why that is."""
         subject = missing(DAILY, 56, windows=2, reason=Reason.CLOCK, clock_ahead=2 * DAY)
-        assert verdict_of(subject, NOW) == (
+        assert verdict_sentence(subject, NOW) == (
             "no backup since Tuesday's window, 2 missed; "
             "for now, the API's clock is 2 days ahead of this host's: set the clock"
         )
@@ -193,23 +193,23 @@ class TestWhyStale:
 
     def test_too_old(self) -> None:
         """The age is said, and the limit that it is over."""
-        assert verdict_of(self.stale(27), NOW) == "the newest backup is 1 d 3 h old; at most 1 d 2 h are allowed"
+        assert verdict_sentence(self.stale(27), NOW) == "the newest backup is 1 d 3 h old; at most 1 d 2 h are allowed"
 
     @pytest.mark.parametrize(("gone", "words"), [(1, "1 newer backup is gone"), (3, "3 newer backups are gone")])
     def test_newer_ones_are_gone(self, gone: int, words: str) -> None:
         """Where newer backups were deleted, that is the cause, and it is said."""
         subject = self.stale(80, newer_gone=gone, newest_ever=NOW - 8 * HOUR)
-        assert verdict_of(subject, NOW) == f"the newest backup is 3 d 8 h old; {words}"
+        assert verdict_sentence(subject, NOW) == f"the newest backup is 3 d 8 h old; {words}"
 
     def test_none_is_kept(self) -> None:
         """The newest that was seen is named by its day, and that it is gone."""
         subject = self.stale(newest_ever=NOW - 11 * DAY, ever_backed_up=True)
-        assert verdict_of(subject, NOW) == "no backup is kept; the newest that was seen, of 20 Sep, is gone"
+        assert verdict_sentence(subject, NOW) == "no backup is kept; the newest that was seen, of 20 Sep, is gone"
 
     def test_it_was_turned_into_a_snapshot(self) -> None:
         """A backup that became a snapshot is not called gone."""
         subject = self.stale(newest_ever=NOW - 11 * DAY, newest_snapshot=NOW - 11 * DAY, ever_backed_up=True)
-        said = verdict_of(subject, NOW)
+        said = verdict_sentence(subject, NOW)
         assert said == "no backup is kept; the newest that was seen, of 20 Sep, was turned into a snapshot"
 
 
@@ -220,7 +220,7 @@ class TestWhyWaiting:
     def test_switched_on(self) -> None:
         """Backups that were seen to be switched on: how long ago, and when the first window opens."""
         subject = self.waiting(on_since=NOW - 3 * HOUR, first_seen=NOW - 400 * DAY, first_counted=MIDNIGHT + 20 * HOUR)
-        assert verdict_of(subject, NOW) == "backups were switched on 3 hours ago; the first window opens at 20:00"
+        assert verdict_sentence(subject, NOW) == "backups were switched on 3 hours ago; the first window opens at 20:00"
 
     @pytest.mark.parametrize(
         ("first", "words"),
@@ -236,17 +236,17 @@ class TestWhyWaiting:
     def test_its_first_window(self, first: float | None, words: str) -> None:
         """A new Droplet's first window is to come, open, or over with its backup still due."""
         subject = self.waiting(first_counted=None if first is None else MIDNIGHT + first)
-        assert verdict_of(subject, NOW) == f"no backup is kept yet; {words}"
+        assert verdict_sentence(subject, NOW) == f"no backup is kept yet; {words}"
 
     def test_its_newest_was_turned_into_a_snapshot(self) -> None:
         """Long after the first window that counted, the next one is what is waited for."""
         subject = self.waiting(ever_backed_up=True, first_counted=MIDNIGHT - 9 * DAY)
-        assert verdict_of(subject, NOW) == "no backup is kept now; the next window opens tomorrow 04:00"
+        assert verdict_sentence(subject, NOW) == "no backup is kept now; the next window opens tomorrow 04:00"
 
     def test_the_settings_changed(self) -> None:
         """After another hour was chosen, its first window is waited for."""
         subject = self.waiting(backups(40), settings_changed_at=NOW - 2 * HOUR, first_counted=MIDNIGHT + 20 * HOUR)
-        assert verdict_of(subject, NOW) == "the settings changed 2 hours ago; the first window opens at 20:00"
+        assert verdict_sentence(subject, NOW) == "the settings changed 2 hours ago; the first window opens at 20:00"
 
 
 class TestWhyUnjudged:
@@ -281,13 +281,13 @@ class TestWhyUnjudged:
     )
     def test_reason(self, reason: Reason, told: dict[str, Any], words: str) -> None:
         """Each reason is a sentence that says what is not known, and what to do or to wait for."""
-        assert verdict_of(droplet(state=State.UNJUDGED, reason=reason, missed=None, **told), NOW) == words
+        assert verdict_sentence(droplet(state=State.UNJUDGED, reason=reason, missed=None, **told), NOW) == words
 
     @pytest.mark.parametrize("reason", Reason)
     def test_every_reason_has_its_own_words(self, reason: Reason) -> None:
         """No two reasons are told by the same sentence."""
         said = {
-            each: verdict_of(droplet(state=State.UNJUDGED, reason=each, missed=None, clock_ahead=DAY), NOW)
+            each: verdict_sentence(droplet(state=State.UNJUDGED, reason=each, missed=None, clock_ahead=DAY), NOW)
             for each in Reason
         }
         assert [each for each in Reason if said[each] == said[reason]] == [reason]
@@ -317,7 +317,7 @@ class TestWhyUnjudged:
 )
 def test_other_states(subject: Droplet, words: str) -> None:
     """The states that need no reason are told in a sentence too."""
-    assert verdict_of(subject, NOW) == words
+    assert verdict_sentence(subject, NOW) == words
 
 
 @pytest.mark.parametrize("state", State)
@@ -325,7 +325,7 @@ def test_other_states(subject: Droplet, words: str) -> None:
 def test_a_sentence_whatever_is_known(state: State, kept: Sequence[Backup] | None) -> None:
     """A Droplet of which next to nothing is known has a sentence in every state."""
     bare = Droplet(1, backups=None if kept is None else tuple(kept), verdict=Verdict(state))
-    assert len(verdict_of(bare, NOW).split()) > 2
+    assert len(verdict_sentence(bare, NOW).split()) > 2
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_a_sentence_whatever_is_known(state: State, kept: Sequence[Backup] | Non
 )
 def test_headline(states: list[State], words: str) -> None:
     """One line answers whether all backups are all right, and says all right only where they are."""
-    assert headline(tally(states)) == words
+    assert headline(count_states(states)) == words
 
 
 @pytest.mark.parametrize(
@@ -460,7 +460,7 @@ def test_missed_windows_are_bounded() -> None:
 )
 def test_durations(seconds: float, long: str, short: str) -> None:
     """A length of time is rounded down to what matters."""
-    assert (span(seconds), brief(seconds)) == (long, short)
+    assert (duration_words(seconds), short_duration(seconds)) == (long, short)
 
 
 @pytest.mark.parametrize(
@@ -501,7 +501,7 @@ def test_kept_size_needs_every_size() -> None:
 )
 def test_moments(instant: float, words: str) -> None:
     """An instant is told by what is nearest: the day, the weekday, the date, the year."""
-    assert moment(instant, NOW) == words
+    assert moment_words(instant, NOW) == words
 
 
 def test_instants_in_full() -> None:

@@ -29,11 +29,11 @@ def test_missed_windows() -> None:
     missed = (MONDAY - 2 * DAY, MONDAY + 5 * HOUR)
     drawn = timeline(droplet(3, 4, 6, missed=missed), AT)
     assert drawn is not None
-    assert drawn.gaps == missed
+    assert drawn.missed == missed
     for none in ((), None):
         drawn = timeline(droplet(3, 4, 6, missed=none), AT)
         assert drawn is not None
-        assert drawn.gaps == ()
+        assert drawn.missed == ()
 
 
 def test_missed_windows_beyond_the_retention() -> None:
@@ -72,5 +72,5 @@ def test_every_plan_fits() -> None:
 
 def test_places() -> None:
     """The line's ends are its start and now; what is to come, by a clock that is wrong, is at its end."""
-    drawn = Timeline(0.0, WEEK, backups=(0.0, WEEK / 2, WEEK + 1), gaps=(WEEK / 2,))
+    drawn = Timeline(0.0, WEEK, backups=(0.0, WEEK / 2, WEEK + 1), missed=(WEEK / 2,))
     assert drawn.lines(21) == ["7 days ago" + " " * 10 + "now", "|o---------o---------o|"]
