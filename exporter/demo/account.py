@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from exporter.clock import Clock
 from exporter.config.model import Account, Config, Poll, TagLabel
 from exporter.config.tokens import TokenSource
-from exporter.demo.api import Api
+from exporter.demo.api import DemoApi
 from exporter.demo.fleet import demo_fleet
 
 WATCHED_FOR = 30 * 86400.0
@@ -37,7 +37,7 @@ class _Given(TokenSource):
 async def demo_account(clock: Clock) -> AsyncIterator[Config]:
     """Serves the demo's API on loopback while the context lasts; yields the configuration that polls it."""
     token = secrets.token_hex(16)
-    async with Api(demo_fleet(clock.now()), now=clock.now, token=token) as api:
+    async with DemoApi(demo_fleet(clock.now()), now=clock.now, token=token) as api:
         yield Config(
             accounts=(Account("demo", _Given(token=token), api.url, watched_since=clock.now() - WATCHED_FOR),),
             # At speed, polls follow each other so fast that they would have no time to be answered.

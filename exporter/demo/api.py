@@ -1,23 +1,21 @@
-"""A look-alike of DigitalOcean's API on loopback: the seven endpoints the exporter reads, with faults on demand.
+"""DigitalOcean's API for the demo, on loopback: the seven endpoints that the exporter reads.
 
-The arbiter is DigitalOcean's OpenAPI document: bodies, parameters, errors and the headers of the rate limit follow it.
-Where it is silent (an unknown `type`, a page beyond the last) this does what is said at the place.
+Bodies, parameters, errors and the headers of the rate limit follow DigitalOcean's OpenAPI document. Where it says
+nothing (an unknown `type`, a page beyond the last), a comment says what is done here.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
-import socket
-import struct
 import uuid
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import formatdate
+from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, Self
 from urllib.parse import urlencode
 
 import msgspec
@@ -37,7 +35,7 @@ ROUTES = {
     "policy": r"/v2/droplets/{droplet_id:\d{1,19}}/backups/policy",
     "images": "/v2/images",
 }
-"""Endpoint, by the name it has in the exporter's metrics, to path."""
+"""The path of each endpoint, by the name that it has in the exporter's metrics."""
 
 ERRORS = {
     400: ("bad_request", "The request could not be understood."),
@@ -50,17 +48,17 @@ ERRORS = {
     500: ("server_error", "Unexpected server-side error"),
     503: ("service_unavailable", "The service is temporarily unavailable."),
 }
-"""Status to `id` and `message` of the error body: 401, 404, 429 and 500 as in the document's examples."""
+"""`id` and `message` of the error body by status. 401, 404, 429 and 500 are as in the document's examples."""
 
 
-class Account(Protocol):
-    """What the API serves. Instants are Unix seconds; records are JSON-able, wrong ones included, or `msgspec.Raw`."""
+class ServedAccount(Protocol):
+    """What the API serves at an instant, in Unix seconds. Records are anything that JSON can hold, or `msgspec.Raw`."""
 
     def droplets(self, now: float) -> Sequence[Any]:
-        """Every droplet's record, those with GPUs included (told apart by `gpu_info` or a size slug of `gpu-`)."""
+        """All droplet records. Those with GPUs have `gpu_info`, or a size slug that begins with `gpu-`."""
 
     def policies(self, now: float) -> Mapping[str, Any]:
-        """Droplet id to policy record."""
+        """Policy records by droplet id."""
 
     def backups(self, droplet_id: int, now: float) -> Sequence[Any] | None:
         """One droplet's backups; `None` if there is no such droplet."""
@@ -71,67 +69,20 @@ class Account(Protocol):
     def supported_policies(self, now: float) -> Sequence[Any]: ...
 
 
-class Request(NamedTuple):
-    """A request as it arrived."""
-
-    time: float
-    endpoint: str
-    """A key of `ROUTES`, or `unknown`."""
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    """Names are case-insensitive."""
-
-
-@dataclass(slots=True)
-class Fault:
-    """What goes wrong, and with which requests; the first fault that matches a request wins.
-
-    Refusals of the API itself (401, 429) come before any fault. What is not named stays as the API would have answered.
-    """
-
-    endpoint: str | None = None
-    """A key of `ROUTES`; `None`: any."""
-    droplet_id: int | None = None
-    page: int | None = None
-    times: int | None = None
-    """How many requests yet; `None`: for ever. Counts down."""
-    status: int | None = None
-    """An error's body comes with a status of 400 and above."""
-    headers: Mapping[str, str | None] = field(default_factory=dict)
-    """Set, or with `None` removed."""
-    body: bytes | None = None
-    content_type: str | None = None
-    delay: float = 0.0
-    """Real seconds before the answer."""
-    hang: bool = False
-    """Never answer."""
-    reset: bool = False
-    """Reset the connection at once."""
-    cut: int | None = None
-    """Send so many bytes of the body, then close the connection."""
-    drip: float | None = None
-    """Send the body at so many bytes a real second."""
-    edit: Callable[[Any], Any] | None = None
-    """Changes the decoded answer, in place or by returning another, before it is sent."""
-
-    def matches(self, endpoint: str, droplet_id: int | None, page: int | None) -> bool:
-        return (
-            self.times != 0
-            and self.endpoint in (None, endpoint)
-            and self.droplet_id in (None, droplet_id)
-            and self.page in (None, page)
-        )
-
-
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class ApiAnswer:
+    """What the API answers to a request, before it is sent."""
+
     status: int
-    body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
+    content: Any
+    """Not encoded yet."""
+    headers: Mapping[str, str]
+    request_id: str
+    admitted: bool
+    """False: the token or the rate limit refused the request."""
 
 
-class _Refusal(Exception):  # noqa: N818 - not an error of ours, but an answer of the API
+class _Refusal(Exception):  # noqa: N818  # an answer of the API, not an error here
     def __init__(self, status: int, message: str | None = None, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(status)
         self.status = status
@@ -139,7 +90,7 @@ class _Refusal(Exception):  # noqa: N818 - not an error of ours, but an answer o
         self.headers = dict(headers or {})
 
 
-class _RateLimit:
+class _SpentRequests:
     """Requests of one token in the last minute and the last hour; each expires on its own."""
 
     def __init__(self, per_minute: int | None, per_hour: int | None) -> None:
@@ -149,7 +100,7 @@ class _RateLimit:
         self._hour: deque[float] = deque()
 
     def spend(self, now: float) -> None:
-        """Counts a request, or refuses it: a refused one costs nothing."""
+        """Counts a request. One that is refused does not count."""
         self._expire(now)
         if self.per_hour is not None and len(self._hour) >= self.per_hour:
             raise _Refusal(429)
@@ -159,11 +110,8 @@ class _RateLimit:
         self._minute.append(now)
         self._hour.append(now)
 
-    def spend_elsewhere(self, count: int, now: float) -> None:
-        self._hour.extend([now] * count)
-
     def headers(self, now: float) -> dict[str, str]:
-        """None without an hourly limit: there is nothing to tell then."""
+        """No headers where there is no hourly limit."""
         self._expire(now)
         if self.per_hour is None:
             return {}
@@ -179,38 +127,30 @@ class _RateLimit:
                 times.popleft()
 
 
-class Api:
+class DemoApi:
     """Serves an account over HTTP.
 
     `token` is the only one accepted; with `None` any bearer token will do, but one must come. A limit of `None` is
-    switched off, and with the hourly one its headers. `latency` is real seconds per request. All of these may be
-    changed while serving. `remember` bounds `requests`, which loses the oldest; `count()` counts them all.
+    switched off, and with the hourly one its headers.
     """
 
     def __init__(
         self,
-        account: Account,
+        account: ServedAccount,
         *,
         now: Callable[[], float],
         token: str | None = None,
         per_minute: int | None = 250,
         per_hour: int | None = 5000,
-        latency: float = 0.0,
-        remember: int = 20_000,
     ) -> None:
         self.account = account
         self.now = now
         self.token = token
-        self.latency = latency
-        self.faults: list[Fault] = []
-        self.requests: list[Request] = []
         self.url = ""
-        self._remember = remember
-        self._counts: Counter[str] = Counter()
-        self._limit = _RateLimit(per_minute, per_hour)
+        """Where it listens."""
+        self._spent = _SpentRequests(per_minute, per_hour)
         self._runner: web.AppRunner | None = None
-        self._stopping = asyncio.Event()
-        self._answers: dict[str, Callable[[Mapping[str, str], int, float], dict[str, Any]]] = {
+        self._contents: dict[str, Callable[[Mapping[str, str], int, float], dict[str, Any]]] = {
             "droplets": self._droplets,
             "droplet": self._droplet,
             "policies": self._policies,
@@ -220,163 +160,68 @@ class Api:
             "images": self._images,
         }
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listens; `url` then says where. Port 0 picks a free one."""
+    async def start(self, port: int = 0) -> None:
+        """Listens on loopback. Port 0 picks a free one."""
         app = web.Application()
         for endpoint, path in ROUTES.items():
-            app.router.add_get(path, self._handler(endpoint), allow_head=False)
-        app.router.add_route("*", "/{path:.*}", self._handler("unknown"))
-        self._stopping.clear()
+            app.router.add_get(path, partial(self._handle, endpoint), allow_head=False)
+        app.router.add_route("*", "/{path:.*}", partial(self._handle, "unknown"))
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
-        await site.start()
-        bound = self._runner.addresses[0]
-        self.url = f"http://[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"http://{bound[0]}:{bound[1]}"
+        await web.TCPSite(self._runner, "127.0.0.1", port).start()
+        host, bound = self._runner.addresses[0]
+        self.url = f"http://{host}:{bound}"
 
     async def stop(self) -> None:
-        """Closes every connection, those that hang included."""
-        self._stopping.set()
+        """Closes every connection."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
 
-    async def __aenter__(self) -> Api:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    def count(self) -> Counter[str]:
-        """Requests so far, by endpoint, refused and faulty ones included."""
-        return self._counts.copy()
+    async def _handle(self, endpoint: str, request: web.Request) -> web.StreamResponse:
+        """Answers a request; `endpoint` is a key of `ROUTES`, or `unknown`."""
+        answer = self._answer(endpoint, request, self.now())
+        return web.Response(status=answer.status, body=encode(answer.content), headers=answer.headers)
 
-    def forget(self) -> None:
-        """Starts the counts and `requests` anew; the rate limit forgets nothing."""
-        self._counts.clear()
-        self.requests.clear()
-
-    def other_users(self, count: int) -> None:
-        """Spends so many requests of the token's hour, as another tool would over some minutes."""
-        self._limit.spend_elsewhere(count, self.now())
-
-    # The limits are public to be changed by a test while serving.
-    @property
-    def per_minute(self) -> int | None:
-        return self._limit.per_minute
-
-    @per_minute.setter
-    def per_minute(self, limit: int | None) -> None:
-        self._limit.per_minute = limit
-
-    @property
-    def per_hour(self) -> int | None:
-        return self._limit.per_hour
-
-    @per_hour.setter
-    def per_hour(self, limit: int | None) -> None:
-        self._limit.per_hour = limit
-
-    def _handler(self, endpoint: str) -> Callable[[web.Request], Any]:
-        async def handle(request: web.Request) -> web.StreamResponse:
-            now = self.now()
-            self._counts[endpoint] += 1
-            self.requests.append(Request(now, endpoint, request.path, dict(request.query), request.headers))
-            if len(self.requests) > 2 * self._remember:
-                del self.requests[: -self._remember]
-            if self.latency:
-                await asyncio.sleep(self.latency)
-            answer, fault = self._answer(endpoint, request, now)
-            if fault is None:
-                return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
-            return await self._send_faulty(request, answer, fault)
-
-        return handle
-
-    def _answer(self, endpoint: str, request: web.Request, now: float) -> tuple[_Answer, Fault | None]:
+    def _answer(self, endpoint: str, request: web.Request, now: float) -> ApiAnswer:
         request_id = str(uuid.uuid4())
-        fault: Fault | None = None
         extra: dict[str, str] = {}
+        admitted = False
         try:
             self._authenticate(request)
-            self._limit.spend(now)
-            droplet_id = int(request.match_info.get("droplet_id", 0))
-            fault = self._fault(endpoint, droplet_id, request)
-            status, content = 200, self._content(endpoint, request, droplet_id, now)
+            self._spent.spend(now)
+            admitted = True
+            status, content = 200, self._content(endpoint, request, now)
             if "meta" in content:
                 content["links"] = _links(request, content["links"], content["meta"]["total"])
         except _Refusal as refusal:
-            status, content, extra = (
-                refusal.status,
-                _error(refusal.status, request_id, refusal.message),
-                refusal.headers,
-            )
-        if fault is not None:
-            status, content = _spoil(status, content, request_id, fault)
+            status, content = refusal.status, error_body(refusal.status, request_id, refusal.message)
+            extra = refusal.headers
         headers = {
             "content-type": "application/json; charset=utf-8",
             "date": formatdate(now, usegmt=True),
             "x-request-id": request_id,
-            **self._limit.headers(now),
+            **self._spent.headers(now),
             **extra,
         }
-        return _Answer(status, content if isinstance(content, bytes) else _encode(content), headers), fault
+        return ApiAnswer(status, content, headers, request_id, admitted)
 
-    def _content(self, endpoint: str, request: web.Request, droplet_id: int, now: float) -> dict[str, Any]:
+    def _content(self, endpoint: str, request: web.Request, now: float) -> dict[str, Any]:
         if endpoint == "unknown":
             raise _Refusal(404 if request.method == "GET" else 405)
-        return self._answers[endpoint](request.query, droplet_id, now)
+        return self._contents[endpoint](request.query, int(request.match_info.get("droplet_id", 0)), now)
 
     def _authenticate(self, request: web.Request) -> None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token or (self.token is not None and token != self.token):
             raise _Refusal(401)
-
-    def _fault(self, endpoint: str, droplet_id: int, request: web.Request) -> Fault | None:
-        page = request.query.get("page", "1")
-        number = int(page) if page.isdecimal() else None
-        for fault in self.faults:
-            if fault.matches(endpoint, droplet_id, number):
-                if fault.times is not None:
-                    fault.times -= 1
-                return fault
-        return None
-
-    async def _send_faulty(self, request: web.Request, answer: _Answer, fault: Fault) -> web.StreamResponse:
-        if fault.delay or fault.hang:
-            await self._pause(None if fault.hang else fault.delay)
-        if fault.reset or fault.hang:
-            _reset(request.transport)
-            return web.Response()
-        response = web.StreamResponse(status=answer.status, headers=answer.headers)
-        response.content_length = len(answer.body)
-        if fault.content_type is not None:
-            response.headers["content-type"] = fault.content_type
-        for name, value in fault.headers.items():
-            response.headers.popall(name, None)
-            if value is not None:
-                response.headers[name] = value
-        body = answer.body if fault.cut is None else answer.body[: fault.cut]
-        await response.prepare(request)
-        step = len(body) or 1 if fault.drip is None else max(1, int(fault.drip / 20))
-        for start in range(0, len(body), step):
-            if self._stopping.is_set():
-                _reset(request.transport)
-                break
-            await response.write(body[start : start + step])
-            if fault.drip is not None:
-                await self._pause(step / fault.drip)
-        if fault.cut is not None and request.transport is not None:
-            request.transport.close()
-        return response
-
-    async def _pause(self, seconds: float | None) -> None:
-        """Waits in real time; not beyond the server's end."""
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            return
 
     def _droplets(self, query: Mapping[str, str], _: int, now: float) -> dict[str, Any]:
         kind, tag, name = query.get("type"), query.get("tag_name"), query.get("name")
@@ -482,38 +327,13 @@ def _links(request: web.Request, single: dict[str, Any], total: int) -> dict[str
     return {"pages": pages}
 
 
-def _error(status: int, request_id: str, message: str | None = None) -> dict[str, Any]:
+def error_body(status: int, request_id: str, message: str | None = None) -> dict[str, Any]:
     identifier, text = ERRORS.get(status, ("example_error", "some error message"))
     return {"id": identifier, "message": message or text, "request_id": request_id}
 
 
-def _spoil(status: int, content: Any, request_id: str, fault: Fault) -> tuple[int, Any]:
-    if fault.status is not None:
-        if fault.status >= 400:
-            content = _error(fault.status, request_id)
-        status = fault.status
-    if fault.edit is not None:
-        plain = json.loads(_encode(content))
-        edited = fault.edit(plain)
-        # The standard encoder, for it writes what others refuse: NaN, integers of any length, lone surrogates.
-        content = json.dumps(plain if edited is None else edited).encode()
-    if fault.body is not None:
-        content = fault.body
-    return status, content
-
-
-def _encode(content: Any) -> bytes:
+def encode(content: Any) -> bytes:
     try:
         return msgspec.json.encode(content)
     except (ValueError, OverflowError, TypeError):
         return json.dumps(content).encode()
-
-
-def _reset(transport: asyncio.Transport | None) -> None:
-    """Ends the connection with a reset, which the peer sees as such, rather than with an orderly end."""
-    if transport is None:
-        return
-    connection: socket.socket | None = transport.get_extra_info("socket")
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()

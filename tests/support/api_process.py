@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from exporter.clock import Clock
-from exporter.demo.api import Api
 from exporter.demo.fleet import fleet_of
+from tests.support.lookalike import Api
 
 
 async def _serve(count: int, latency: float, weekly_share: float) -> None:

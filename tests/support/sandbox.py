@@ -196,12 +196,12 @@ def wait_for(
 
 LOOKALIKE = """
 import asyncio, sys, time
-from exporter.demo.api import Api
+from exporter.demo.api import DemoApi
 from exporter.demo.fleet import demo_fleet
 
 async def serve() -> None:
-    api = Api(demo_fleet(time.time()), now=time.time, token=sys.argv[1])
-    await api.start("127.0.0.1", 8080)
+    api = DemoApi(demo_fleet(time.time()), now=time.time, token=sys.argv[1])
+    await api.start(8080)
     print("serving", flush=True)
     await asyncio.Event().wait()
 
