@@ -25,7 +25,7 @@ from exporter.supervision import keep_running
 from exporter.web import app
 from exporter.web.auth import Guard
 from exporter.web.server import Server, systemd_sockets
-from exporter.web.settings import Settings
+from exporter.web.settings import WebSettings
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -41,7 +41,7 @@ def serve(options: ServeOptions) -> int:
 
 
 async def _serve(
-    options: ServeOptions, config: Config | None, settings: Settings, log_lines_dropped: Callable[[], int]
+    options: ServeOptions, config: Config | None, settings: WebSettings, log_lines_dropped: Callable[[], int]
 ) -> int:
     reloading = asyncio.Event()
     loop = asyncio.get_running_loop()

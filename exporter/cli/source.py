@@ -14,7 +14,7 @@ from exporter.clock import Clock
 from exporter.config import loading
 from exporter.config.model import Config
 from exporter.config.yaml_document import ConfigError
-from exporter.web.settings import Settings
+from exporter.web.settings import WebSettings
 
 DEMO_NOTE = "a made-up account: nothing here is real"
 
@@ -50,7 +50,7 @@ def load_config(source: Source) -> Config:
     return loading.load_file(source.config_file) if source.config_file else loading.load_environment()
 
 
-def load_configurations(source: Source, web_config: Path | None) -> tuple[Config | None, Settings]:
+def load_configurations(source: Source, web_config: Path | None) -> tuple[Config | None, WebSettings]:
     """The configuration, `None` for the demo, and the web configuration.
 
     Raises one `ConfigError` with the mistakes of both.
@@ -62,7 +62,7 @@ def load_configurations(source: Source, web_config: Path | None) -> tuple[Config
     except ConfigError as error:
         problems += error.problems
     try:
-        settings = Settings(web_config)
+        settings = WebSettings(web_config)
     except ConfigError as error:
         problems += error.problems
     if problems or settings is None:

@@ -1,1 +1,1 @@
-"""What is served over HTTP."""
+"""The HTTP server: metrics, health, reload and the status page."""

@@ -2,8 +2,8 @@
 
 A bcrypt hash is slow on purpose. Each password is hashed once, in a thread, one after the other, and the result is
 remembered. Addresses take turns, so that one client that guesses does not delay the others. Behind a proxy, guesser and
-scraper have the same address. There a password that was refused for want of room goes first when it comes again: a
-scraper repeats its password, a guesser does not.
+scraper have the same address. Therefore a password that was refused because too many were waiting is checked first if
+it comes again: a scraper repeats its password, a guesser does not.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from exporter.web.server import Answer, text
 
 GOOD_KEPT = 256
 BAD_KEPT = 4096
-"""Results that are remembered. Wrong passwords have a store of their own, so that they do not push out good ones."""
+"""How many results are remembered. Wrong passwords have their own store, so that they do not push out right ones."""
 WAITING = 1024
 WAITING_OF_ADDRESS = 256
 """Checks that may wait at the same time, of all addresses and of one. More are refused with 429."""
-AGAIN = 32
-"""Checks of passwords that were refused before which may wait at the same time."""
+REPEATED_WAITING = 32
+"""Passwords that were refused before and came again: how many of them may wait for their check at the same time."""
 
-PATIENCE = 4.5
-"""Seconds that a request waits for its check. Then it gets 503; the check goes on, and its result is remembered."""
-TURN = 5.0
+CLIENT_WAITS = 4.5
+"""Seconds that a request waits for its check. Then it gets 503. The check goes on, and its result is remembered."""
+CHECK_SECONDS = 5.0
 """Seconds after which the next check begins, even if the one before has not ended."""
 LONGEST_CHECK = 60.0
-"""Seconds after which a check has failed. The highest cost that bcrypt knows takes longer."""
+"""Seconds after which a check counts as failed. A hash with the highest cost of bcrypt takes longer."""
 
 CHALLENGE = 'Basic realm="digitalocean-backup-exporter", charset="UTF-8"'
 
@@ -45,28 +45,28 @@ Compare = Callable[[bytes, str], bool]
 
 
 def matches(password: bytes, stored: str) -> bool:
-    """Whether a bcrypt hash is that of the password. Takes as long as the hash's cost says."""
+    """Whether this is the bcrypt hash of the password. The cost in the hash decides how long this takes."""
     import bcrypt  # imported here because most exporters have no users
 
     # Only two bits of the salt's last character count. bcrypt refuses a salt with others set, which some tools write.
-    salt = stored[:28] + _ALPHABET[_ALPHABET.index(stored[28]) & 0x30]
+    salt = stored[:28] + _BCRYPT_ALPHABET[_BCRYPT_ALPHABET.index(stored[28]) & 0x30]
     # The algorithm uses at most 72 bytes. Other tools cut silently, so this does too.
     made = bcrypt.hashpw(password[:72], salt.encode())
     return hmac.compare_digest(made[29:], stored[29:].encode())
 
 
-_ALPHABET = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_BCRYPT_ALPHABET = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def credentials(authorization: str | None) -> tuple[str, bytes] | None:
-    """User and password of an `Authorization` header; `None` if it holds none that could be right (RFC 7617)."""
+    """User and password in an `Authorization` header (RFC 7617); `None` if there are none."""
     scheme, _, encoded = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
         return None
     try:
         user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
         return (user.decode(), password) if colon else None
-    except (binascii.Error, ValueError):  # a UnicodeDecodeError is one
+    except (binascii.Error, ValueError):  # UnicodeDecodeError is a ValueError
         return None
 
 
@@ -75,11 +75,13 @@ class BusyError(Exception):
 
 
 class UncheckedError(Exception):
-    """The password could not be checked: neither right nor wrong."""
+    """It is not known whether the password is right: the check failed or took too long."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Check:
+    """A password that is to be checked, and the future that gets the result."""
+
     password: bytes
     stored: str
     known: bool
@@ -101,9 +103,9 @@ class Guard:
         self._under_way: dict[bytes, asyncio.Future[bool]] = {}
         self._queues: OrderedDict[str, deque[_Check]] = OrderedDict()
         self._refused: OrderedDict[bytes, None] = OrderedDict()
-        self._again: deque[_Check] = deque()
+        self._repeated: deque[_Check] = deque()
         self._worker: asyncio.Task[None] | None = None
-        self._making: set[asyncio.Task[None]] = set()
+        self._checks: set[asyncio.Task[None]] = set()
         self._threads = ThreadPool("check passwords", 2)
 
     async def refusal(self, request: web.BaseRequest) -> Answer | None:
@@ -112,9 +114,9 @@ class Guard:
             if await self.admits(request.headers.getall(hdrs.AUTHORIZATION, []), request.remote or ""):
                 return None
         except BusyError:
-            return text("Too many passwords to check; ask again.\n", 429, {hdrs.RETRY_AFTER: "5"})
+            return text("Too many passwords are waiting to be checked; try again.\n", 429, {hdrs.RETRY_AFTER: "5"})
         except UncheckedError:
-            return text("The password could not be checked now; ask again.\n", 503, {hdrs.RETRY_AFTER: "5"})
+            return text("The password could not be checked now; try again.\n", 503, {hdrs.RETRY_AFTER: "5"})
         return text("Unauthorized.\n", 401, {hdrs.WWW_AUTHENTICATE: CHALLENGE})
 
     async def admits(self, authorization: list[str], address: str) -> bool:
@@ -127,7 +129,7 @@ class Guard:
             return False
         user, password = given
         stored = users.get(user)
-        against = stored if stored is not None else self._nobody(user, users)
+        against = stored if stored is not None else self._decoy_hash(user, users)
         digest = self._digest(user.encode(), against.encode(), password)
         if digest in self._good:
             self._good.move_to_end(digest)
@@ -142,7 +144,7 @@ class Guard:
             self._under_way[digest] = verdict
             verdict.add_done_callback(lambda _: self._under_way.pop(digest, None))
         # `wait` leaves the future alone when this client gives up: others may wait for the same check.
-        done, _ = await asyncio.wait([verdict], timeout=PATIENCE)
+        done, _ = await asyncio.wait([verdict], timeout=CLIENT_WAITS)
         if not done:
             raise UncheckedError
         return verdict.result()
@@ -150,17 +152,17 @@ class Guard:
     def _digest(self, *parts: bytes) -> bytes:
         return hmac.digest(self._secret, b"".join(len(part).to_bytes(8, "big") + part for part in parts), "sha256")
 
-    def _nobody(self, user: str, users: Mapping[str, str]) -> str:
-        """A hash for an unknown name, as slow as that of a user, so that time does not reveal which names exist."""
+    def _decoy_hash(self, user: str, users: Mapping[str, str]) -> str:
+        """A hash for an unknown name. As slow as a user's hash, so that time does not reveal which names exist."""
         hashes = sorted(users.values())
         place = int.from_bytes(self._digest(user.encode())[:4], "big") % len(hashes)
         return hashes[place][:7] + "." * 53
 
     def _enqueue(self, check: _Check, address: str) -> None:
         queue = self._queues.get(address, deque())
-        if check.digest in self._refused and len(self._again) < AGAIN:
+        if check.digest in self._refused and len(self._repeated) < REPEATED_WAITING:
             del self._refused[check.digest]
-            self._again.append(check)
+            self._repeated.append(check)
         elif len(queue) < WAITING_OF_ADDRESS and sum(map(len, self._queues.values())) < WAITING:
             self._queues[address] = queue
             queue.append(check)
@@ -171,35 +173,35 @@ class Guard:
             self._worker = asyncio.create_task(self._work(), name="check passwords")
 
     async def _work(self) -> None:
-        while self._queues or self._again:
-            if self._again:
-                await self._turn(self._again.popleft())
+        while self._queues or self._repeated:
+            if self._repeated:
+                await self._check_in_turn(self._repeated.popleft())
             if self._queues:
                 address, queue = self._queues.popitem(last=False)
                 check = queue.popleft()
                 if queue:
                     self._queues[address] = queue
-                await self._turn(check)
+                await self._check_in_turn(check)
 
-    async def _turn(self, check: _Check) -> None:
+    async def _check_in_turn(self, check: _Check) -> None:
         """Makes one check. The next begins when this one ends, or after a while if it does not end."""
-        making = asyncio.create_task(self._settle(check), name="check a password")
-        self._making.add(making)
-        making.add_done_callback(self._making.discard)
-        await asyncio.wait([making], timeout=TURN)
+        making = asyncio.create_task(self._check(check), name="check a password")
+        self._checks.add(making)
+        making.add_done_callback(self._checks.discard)
+        await asyncio.wait([making], timeout=CHECK_SECONDS)
 
-    async def _settle(self, check: _Check) -> None:
-        """Settles the check's future, whatever happens: clients wait for it."""
+    async def _check(self, check: _Check) -> None:
+        """Checks a password. The future gets a result or an exception in any case, because clients wait for it."""
         try:
             matched = await self._threads.run(self._compare, check.password, check.stored, within=LONGEST_CHECK)
         except ValueError:
             matched = False  # bcrypt refuses the stored hash
-        except Exception as error:  # noqa: BLE001  # no thread, no memory, a bug: the clients must learn of it
+        except Exception as error:  # noqa: BLE001  # no thread, no memory, a bug: the clients must get an answer
             structlog.get_logger().error(
                 "password not checked", problem=str(error) or repr(error), effect="the login is answered with 503"
             )
             check.verdict.set_exception(UncheckedError())
-            check.verdict.exception()  # all clients may have left; then nobody retrieves it
+            check.verdict.exception()  # marks it as read: perhaps all clients have left
             return
         right = matched and check.known
         _remember(check.digest, *((self._good, GOOD_KEPT) if right else (self._bad, BAD_KEPT)))

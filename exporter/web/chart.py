@@ -1,4 +1,4 @@
-"""A Droplet's backups as a small drawing: one bar for each backup, over the time for which backups are kept."""
+"""A Droplet's backups as a small SVG drawing: one bar for each backup, over the retention period."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Chart:
 
 
 def chart_of(droplet: Droplet, now: float) -> Chart | None:
-    """The backups over the time for which they are kept; `None` if there is nothing to draw."""
+    """The drawing of a Droplet's backups over the retention period; `None` if there is nothing to draw."""
     backups = droplet.backups or ()
     missed = missed_windows_of(droplet)
     if not backups and not missed:
         return None
-    span = _span(droplet, now)
+    span = _period(droplet, now)
     largest = max((backup.size or 0.0 for backup in backups), default=0.0)
     stroke = min(5.0, max(1.5, 0.55 * WIDTH / max(len(backups), 1)))
     bars = []
@@ -52,7 +52,8 @@ def chart_of(droplet: Droplet, now: float) -> Chart | None:
     return Chart("".join(bars), "".join(crosses), round(stroke, 1), _title(droplet, now, span))
 
 
-def _span(droplet: Droplet, now: float) -> float:
+def _period(droplet: Droplet, now: float) -> float:
+    """Seconds that the drawing covers."""
     retention = droplet.retention_days
     if retention is not None and isfinite(retention) and retention > 0:
         return retention * DAY
@@ -61,7 +62,10 @@ def _span(droplet: Droplet, now: float) -> float:
 
 
 def _x(instant: float, now: float, span: float) -> float:
-    """Older backups are drawn at the left edge. Backups are usually kept half a day longer than their retention."""
+    """The place of a time from left to right. Anything older than the period is at the left edge.
+
+    The drawing covers 4 % more than the period, because backups are usually kept half a day longer than they must be.
+    """
     return 4 + (WIDTH - 8) * min(1.0, max(0.0, 1 - (now - instant) / (1.04 * span)))
 
 

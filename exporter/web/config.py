@@ -1,8 +1,7 @@
-"""The web configuration: the file that Prometheus and its exporters share, for TLS, users and a few headers.
+"""The web configuration file, with TLS, users and headers. Prometheus and its exporters use the same format.
 
-The format is that of Prometheus's exporter-toolkit, `docs/web-configuration.md` in its repository. Supported keys
-accept what the toolkit accepts. Unsupported keys are refused: silently ignoring a security setting is worse than
-failing to start.
+The format is documented in Prometheus's exporter-toolkit, `docs/web-configuration.md`. Supported keys accept what the
+toolkit accepts. Unsupported keys are refused: silently ignoring a security setting is worse than failing to start.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class WebConfig:
-    """How the exporter is served."""
+    """The content of a web configuration file."""
 
     tls: Tls | None = None
     users: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -51,9 +50,9 @@ class WebConfig:
 
 
 def load_web_config(path: Path) -> WebConfig:
-    """Reads a web configuration. An empty file means: no TLS, no users, no headers.
+    """Reads a web configuration file. An empty file means: no TLS, no users, no headers.
 
-    Raises `ConfigError` with all problems, in the order of the file. The files that it names are not read.
+    Raises `ConfigError` with all mistakes, in the order of the file. The certificates that it names are not read.
     """
     root = read_yaml(path, may_be_empty=True)
     try:
@@ -66,8 +65,8 @@ def load_web_config(path: Path) -> WebConfig:
     return WebConfig(tls, given.get("basic_auth_users", {}), http.get("headers", {}), notes)
 
 
-def _written(value: Value) -> str:
-    """A scalar as it is written. Numbers and booleans are strings here, as they are for the toolkit's parser."""
+def _scalar_text(value: Value) -> str:
+    """The text of a scalar. Numbers and booleans are strings here, as they are for the toolkit's parser."""
     if value.node.id != "scalar":
         raise ValueError(f"{value.as_shown} is not a string; write one in quotes")
     text: str = "" if value.is_null else value.node.value
@@ -78,7 +77,7 @@ def _written(value: Value) -> str:
 
 
 def _file(value: Value) -> Path | None:
-    text = _written(value)
+    text = _scalar_text(value)
     return value.document.path.parent / text if text else None
 
 
@@ -86,16 +85,16 @@ _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 
 
 def _version(value: Value) -> ssl.TLSVersion:
-    name = _written(value)
+    name = _scalar_text(value)
     if name in ("TLS10", "TLS11"):
         raise ValueError(f"{name} is not secure and not supported here; write TLS12 or TLS13")
     if name not in _VERSIONS:
-        raise ValueError(f"{quoted(name)} is no version of TLS; write TLS12 or TLS13")
+        raise ValueError(f"{quoted(name)} is not a version of TLS; write TLS12 or TLS13")
     return _VERSIONS[name]
 
 
 def _client_auth(value: Value) -> ClientAuth | None:
-    match _written(value):
+    match _scalar_text(value):
         case "":
             return None
         case "NoClientCert":
@@ -107,22 +106,22 @@ def _client_auth(value: Value) -> ClientAuth | None:
         case "RequestClientCert" | "RequireAnyClientCert" | "RequireClientCert" as name:
             # Python's ssl module cannot ask for a certificate without verifying it.
             raise ValueError(
-                f"{name} lets clients in by certificates that nobody verifies, which is not supported here; "
+                f"{name} lets clients in with certificates that nobody verifies, which is not supported here; "
                 "write VerifyClientCertIfGiven or RequireAndVerifyClientCert"
             )
         case name:
             raise ValueError(
-                f"{quoted(name)} is no client_auth_type; write NoClientCert, VerifyClientCertIfGiven or "
+                f"{quoted(name)} is not a client_auth_type; write NoClientCert, VerifyClientCertIfGiven or "
                 "RequireAndVerifyClientCert"
             )
 
 
-def _always(only: str, why: str) -> Any:
-    """A key that asks for what the exporter does anyway: only this value is accepted."""
+def _only(only: str, why: str) -> Any:
+    """A decoder for a key of which only one value is accepted, because the exporter always does that."""
 
     def decode(value: Value) -> None:
-        if _written(value) != only:
-            raise ValueError(f"{quoted(_written(value))} is not supported here; {why}. Write {only} or take it out")
+        if _scalar_text(value) != only:
+            raise ValueError(f"{quoted(_scalar_text(value))} is not supported here; {why}. Write {only} or take it out")
 
     return decode
 
@@ -134,15 +133,15 @@ _TLS = {
     "client_auth_type": _client_auth,
     "min_version": _version,
     "max_version": _version,
-    "prefer_server_cipher_suites": _always("true", "the order of ciphers is always the server's"),
+    "prefer_server_cipher_suites": _only("true", "the order of ciphers is always the server's"),
 }
-_INLINE = "not supported here; put it into a file and name it by"
+_INLINE = "not supported here; put it into a file and name the file in"
 _TLS_REFUSED = {
     "cert": f"{_INLINE} cert_file",
     "key": f"{_INLINE} key_file",
     "client_ca": f"{_INLINE} client_ca_file",
-    "client_allowed_sans": "not supported here; have the clients' certificates made by an authority of their own, "
-    "and name that by client_ca_file",
+    "client_allowed_sans": "not supported here; let a CA that is only for these clients make their certificates, "
+    "and name that CA in client_ca_file",
     "cipher_suites": "not supported here; the ciphers are those of OpenSSL's configuration. Take it out",
     "curve_preferences": "not supported here; the curves are those of OpenSSL's configuration. Take it out",
 }
@@ -156,10 +155,10 @@ def _tls(value: Value) -> tuple[Tls | None, tuple[str, ...]]:
     oldest = given.get("min_version") or ssl.TLSVersion.TLSv1_2
     newest = given.get("max_version") or ssl.TLSVersion.TLSv1_3
     if oldest > newest:
-        value.add_problem("above max_version, so that no client could connect; write a lower one", "min_version")
+        value.add_problem("above max_version, so that no client could connect; write a lower version", "min_version")
     if ca and client_auth == "NoClientCert":
         value.add_problem(
-            "client_ca_file is given, and clients are not asked for certificates; write RequireAndVerifyClientCert",
+            "client_ca_file is given, but clients are not asked for certificates; write RequireAndVerifyClientCert",
             "client_auth_type",
         )
     if not (cert or key or ca or asked):
@@ -172,7 +171,7 @@ def _tls(value: Value) -> tuple[Tls | None, tuple[str, ...]]:
         return None, ()
     notes: tuple[str, ...] = ()
     if client_auth != "NoClientCert" and not ca:
-        notes = ("tls_server_config names no client_ca_file: a certificate of any public authority lets a client in",)
+        notes = ("tls_server_config names no client_ca_file: a certificate of any public CA lets a client in",)
     return Tls(cert, key, ca, client_auth, oldest, newest), notes
 
 
@@ -182,14 +181,14 @@ def _users(value: Value) -> Mapping[str, str]:
         stored = entry.node.value if entry.node.id == "scalar" else ""
         if BCRYPT.fullmatch(stored):
             found[name] = stored
-        else:  # not shown: this may be the password itself
-            entry.add_problem("not a bcrypt hash; make one by: htpasswd -nBC 10 NAME")
+        else:  # the value is not shown, because it may be the password itself
+            entry.add_problem("not a bcrypt hash; make one with: htpasswd -nBC 10 NAME")
     return found
 
 
 def _header(*allowed: str) -> Any:
     def decode(value: Value) -> str:
-        text = _written(value)
+        text = _scalar_text(value)
         if allowed and text not in allowed:
             raise ValueError(f"{quoted(text)} is not allowed here; write {' or '.join(allowed)}")
         return text
@@ -207,14 +206,14 @@ _HEADERS = {
 
 
 def _headers(value: Value) -> Mapping[str, str]:
-    # A header without a value is left out.
+    # A header without a value is not sent.
     return {name: text for name, text in value.decode_mapping(_HEADERS, nulls=True).items() if text}
 
 
 _TOP = {
     "tls_server_config": _tls,
     "http_server_config": lambda value: value.decode_mapping(
-        {"headers": _headers, "http2": _always("false", "the exporter speaks HTTP/1.1")}
+        {"headers": _headers, "http2": _only("false", "the exporter speaks HTTP/1.1")}
     ),
     "basic_auth_users": _users,
 }

@@ -23,7 +23,7 @@ from aiohttp import hdrs, web
 
 from exporter.threads import ThreadPool, ThreadPoolError
 from exporter.web.connection import SERVER, Connection, Limits
-from exporter.web.settings import Settings
+from exporter.web.settings import WebSettings
 
 PLAIN = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
@@ -73,7 +73,7 @@ class Server:
     def __init__(
         self,
         respond: Respond,
-        settings: Settings | None = None,
+        settings: WebSettings | None = None,
         *,
         limits: Limits | None = None,
     ) -> None:
@@ -83,7 +83,7 @@ class Server:
         """The open connections, the oldest first."""
         self.most_connections = min(self.limits.connections, max(64, raise_file_limit() - FILES_KEPT))
         self._respond = respond
-        self._settings = settings or Settings()
+        self._settings = settings or WebSettings()
         self._manager = web.Server(self._handle)
         self._listeners: list[asyncio.Server] = []
         self._none_open = asyncio.Event()

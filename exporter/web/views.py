@@ -31,16 +31,16 @@ from exporter.web.droplet_table import DropletTable
 Health = Literal["good", "warn", "bad", "busy"]
 
 STALE_AFTER = 3
-"""Poll intervals without a complete listing after which the data are called old. One poll may take a whole interval,
-and the next may wait for another."""
+"""Data count as old after this many poll intervals without a complete listing. One poll may take a whole interval, and
+the next may wait for another one."""
 LONGEST_PROBLEM = 600
 MOST_PROBLEMS = 10
 MOST_TAGS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Instant:
-    """A point in time: in short words, its distance from now, and in full."""
+class InstantWords:
+    """A time in words: short, as a distance from now, and in full."""
 
     words: str
     distance: str
@@ -49,7 +49,7 @@ class Instant:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How much of something is done."""
+    """How much of a poll is done."""
 
     done: int
     of: int
@@ -58,7 +58,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class RequestsLeft:
-    """How many requests the token has left in this hour."""
+    """How many requests the token may still send in this hour."""
 
     remaining: int
     of: int
@@ -67,7 +67,7 @@ class RequestsLeft:
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """The polls of one account, in words."""
+    """What the page says about an account and its polls."""
 
     name: str
     health: Health
@@ -85,7 +85,7 @@ class AccountView:
 
 @dataclass(frozen=True, slots=True)
 class DropletRow:
-    """A row of the table."""
+    """What the page says about a Droplet: a row of the table."""
 
     id: int
     name: str
@@ -97,15 +97,15 @@ class DropletRow:
     verdict: str
     plan: str
     retention: str
-    next: Instant | None
-    newest: Instant | None
+    next: InstantWords | None
+    newest: InstantWords | None
     kept: str
     size: str
     newest_size: str
     max_age: str
     """How old the newest backup may be."""
     volumes: str
-    """Of the block storage volumes, which the backups do not hold."""
+    """How many block storage volumes are attached, which are not in the backups."""
     chart: Chart | None
 
 
@@ -184,7 +184,7 @@ def account_view(status: Status, fleet: Fleet, allowance: Allowance, now: float)
 
 
 def _warnings(fleet: Fleet) -> list[str]:
-    """What is wrong outside of this exporter, and makes the page's answers wrong or incomplete."""
+    """Problems outside of this exporter that make what the page says wrong or incomplete."""
     warnings = []
     ahead = next((one.clock_ahead for one in fleet.droplets if one.clock_ahead is not None), None)
     if ahead is not None:
@@ -216,7 +216,7 @@ def row_of(entry: AccountDroplet, now: float, *, several_accounts: bool) -> Drop
     following = None
     if window is not None:
         opened = window.start <= now
-        following = Instant(
+        following = InstantWords(
             "open now" if opened else moment_words(window.start, now),
             f"until {moment_words(window.end, now).removeprefix('today ')}"
             if opened
@@ -239,7 +239,7 @@ def row_of(entry: AccountDroplet, now: float, *, several_accounts: bool) -> Drop
         next=following,
         newest=None
         if newest is None
-        else Instant(
+        else InstantWords(
             short_duration(now - newest.created_at),
             moment_words(newest.created_at, now),
             instant_words(newest.created_at),

@@ -27,7 +27,7 @@ _Signature = tuple[tuple[int, ...] | None, ...]
 
 
 class WatchedFile(Generic[T]):
-    """A value that is read from files. If they hold errors, the previous value stays, and the log says so."""
+    """A value that is read from files. If they have mistakes, the previous value stays, and the mistakes are logged."""
 
     def __init__(
         self,
@@ -38,9 +38,10 @@ class WatchedFile(Generic[T]):
         refuse: Callable[[T, T], str | None] = lambda old, new: None,  # noqa: ARG005
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`make` reads the value; it and this constructor raise `ConfigError`. `files` returns the files of a value.
+        """`name` is for the log. `make` reads the value. `files` returns the files that a value was read from.
 
-        `refuse` returns why a change from an old to a new value is not allowed, or `None`.
+        `refuse` returns why a change from an old to a new value is not allowed, or `None`. Raises the `ConfigError` of
+        `make`, and one if the files cannot be read in time.
         """
         self._name = name
         self._make = make
@@ -56,14 +57,14 @@ class WatchedFile(Generic[T]):
         """Why the files as they are now are not used; empty if they are."""
 
     def current(self) -> T:
-        """The value by the files as they are now, or the previous one while they cannot be read at once.
+        """The value of the files as they are now, or the previous value if they cannot be read quickly.
 
-        The files are read in a thread, because a file system may hang. The caller waits `PATIENCE` at most, and not at
-        all while an earlier reading hangs.
+        The files are read in a thread, because a file system may hang. The caller waits at most `PATIENCE` seconds, and
+        does not wait while an earlier reading hangs.
         """
         if self._busy.acquire(blocking=False):
             done = threading.Event()
-            if _start(self._read, done):
+            if _start_thread(self._read, done):
                 done.wait(PATIENCE)
             else:
                 self._busy.release()
@@ -76,14 +77,14 @@ class WatchedFile(Generic[T]):
         def read() -> None:
             try:
                 self._value = self._make()
-                self._signature = self._look()
+                self._signature = self._file_signature()
                 results.append(self._value)
             except BaseException as error:  # noqa: BLE001  # raised again by the caller
                 results.append(error)
             finally:
                 done.set()
 
-        if not _start(read):
+        if not _start_thread(read):
             read()
         if not done.wait(FIRST_PATIENCE):
             raise ConfigError(f"{self._name}: not read within {FIRST_PATIENCE:g} s; is its file system hanging?")
@@ -94,14 +95,14 @@ class WatchedFile(Generic[T]):
     def _read(self, done: threading.Event) -> None:
         try:
             self._refresh()
-        except Exception:  # noqa: BLE001  # a bug must not end the reading of files for good
+        except Exception:  # noqa: BLE001  # after a bug, the files must be read again the next time
             structlog.get_logger().exception("not read again", what=self._name, kept="what was read before")
         finally:
             self._busy.release()
             done.set()
 
     def _refresh(self) -> None:
-        signature = self._look()
+        signature = self._file_signature()
         now = self._monotonic()
         if signature != self._signature:
             self._signature, self._seen_at, self._settled, self._changed = signature, now, False, True
@@ -111,12 +112,12 @@ class WatchedFile(Generic[T]):
         try:
             value = self._make()
         except ConfigError as error:
-            self._keep(error.problems, settled)
+            self._keep_value(error.problems, settled)
             return
         refused = self._refuse(self._value, value)
         if refused is not None:
-            # A file that is being written is empty for a moment: that is not worth an error.
-            self._keep((refused,) if settled else self.problems, settled)
+            # A file that is being written is empty for a moment. That is not reported.
+            self._keep_value((refused,) if settled else self.problems, settled)
             return
         if self._changed:
             self._changed = False
@@ -124,7 +125,7 @@ class WatchedFile(Generic[T]):
         self.problems = ()
         self._value, self._settled = value, settled
 
-    def _keep(self, problems: tuple[str, ...], settled: bool) -> None:
+    def _keep_value(self, problems: tuple[str, ...], settled: bool) -> None:
         self._settled = settled
         if problems != self.problems:
             self.problems = problems
@@ -133,11 +134,11 @@ class WatchedFile(Generic[T]):
                     "not read again", what=self._name, problem=problem, kept="what was read before"
                 )
 
-    def _look(self) -> _Signature:
-        return tuple(_status(file) for file in self._files(self._value))
+    def _file_signature(self) -> _Signature:
+        return tuple(_file_times(file) for file in self._files(self._value))
 
 
-def _start(work: Callable[..., None], *arguments: object) -> bool:
+def _start_thread(work: Callable[..., None], *arguments: object) -> bool:
     """Starts a daemon thread; `False` if the system allows no more threads."""
     try:
         threading.Thread(target=work, args=arguments, name="read files", daemon=True).start()
@@ -146,10 +147,10 @@ def _start(work: Callable[..., None], *arguments: object) -> bool:
     return True
 
 
-def _status(file: Path) -> tuple[int, ...] | None:
+def _file_times(file: Path) -> tuple[int, ...] | None:
     try:
         status = file.stat()
     except OSError:
         return None
-    # The second time changes when a file becomes readable.
+    # The ctime changes when a file becomes readable.
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino

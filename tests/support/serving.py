@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from exporter.web.connection import Limits
 from exporter.web.server import Answer, Respond, Server, text
-from exporter.web.settings import Settings
+from exporter.web.settings import WebSettings
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -22,7 +22,7 @@ async def hello(_request: object) -> Answer:
 
 @contextlib.asynccontextmanager
 async def serving(
-    respond: Respond = hello, settings: Settings | None = None, limits: Limits | None = None
+    respond: Respond = hello, settings: WebSettings | None = None, limits: Limits | None = None
 ) -> AsyncIterator[Server]:
     server = Server(respond, settings, limits=limits)
     await server.listen("127.0.0.1", 0)

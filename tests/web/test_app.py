@@ -23,7 +23,7 @@ from exporter.web.app import locked, routes
 from exporter.web.auth import Guard
 from exporter.web.connection import SERVER
 from exporter.web.server import Server
-from exporter.web.settings import Settings
+from exporter.web.settings import WebSettings
 from tests.support.lookalike import Api, Fixture, backup, droplet, policy
 from tests.support.serving import Reply, asked, serving
 
@@ -55,7 +55,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
 
 @contextlib.asynccontextmanager
 async def made(
-    *, path: str = "/metrics", lifecycle: bool = True, settings: Settings | None = None, accounts: int = 1
+    *, path: str = "/metrics", lifecycle: bool = True, settings: WebSettings | None = None, accounts: int = 1
 ) -> AsyncIterator[World]:
     os.environ["TEST_TOKEN"] = TOKEN
     account = Fixture([droplet(1, name=NAME)], {"1": policy(1, hour=4, now=NOW)}, {1: [backup(11, NOW - 4000)]})
@@ -70,7 +70,7 @@ async def made(
             return found
 
         service = Service(config, next_load, Clock(), Telemetry("1"))
-        settings = settings or Settings()
+        settings = settings or WebSettings()
         respond = locked(routes(service, path, lifecycle=lifecycle), Guard(lambda: settings.users))
         async with serving(respond, settings=settings) as server:
             try:
@@ -313,20 +313,20 @@ async def test_reloading_is_off_unless_turned_on(world: World) -> None:
 
 
 @pytest.fixture
-def locked_settings(tmp_path: Path) -> Settings:
+def locked_settings(tmp_path: Path) -> WebSettings:
     hashed = bcrypt.hashpw(b"wonderland", bcrypt.gensalt(4)).decode()
     (tmp_path / "web.yml").write_text(
         f"basic_auth_users: {{alice: {hashed}}}\n"
         "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    Content-Security-Policy: default-src 'none'\n"
     )
-    return Settings(tmp_path / "web.yml")
+    return WebSettings(tmp_path / "web.yml")
 
 
 RIGHT = "Authorization: Basic YWxpY2U6d29uZGVybGFuZA=="
 WRONG = "Authorization: Basic YWxpY2U6bm90IHRoaXM="
 
 
-async def test_every_path_but_healthy_needs_a_user(locked_settings: Settings) -> None:
+async def test_every_path_but_healthy_needs_a_user(locked_settings: WebSettings) -> None:
     """With users set, each path, known or not, and each method answers 401 to strangers; /-/healthy answers all."""
     async with made(settings=locked_settings) as world:
         paths = ("/", "/metrics", "/-/ready", "/-/reload", "/nothing", "/-/healthy/", "/-/healthy/../../metrics")
@@ -343,7 +343,7 @@ async def test_every_path_but_healthy_needs_a_user(locked_settings: Settings) ->
             assert (await world.get("/-/healthy", *header)).status == 200
 
 
-async def test_configured_headers_are_on_every_answer(locked_settings: Settings) -> None:
+async def test_configured_headers_are_on_every_answer(locked_settings: WebSettings) -> None:
     """The headers of the web configuration are sent with answers of every kind, in place of the exporter's own."""
     async with made(settings=locked_settings) as world:
         replies = [await world.get(path, RIGHT) for path in ("/", "/metrics", "/nothing", "/-/healthy")]

@@ -289,7 +289,7 @@ async def test_who_guesses_keeps_others_waiting_for_one_check_at_most() -> None:
 
 
 async def test_more_checks_than_bearable_are_refused() -> None:
-    """Beyond so many waiting checks who asks is told to ask again, and gets in later."""
+    """If too many checks are waiting, a client is refused, and gets in later."""
     checks = Checks()
     guard = guarded({"alice": "hash of a"}, checks)
 
@@ -401,8 +401,8 @@ async def test_a_thread_that_does_not_start_is_an_answer_and_the_next_one_works(
 
 async def test_a_check_that_takes_too_long_is_an_answer_and_the_next_one_works(monkeypatch: pytest.MonkeyPatch) -> None:
     """A check that does not end keeps its own client waiting for seconds, and the next client as long at most."""
-    monkeypatch.setattr("exporter.web.auth.PATIENCE", 0.2)
-    monkeypatch.setattr("exporter.web.auth.TURN", 0.05)
+    monkeypatch.setattr("exporter.web.auth.CLIENT_WAITS", 0.2)
+    monkeypatch.setattr("exporter.web.auth.CHECK_SECONDS", 0.05)
     hang = threading.Event()
 
     def compare(password: bytes, stored: str) -> bool:

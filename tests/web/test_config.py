@@ -9,7 +9,7 @@ import pytest
 
 from exporter.config.yaml_document import ConfigError
 from exporter.web.config import Tls, load_web_config
-from exporter.web.settings import Settings
+from exporter.web.settings import WebSettings
 from tests.support.certificates import Authority
 
 HASH = "$2y$10$" + "a" * 53
@@ -56,10 +56,10 @@ BAD = {
     "tls_server_config: {cert_file: [server.crt]}\n": "tls_server_config.cert_file: a list is not a string",
     'tls_server_config: {cert_file: "a\\0b"}\n': "tls_server_config.cert_file: the string holds the character U+0000",
     f"tls_server_config: {{{PAIR}, client_ca_file: ca.crt}}\n": "tls_server_config.client_auth_type: client_ca_file is",
-    f"tls_server_config: {{{PAIR}, client_auth_type: Please}}\n": '"Please" is no client_auth_type; write',
-    f"tls_server_config: {{{PAIR}, min_version: TLS14}}\n": '"TLS14" is no version of TLS; write TLS12 or TLS13',
-    f"tls_server_config: {{{PAIR}, min_version: 1.2}}\n": '"1.2" is no version of TLS',
-    f'tls_server_config: {{{PAIR}, max_version: ""}}\n': '"" is no version of TLS',
+    f"tls_server_config: {{{PAIR}, client_auth_type: Please}}\n": '"Please" is not a client_auth_type; write',
+    f"tls_server_config: {{{PAIR}, min_version: TLS14}}\n": '"TLS14" is not a version of TLS; write TLS12 or TLS13',
+    f"tls_server_config: {{{PAIR}, min_version: 1.2}}\n": '"1.2" is not a version of TLS',
+    f'tls_server_config: {{{PAIR}, max_version: ""}}\n': '"" is not a version of TLS',
     "tls_server_config: {cert_file: gone.crt, key_file: server.key}\n": "gone.crt)",
     "tls_server_config: {cert_file: server.crt, key_file: gone.key}\n": "key_file: the file does not exist; put it",
     "tls_server_config: {cert_file: server.key, key_file: server.key}\n": "cert_file: the file holds no certificate",
@@ -71,7 +71,7 @@ BAD = {
     f"tls_server_config: {{{PAIR}, client_ca_file: gone, client_auth_type: RequireAndVerifyClientCert}}\n": "gone)",
     "basic_auth_users: [alice]\n": "basic_auth_users: a list is not a mapping",
     "basic_auth_users: alice\n": 'basic_auth_users: "alice" is not a mapping',
-    "basic_auth_users: {alice: }\n": "basic_auth_users.alice: not a bcrypt hash; make one by: htpasswd -nBC 10 NAME",
+    "basic_auth_users: {alice: }\n": "basic_auth_users.alice: not a bcrypt hash; make one with: htpasswd -nBC 10 NAME",
     "basic_auth_users: {alice: hunter2}\n": "basic_auth_users.alice: not a bcrypt hash",
     f"basic_auth_users: {{alice: $2y$03${'a' * 53}}}\n": "basic_auth_users.alice: not a bcrypt hash",
     f"basic_auth_users: {{alice: $2y$32${'a' * 53}}}\n": "basic_auth_users.alice: not a bcrypt hash",
@@ -88,7 +88,7 @@ BAD = {
 
 REFUSED = {
     "{}: {}\n": "a mapping cannot be a key; write a word",
-    f"tls_server_config: {{{PAIR}, client_auth_type: RequestClientCert}}\n": "RequestClientCert lets clients in by",
+    f"tls_server_config: {{{PAIR}, client_auth_type: RequestClientCert}}\n": "RequestClientCert lets clients in with",
     f"tls_server_config: {{{PAIR}, client_auth_type: RequireAnyClientCert}}\n": "certificates that nobody verifies",
     f"tls_server_config: {{{PAIR}, client_auth_type: RequireClientCert}}\n": "certificates that nobody verifies",
     f"tls_server_config: {{{PAIR}, min_version: TLS10}}\n": "TLS10 is not secure and not supported here",
@@ -109,10 +109,10 @@ REFUSED = {
 
 NEWER = {
     "rate_limit: {interval: 1s, burst: 20}\n": "rate_limit: not supported here",
-    f"tls_server_config: {{{PAIR}, cert: text}}\n": "cert: not supported here; put it into a file and name it by",
+    f"tls_server_config: {{{PAIR}, cert: text}}\n": "cert: not supported here; put it into a file and name the file in",
     "tls_server_config: {cert_file: server.crt, key: text}\n": "tls_server_config.key: not supported here; put it",
     f"tls_server_config: {{{PAIR}, client_ca: text}}\n": "tls_server_config.client_ca: not supported here",
-    f"tls_server_config: {{{PAIR}, client_allowed_sans: [a]}}\n": "client_allowed_sans: not supported here; have",
+    f"tls_server_config: {{{PAIR}, client_allowed_sans: [a]}}\n": "client_allowed_sans: not supported here; let",
 }
 """Keys that only newer toolkits know than the one that may be installed."""
 
@@ -139,7 +139,7 @@ def written(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize("text", GOOD)
 def test_what_is_good(folder: Path, text: str) -> None:
     """A file of the keys that are supported is taken, certificates and all."""
-    Settings(written(folder, text))
+    WebSettings(written(folder, text))
 
 
 @pytest.mark.parametrize(("text", "said"), [*BAD.items(), *REFUSED.items(), *NEWER.items()])
@@ -147,7 +147,7 @@ def test_what_is_not(folder: Path, text: str, said: str) -> None:
     """A mistake, and a key that is not supported, is an error of one line that says where and what to do."""
     file = written(folder, text)
     with pytest.raises(ConfigError) as caught:
-        Settings(file)
+        WebSettings(file)
     assert any(said in problem for problem in caught.value.problems), caught.value.problems
     for problem in caught.value.problems:
         assert str(file) in problem
@@ -192,7 +192,7 @@ def test_paths_are_relative_to_the_file(folder: Path, monkeypatch: pytest.Monkey
         written(folder, "tls_server_config: {cert_file: x/server.crt, key_file: /etc/server.key}\n")
     )
     assert config.tls == Tls(folder / "x/server.crt", Path("/etc/server.key"))
-    Settings(written(folder, f"tls_server_config: {{{PAIR}}}\n"))
+    WebSettings(written(folder, f"tls_server_config: {{{PAIR}}}\n"))
 
 
 def test_tls_is_at_least_1_2(folder: Path) -> None:
@@ -204,10 +204,10 @@ def test_tls_is_at_least_1_2(folder: Path) -> None:
 
 def test_what_is_perhaps_not_meant_is_noted(folder: Path) -> None:
     """A TLS section that turns nothing on, and clients let in by anybody's certificates, are allowed and noted."""
-    assert "TLS is off" in Settings(written(folder, "tls_server_config: {min_version: TLS13}\n")).notes[0]
+    assert "TLS is off" in WebSettings(written(folder, "tls_server_config: {min_version: TLS13}\n")).notes[0]
     open_to_all = f"tls_server_config: {{{PAIR}, client_auth_type: RequireAndVerifyClientCert}}\n"
-    assert "any public authority" in Settings(written(folder, open_to_all)).notes[0]
-    assert Settings(written(folder, f"tls_server_config: {{{PAIR}}}\n")).notes == ()
+    assert "any public CA" in WebSettings(written(folder, open_to_all)).notes[0]
+    assert WebSettings(written(folder, f"tls_server_config: {{{PAIR}}}\n")).notes == ()
 
 
 def test_hashes_do_not_show(folder: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_blank_header_is_none(folder: Path) -> None:
 def test_a_file_that_is_none(folder: Path) -> None:
     """A missing file is named."""
     with pytest.raises(ConfigError, match="the file does not exist"):
-        Settings(folder / "gone.yml")
+        WebSettings(folder / "gone.yml")
 
 
 def test_keys_that_ask_for_what_is_done_anyway_are_accepted(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ async def test_what_keeps_it_from_serving_is_told_in_a_line(tmp_path: Path) -> N
     assert taken in line
     assert "in use" in line
     users, http2 = bad.splitlines()
-    assert users.startswith("digitalocean-backup-exporter: basic_auth_users.alice: not a bcrypt hash; make one by: ")
+    assert users.startswith("digitalocean-backup-exporter: basic_auth_users.alice: not a bcrypt hash; make one with: ")
     assert users.endswith(f"({tmp_path / 'bad.yml'}:1)")
     assert http2.startswith('digitalocean-backup-exporter: http_server_config.http2: "true" is not supported here; ')
     assert http2.endswith(f"({tmp_path / 'bad.yml'}:2)")

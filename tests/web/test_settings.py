@@ -8,7 +8,7 @@ import bcrypt
 import pytest
 import structlog
 
-from exporter.web.settings import Settings
+from exporter.web.settings import WebSettings
 from exporter.web.watched_file import SETTLED
 from tests.support.certificates import Authority
 
@@ -44,14 +44,14 @@ def users_of(file: Path, **users: str) -> None:
 
 def test_without_a_file_everybody_may_read_over_plain_http() -> None:
     """Where no file is named there is no TLS, no user and no header."""
-    settings = Settings()
+    settings = WebSettings()
     assert (settings.context, dict(settings.users), dict(settings.headers)) == (None, {}, {})
 
 
 def test_users_and_headers_follow_the_file(file: Path) -> None:
     """A user added, changed or taken away, and a header, count from the next request on; the log says so once."""
     users_of(file, alice=ALICE)
-    settings = Settings(file)
+    settings = WebSettings(file)
     with structlog.testing.capture_logs() as logs:
         users_of(file, alice=ALICE, bob=BOB)
         assert settings.users == {"alice": ALICE, "bob": BOB}
@@ -67,9 +67,9 @@ def test_users_and_headers_follow_the_file(file: Path) -> None:
 
 def test_changes_within_a_tick_of_the_clock_are_seen(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two changes so close that the file's times do not tell them apart both count, as long as the first is recent."""
-    monkeypatch.setattr("exporter.web.watched_file._status", lambda _: (1, 1, 1, 1))
+    monkeypatch.setattr("exporter.web.watched_file._file_times", lambda _: (1, 1, 1, 1))
     users_of(file, alice=ALICE)
-    settings = Settings(file)
+    settings = WebSettings(file)
     assert settings.users == {"alice": ALICE}
     users_of(file, alice=BOB)  # of the same length
     assert settings.users == {"alice": BOB}
@@ -79,10 +79,10 @@ def test_a_file_that_rests_is_not_read_again(file: Path, monkeypatch: pytest.Mon
     """Once it has settled a file costs a look at its status, not a reading."""
     clock = Time()
     users_of(file, alice=ALICE)
-    settings = Settings(file, monotonic=clock)
+    settings = WebSettings(file, monotonic=clock)
     clock.settle()
     assert settings.users == {"alice": ALICE}
-    monkeypatch.setattr("exporter.web.settings.load", lambda _: pytest.fail("it was read"))
+    monkeypatch.setattr("exporter.web.settings.load_web_config", lambda _: pytest.fail("it was read"))
     for _ in range(3):
         clock.now += 60
         assert settings.users == {"alice": ALICE}
@@ -93,7 +93,7 @@ def test_a_broken_file_keeps_what_was_read_before(file: Path, broken: str | None
     """A file that is broken or gone changes nothing; the log says why, once; mended, it counts again."""
     clock = Time()
     users_of(file, alice=ALICE)
-    settings = Settings(file, monotonic=clock)
+    settings = WebSettings(file, monotonic=clock)
     with structlog.testing.capture_logs() as logs:
         if broken is None:
             file.unlink()
@@ -115,7 +115,7 @@ def test_a_file_that_is_being_written_opens_no_door(file: Path) -> None:
     """A file that is empty, for a moment while it is written or for good on a full disk, lets nobody in."""
     clock = Time()
     users_of(file, alice=ALICE)
-    settings = Settings(file, monotonic=clock)
+    settings = WebSettings(file, monotonic=clock)
     clock.settle()
     file.write_text("")
     assert settings.users == {"alice": ALICE}
@@ -145,7 +145,7 @@ def test_tls_is_settled_at_the_start(tmp_path: Path, file: Path) -> None:
     for before, after, on in ((tls, "", True), ("", tls, False)):
         file.write_text(before)
         clock = Time()
-        settings = Settings(file, monotonic=clock)
+        settings = WebSettings(file, monotonic=clock)
         assert (settings.context is not None) is on
         with structlog.testing.capture_logs() as logs:
             file.write_text(after + f"basic_auth_users: {{alice: {ALICE}}}\n")

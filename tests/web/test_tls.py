@@ -14,7 +14,7 @@ import structlog
 
 from exporter.config.yaml_document import ConfigError
 from exporter.web.connection import Limits
-from exporter.web.settings import Settings
+from exporter.web.settings import WebSettings
 from tests.support.certificates import Authority
 from tests.support.serving import Client, asked, connected, eventually, serving
 from tests.web.test_server import MIB, SHORT
@@ -31,9 +31,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def settings(folder: Path, more: str = "") -> Settings:
+def settings(folder: Path, more: str = "") -> WebSettings:
     (folder / "web.yml").write_text(TLS + more)
-    return Settings(folder / "web.yml")
+    return WebSettings(folder / "web.yml")
 
 
 def trusting(client: tuple[Path, Path] | None = None) -> ssl.SSLContext:
@@ -278,9 +278,9 @@ def test_a_pipe_in_a_certificates_place_is_refused(file: str, folder: Path) -> N
     made.context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
     assert made._certificate is not None
     (problem,) = made._certificate.problems
-    assert "this is no regular file; name one that holds a " in problem
-    with pytest.raises(ConfigError, match="no regular file"):
-        Settings(folder / "web.yml")
+    assert "this is not a regular file; name one that holds a " in problem
+    with pytest.raises(ConfigError, match="not a regular file"):
+        WebSettings(folder / "web.yml")
     (folder / file).unlink()
     (folder / file).write_bytes(content)
     made.context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
