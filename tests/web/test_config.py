@@ -67,7 +67,7 @@ BAD = {
     "tls_server_config: {cert_file: server.crt, key_file: other.key}\n": "key_file: the key is not that of",
     "tls_server_config: {cert_file: server.crt, key_file: locked.key}\n": "the key is encrypted; write it without",
     "tls_server_config: {cert_file: broken.crt, key_file: server.key}\n": "certificate or key cannot be used",
-    "tls_server_config: {cert_file: ., key_file: server.key}\n": "the file cannot be read: Is a directory",
+    "tls_server_config: {cert_file: ., key_file: server.key}\n": "cert_file: this is not a regular file",
     f"tls_server_config: {{{PAIR}, client_ca_file: gone, client_auth_type: RequireAndVerifyClientCert}}\n": "gone)",
     "basic_auth_users: [alice]\n": "basic_auth_users: a list is not a mapping",
     "basic_auth_users: alice\n": 'basic_auth_users: "alice" is not a mapping',
