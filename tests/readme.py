@@ -13,7 +13,6 @@ METRICS = ROOT / "exporter" / "metrics" / "README.md"
 AVAILABILITY = ROOT / "deploy" / "high-availability.md"
 BENCHMARKS = ROOT / "tests" / "benchmarks" / "RESULTS.md"
 RELIABILITY = ROOT / "tests" / "reliability" / "RESULTS.md"
-_REPLICAS = "\n\n## What two exporters cost\n\n"
 
 
 def metric_reference() -> str:
@@ -69,11 +68,7 @@ def measured(results: Path, what: str) -> str:
 
 def replicas() -> str:
     """What two exporters cost, as `make soak` measured it."""
-    return _below_title(RELIABILITY).partition(_REPLICAS)[2]
-
-
-def _below_title(results: Path) -> str:
-    return results.read_text().partition("\n\n")[2].strip()
+    return RELIABILITY.read_text().partition("\n## What two exporters cost\n")[2].partition("\n## ")[0].strip()
 
 
 PARTS = {

@@ -10,9 +10,10 @@ import asyncio
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from msgspec import structs
@@ -27,6 +28,7 @@ from exporter.fleet.state import State
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller
 from exporter.polling.state_file import StateFile
+from tests.reliability.section import Section, Told, row, table
 from tests.support.cloud import EPOCH_WEEKDAYS, Cloud, FakePlan, Fate, Machine, MemoryClient
 from tests.support.world import DAY, HOUR, MONDAY, HandClock
 
@@ -336,7 +338,7 @@ class Comparison:
 # --- The conditions ---
 
 
-def _told(
+def _policy(
     change: Callable[[Scene, TrueMachine], Callable[[PolicyRecord, float], PolicyRecord | None]],
 ) -> Callable[[Scene], None]:
     def begin(scene: Scene) -> None:
@@ -346,7 +348,7 @@ def _told(
     return begin
 
 
-def _window(change: Callable[[Scene, TrueMachine, NamedWindow, float], NamedWindow | None]) -> Callable[[Scene], None]:
+def _named(change: Callable[[Scene, TrueMachine, NamedWindow, float], NamedWindow | None]) -> Callable[[Scene], None]:
     """Windows that are named oddly."""
 
     def told(scene: Scene, machine: TrueMachine) -> Callable[[PolicyRecord, float], PolicyRecord]:
@@ -357,7 +359,7 @@ def _window(change: Callable[[Scene, TrueMachine, NamedWindow, float], NamedWind
 
         return tell
 
-    return _told(told)
+    return _policy(told)
 
 
 def _shifted(window: NamedWindow, by: float) -> NamedWindow:
@@ -459,21 +461,19 @@ CONDITIONS = (
     Condition("sizes come 2 hours late", lambda scene: scene.fates(unsized=2 * HOUR, pending=2 * HOUR)),
     Condition("images never show the backups", lambda scene: scene.fates(hidden=True)),
     Condition("newest leaves the lists now and then", poll=_sometimes(_delete_newest)),
-    Condition("no window is named", _window(lambda *_: None)),
-    Condition("a window of long ago is named", _window(lambda _, machine, window, __: _shifted(window, -WEEK))),
-    Condition(
-        "the window after next is named", _window(lambda _, one, window, __: _shifted(window, one.plan.interval))
-    ),
+    Condition("no window is named", _named(lambda *_: None)),
+    Condition("a window of long ago is named", _named(lambda _, machine, window, __: _shifted(window, -WEEK))),
+    Condition("the window after next is named", _named(lambda _, one, window, __: _shifted(window, one.plan.interval))),
     Condition(
         "the named start jitters by 16 minutes",
-        _window(lambda _, __, window, now: _shifted(window, int(now // EVERY) % 2 * 16 * MINUTE)),
+        _named(lambda _, __, window, now: _shifted(window, int(now // EVERY) % 2 * 16 * MINUTE)),
     ),
     Condition(
         "one answer in 50 names a window 4 hours later",
-        _window(lambda scene, _, window, __: _shifted(window, 4 * HOUR if scene.dice.random() < 0.02 else 0.0)),
+        _named(lambda scene, _, window, __: _shifted(window, 4 * HOUR if scene.dice.random() < 0.02 else 0.0)),
     ),
-    Condition("every fifth listing lacks the record", _told(_missing_record)),
-    Condition("every fifth listing lacks the flag", _told(_missing_flag)),
+    Condition("every fifth listing lacks the record", _policy(_missing_record)),
+    Condition("every fifth listing lacks the flag", _policy(_missing_flag)),
     Condition("hours are changed", poll=_sometimes(_move_hour)),
     Condition("plans are changed", poll=_sometimes(_change_plan)),
     Condition("backups are switched off and on", poll=_sometimes(_switch)),
@@ -490,23 +490,67 @@ CONDITIONS = (
 )
 
 
-def table(found: Mapping[str, Tally], weeks: float, accounts: int) -> list[str]:
-    """The lines of the published table, which tell how much was gone through."""
-    lines = [
-        f"{len(found)} conditions, {accounts} accounts of {DROPLETS} Droplets each, {weeks:g} weeks each.",
-        "",
-        (
-            "| condition | droplet-weeks | windows | misses | false alarms | never shown (hours) |"
-            " hours to the first word, median / longest | protected, though missed (hours) | unjudged (hours) |"
-        ),
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name, one in found.items():
+ACCOUNTS = 6
+"""Of each condition."""
+_COLUMNS = (
+    "condition",
+    "droplet-weeks",
+    "windows",
+    "misses",
+    "false alarms",
+    "never shown (hours)",
+    "hours to the first word, median / longest",
+    "protected, though missed (hours)",
+    "unjudged (hours)",
+)
+
+
+def live_through(place: int) -> Tally:
+    """All accounts of one condition."""
+    tally = Tally()
+    for seed in range(ACCOUNTS):
+        tally.add(try_condition(CONDITIONS[place], seed))
+    return tally
+
+
+def _told(found: Sequence[Tally]) -> Told:
+    rows, wrong = [], []
+    for condition, one in zip(CONDITIONS, found, strict=True):
         delays = sorted(one.delays)
-        told = f"{delays[len(delays) // 2] / HOUR:.1f} / {delays[-1] / HOUR:.1f}" if delays else ""
-        never = f"{one.never_shown} ({one.never_shown_hours:.0f})" if one.never_shown else "0"
-        lines.append(
-            f"| {name} | {one.droplet_weeks:,.0f} | {one.windows:,} | {one.misses:,} | {one.false_alarms} | {never}"
-            f" | {told} | {one.protected_hours:.0f} | {one.unjudged_hours:,.0f} |"
+        rows.append(
+            (
+                *_begin(condition, one.droplet_weeks),
+                f"{one.windows:,}",
+                f"{one.misses:,}",
+                f"{one.false_alarms}",
+                f"{one.never_shown} ({one.never_shown_hours:.0f})" if one.never_shown else "0",
+                f"{delays[len(delays) // 2] / HOUR:.1f} / {delays[-1] / HOUR:.1f}" if delays else "",
+                f"{one.protected_hours:.0f}",
+                f"{one.unjudged_hours:,.0f}",
+            )
         )
-    return lines
+        if one.false_alarms or (not condition.excused and (one.never_shown or one.protected_hours)):
+            wrong += [f"{condition.name}: {example}" for example in one.examples or ("a miss was never shown",)]
+    sums = [
+        ("conditions", f"{len(found)}"),
+        (_WEEKS, f"{sum(one.droplet_weeks for one in found):,.0f}"),
+        ("false alarms", f"{sum(one.false_alarms for one in found)}"),
+        ("misses never shown", f"{sum(one.never_shown for one in found)}"),
+    ]
+    return Told([*table(("what", "measured"), sums), "", *table(_COLUMNS, rows)], wrong)
+
+
+def _begin(condition: Condition, weeks: float) -> tuple[str, str]:
+    return condition.name + (" (left by the contract)" if condition.excused else ""), f"{weeks:,.0f}"
+
+
+_WEEKS = "droplet-weeks simulated"
+SECTION = Section(
+    "Weeks under one condition at a time",
+    planned=(
+        row(_WEEKS, f"{len(CONDITIONS) * ACCOUNTS * DROPLETS * WEEKS:,.0f}"),
+        *(row(*_begin(one, ACCOUNTS * DROPLETS * WEEKS)) for one in CONDITIONS),
+    ),
+    jobs=[partial(live_through, place) for place in range(len(CONDITIONS))],
+    tell=_told,
+)

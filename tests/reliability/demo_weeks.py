@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.demo.fleet import MOVED_AFTER, ROWS
+from tests.reliability.section import Section, Told, row, table
 from tests.support.processes import Exporter, exporter
 from tests.support.world import DAY, HOUR
 
@@ -76,3 +79,22 @@ def _look(running: Exporter, watched: Watched, lived: float) -> None:
             watched.wrong.append(f"{family} of {name} is {sample.value}")
     watched.overdue |= overdue
     watched.polls = int(samples["exporter_poll_duration_seconds_count", ""].value)
+
+
+DAYS, SPEED = 7, 8_000
+"""A minute and a quarter."""
+
+
+def _told(found: Sequence[Watched]) -> Told:
+    (demo,) = found
+    rows = [("days watched", f"{demo.days:.0f}"), ("polls", f"{demo.polls}"), ("warnings", f"{len(demo.wrong)}")]
+    return Told(table(("what", "measured"), rows), demo.wrong)
+
+
+SECTION = Section(
+    "The demo at speed",
+    planned=(row("days watched", f"{DAYS}"),),
+    jobs=(partial(watch_the_demo, speed=SPEED, days=DAYS),),
+    tell=_told,
+    alone=True,
+)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from structlog.testing import capture_logs
 
 from exporter.polling.state_file import StateFile
+from tests.reliability.section import Section, Told, row, table
 from tests.support.lookalike import Api, served
 from tests.support.processes import HURRIED, Exporter, exporter
 from tests.support.world import healthy
@@ -91,3 +94,36 @@ def _wrong(how: signal.Signals, code: int | None, took: float, log: list[str], s
         found = None if kept is None or told else store.state("prod", kept.api_url)  # type: ignore[union-attr]
     if found is None or len(found.droplets) != DROPLETS:
         yield f"the state file does not hold what it should: {told}"
+
+
+ENDINGS, SHARES = 100, 4
+"""Of either kind, and in how many parts, so that all processors are busy."""
+KINDS = (signal.SIGTERM, signal.SIGKILL)
+
+
+def ends(how: signal.Signals, share: int) -> Endings:
+    with tempfile.TemporaryDirectory() as folder:
+        return end_again_and_again(ENDINGS // SHARES, how, Path(folder), random.Random(share))
+
+
+def _ended_by(how: signal.Signals, tried: int) -> tuple[str, str]:
+    return f"exporters ended by {how.name} at a random moment", f"{tried}"
+
+
+def _told(found: Sequence[Endings]) -> Told:
+    rows = []
+    for how, shares in zip(KINDS, (found[:SHARES], found[SHARES:]), strict=True):
+        tried = sum(one.tried for one in shares)
+        wrong = {(place, one.partition(":")[0]) for place, share in enumerate(shares) for one in share.wrong}
+        rows += [_ended_by(how, tried), ("of those as it should be, and the state whole", f"{tried - len(wrong)}")]
+        if how is signal.SIGTERM:
+            rows.append(("slowest of them to stop", f"{max(one.slowest for one in shares):.2f} s"))
+    return Told(table(("what", "measured"), rows), [problem for one in found for problem in one.wrong])
+
+
+SECTION = Section(
+    "Ended at any moment",
+    planned=[row(*_ended_by(how, ENDINGS)) for how in KINDS],
+    jobs=[partial(ends, how, share) for how in KINDS for share in range(SHARES)],
+    tell=_told,
+)

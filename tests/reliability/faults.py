@@ -9,16 +9,23 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
+
+from structlog.testing import capture_logs
 
 from exporter.config.model import Account, Config, Poll
 from exporter.config.tokens import TokenSource
 from exporter.fleet.state import Reason
 from exporter.metrics.exposition import render
 from exporter.metrics.negotiation import TEXT
-from tests.reliability.recording import Recording
+from tests.reliability.recording import Recording, run_promtool
+from tests.reliability.section import Section, Told, row, table
 from tests.reliability.wire import Ill, Wire
 from tests.support.lookalike import Fault, Fixture, window
 from tests.support.world import DAY, HOUR, MONDAY, World, healthy, take_backup
@@ -521,3 +528,56 @@ async def try_all(cases: Iterable[Case], recording: Recording, *, at_once: int =
 def trials_of(cases: Iterable[Case]) -> list[tuple[Case, bool]]:
     """Each case, and whether the exporter is started into it."""
     return [(case, cold) for case in cases for cold in ((False, True) if case.name in STARTED_INTO else (False,))]
+
+
+FIRED = 'max by (alertname, droplet_id) (max_over_time(ALERTS{droplet_id!="",alertstate="firing"}[2d]))'
+"""The alerts about a Droplet that the shipped rules ever sent."""
+OF_THE_MISSING = {f'{{alertname="DropletBackupOverdue",droplet_id="{MISSING}"}}': 1.0}
+
+
+@dataclass(slots=True)
+class Tried:
+    """What came of some faults."""
+
+    trials: int
+    """Those of an exporter started into a fault included."""
+    polls: int
+    wrong: list[str]
+    false_alarms: str
+
+
+def bring_on(first: int) -> Tried:
+    """So many faults from that one on as promtool takes at once, and what the shipped rules make of them."""
+    promtool = shutil.which("promtool")
+    assert promtool is not None
+    recording = Recording(BEGIN)
+    with capture_logs():
+        findings = asyncio.run(try_all(CASES[first : first + AT_ONCE], recording))
+    with tempfile.TemporaryDirectory() as folder:
+        false_alarms = run_promtool(promtool, Path(folder), recording, {FIRED: OF_THE_MISSING})
+    wrong = [f"{name}: {'; '.join(one.wrong)}" for name, one in findings.items() if one.wrong]
+    return Tried(len(findings), sum(one.polls for one in findings.values()), wrong, false_alarms)
+
+
+_TRIALS = "trials of them, some on an exporter started into the fault"
+
+
+def _told(found: Sequence[Tried]) -> Told:
+    trials, wrong = sum(one.trials for one in found), [problem for one in found for problem in one.wrong]
+    false_alarms = [one.false_alarms for one in found if one.false_alarms]
+    rows = [
+        ("faults tried", f"{len(CASES)}"),
+        (_TRIALS, f"{trials}"),
+        ("of those survived", f"{trials - len(wrong)}"),
+        ("polls under faults", f"{sum(one.polls for one in found):,}"),
+        ("false alerts about a Droplet, by the shipped rules", "some" if false_alarms else "none"),
+    ]
+    return Told(table(("what", "measured"), rows), [*wrong, *false_alarms])
+
+
+SECTION = Section(
+    "Faults of the API and the network",
+    planned=(row("faults tried", f"{len(CASES)}"), row(_TRIALS, f"{len(trials_of(CASES))}")),
+    jobs=[partial(bring_on, first) for first in range(0, len(CASES), AT_ONCE)],
+    tell=_told,
+)

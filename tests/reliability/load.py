@@ -6,11 +6,14 @@ import asyncio
 import statistics
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 
+from tests.reliability.section import Section, Told, row, table
 from tests.support.measured_process import MIB, serving
 from tests.support.processes import Exporter, until
 
@@ -134,3 +137,34 @@ def _resident(pid: int) -> float:
 
 def _open_files(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+LOADED_FOR = 120.0
+"""Seconds."""
+SCRAPED_EVERY = 5.0
+
+
+def _told(found: Sequence[Load]) -> Told:
+    (load,) = found
+    rows = [
+        ("scrapers, Droplets, seconds", _SIZE),
+        ("scrapes served", f"{len(load.scrapes):,}"),
+        ("of those failed or not whole", f"{len(load.wrong)}"),
+        ("polls meanwhile, one after the other", f"{load.polls}"),
+        ("a scrape, median", f"{1000 * load.median:.0f} ms"),
+        ("a scrape, 99th percentile", f"{1000 * load.p99:.0f} ms"),
+        ("longest pause, as seen by a probe", f"{1000 * max(load.pauses):.0f} ms"),
+        ("memory's peak, second half above first", f"{100 * load.growth:+.1f} %"),
+        ("file descriptors at most, and once the scrapers had gone", f"{max(load.files)}, {load.files_at_rest}"),
+    ]
+    return Told(table(("what", "measured"), rows), load.wrong)
+
+
+_SIZE = f"{SCRAPERS}, {DROPLETS:,}, {LOADED_FOR:.0f}"
+SECTION = Section(
+    "Many scrapers",
+    planned=(row("scrapers, Droplets, seconds", _SIZE),),
+    jobs=(partial(loaded, LOADED_FOR, every=SCRAPED_EVERY),),
+    tell=_told,
+    alone=True,
+)

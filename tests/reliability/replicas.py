@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from exporter import log
+from tests.reliability.section import Section, Told, table
 from tests.support.day import BigAccount, BigWorld, SharedToken
 from tests.support.world import HOUR
 
@@ -54,3 +59,43 @@ async def cost(droplets: int, exporters: int, *, one_token: bool = True) -> Cost
         min(one.least for one in tokens),
         sum(world.results["partial"] for world in worlds),
     )
+
+
+FLEETS = (1_000, 10_000)
+WAYS = {"one": (1, True), "two, a token each": (2, False), "two, on one token": (2, True)}
+"""How many exporters, and whether on one token."""
+_COLUMNS = (
+    "Droplets, exporters",
+    "requests an hour",
+    "of a token's 5,000",
+    "least left of a token",
+    "lists put off",
+)
+
+
+def costs(droplets: int, way: str) -> Cost:
+    log.configure("error", "logfmt")
+    exporters, one_token = WAYS[way]
+    return asyncio.run(cost(droplets, exporters, one_token=one_token))
+
+
+def _told(found: Sequence[Cost]) -> Told:
+    rows = []
+    for (droplets, way), one in zip(_COSTS, found, strict=True):
+        exporters, one_token = WAYS[way]
+        share = one.an_hour / 5000 / (1 if one_token else exporters)
+        rows.append((_name(droplets, way), f"{one.an_hour:,.0f}", f"{share:.0%}", f"{one.least:,}", str(one.postponed)))
+    return Told(table(_COLUMNS, rows))
+
+
+def _name(droplets: int, way: str) -> str:
+    return f"{droplets:,}, {way}"
+
+
+_COSTS = [(droplets, way) for droplets in FLEETS for way in WAYS]
+SECTION = Section(
+    "What two exporters cost",
+    planned=[f"| {_name(*one)} |" for one in _COSTS],
+    jobs=[partial(costs, *one) for one in _COSTS],
+    tell=_told,
+)

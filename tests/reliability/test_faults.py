@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from tests.reliability.faults import AT_ONCE, BEGIN, CASES, MISSING, title, trials_of, try_all
+from tests.reliability.faults import AT_ONCE, BEGIN, CASES, FIRED, OF_THE_MISSING, title, trials_of, try_all
 from tests.reliability.recording import Recording, run_promtool
 
 PARTS = 3 * math.ceil(len(CASES) / AT_ONCE)
@@ -30,11 +30,10 @@ async def test_faults(part: int, tool: Callable[[str], str], tmp_path: Path) -> 
     assert [entry for entry in log if entry.get("exc_info")] == [], "a listing that fails is said; nothing breaks off"
     wrong = {name: finding.wrong for name, finding in findings.items() if finding.wrong}
     assert wrong == {}
-    fired = 'max by (alertname, droplet_id) (max_over_time(ALERTS{droplet_id!="",alertstate="firing"}[2d]))'
     names = [title(case, cold=cold) for case, cold in trials_of(cases)]
     assert sorted(names) == sorted(findings)
     told = {
-        fired: {f'{{alertname="DropletBackupOverdue",droplet_id="{MISSING}"}}': 1.0},
+        FIRED: OF_THE_MISSING,
         'count(ALERTS{alertname="DropletBackupOverdue",alertstate="firing"})': {"{}": float(len(names))},
     }
     assert run_promtool(promtool, tmp_path, recording, told) == ""
