@@ -1,8 +1,7 @@
-"""A made-up fleet that shows everything a fleet can, changing as time passes.
+"""The demo's fleet: made-up Droplets in every state that a fleet can have, changing as time passes.
 
-Nothing here is random and nothing is remembered: what the API says of the fleet follows from the demo's start and the
-time, so the same story can be watched, tested and told again. A droplet is a row of data; what becomes of its windows
-is written as a story of one letter a window:
+Nothing here is random and nothing is remembered: what the API shows follows from the demo's start and the time alone.
+A droplet is a row of data. Its story has one letter for each of its backup windows:
 
     .  a backup is taken
     l  taken late, in the last minutes of the window
@@ -11,11 +10,12 @@ is written as a story of one letter a window:
     s  taken, and listed with type `snapshot` (a restore point all the same)
     m  taken, and some hours later moved to the account's snapshots, so that it leaves the droplet's backups
 
-Window 0 is the latest that began at least twelve hours before the start, so that by the exporter's default grace it is
-due then. `past` ends with window 0, and before it all went well; `future` begins with window 1 and repeats for ever.
+Window 0 is the latest that began at least twelve hours before the start: with the exporter's default grace it is due at
+the start. `past` ends with window 0; every window before `past` brought a backup. `future` begins with window 1 and
+repeats for ever.
 
-What to watch, in hours of the demo's time from its start (`--demo.speed` says how fast they pass), judged with the
-exporter's default grace:
+What to watch, in hours of the demo's time from its start (`--demo.speed` sets how fast they pass), with the exporter's
+default grace:
 
 - `shop-checkout` (daily, the first window begins within 4 hours) misses two windows, takes two, and so on: its story
   repeats every 96 hours. It is overdue by one window from hour 8 to 12.2 on, by two 24 hours later, and well again with
@@ -25,18 +25,17 @@ exporter's default grace:
 - `db-replica` (daily) is overdue by one window at the start and well with its next backup, between the hours 8 and 16;
   then it misses every seventh.
 - `db-analytics` (daily) is overdue by four at the start, misses one more, takes five, misses five, and so on.
-- `shop-next`, made an hour before the start, and `crm`, switched on just then, get their first backups within 12 hours.
-- `vpn-gateway` never gets one.
+- `shop-next` (created an hour before the start) and `crm` (its backups were switched on at the start) get their first
+  backups within 12 hours.
+- `vpn-gateway` never gets a backup.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
-from itertools import chain
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple
 
 from exporter.demo import records
 
@@ -46,13 +45,12 @@ DAY = 86400.0
 INTERVALS = {"daily": DAY, "weekly": 7 * DAY, "intra_daily_4h": 4 * HOUR}
 FIRST_DROPLET_ID = 441_000_000
 SETTLED = 12 * HOUR
-"""How long before the start window 0 began at least."""
+"""Window 0 began at least so long before the start."""
 SNAPSHOT_KEPT = 28 * DAY
-"""When the owner deletes what was moved to the snapshots."""
+"""The owner deletes what was moved to the snapshots after this time."""
 MOVED_AFTER = 6 * HOUR
 LATE_BY = 8 * HOUR
-"""How long a policy may go on naming a window that is over."""
-MAX_DROPLETS = 1 << 16
+"""How long a policy goes on naming a window that is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +63,13 @@ class Row:
     hour: int = 0
     weekday: str | None = None
     began: float | None = None
-    """Instead of hour and weekday: a window began so many hours before the start, or up to four more, as windows begin
-    at hours that are multiples of four. Negative: it is to begin, as many hours after the start or up to four less."""
+    """Instead of hour and weekday: a window began so many hours before the start, or up to four more, because windows
+    begin at hours that are multiples of four. Negative: a window begins so many hours after the start, or up to four
+    less."""
     past: str = ""
     future: str = "."
     history: int | None = None
-    """For how many windows, window 0 the last of them, backups had been on; `None`: since the droplet was created."""
+    """Backups had been on for so many windows up to window 0; `None`: since the droplet was created."""
     gib: float = 3.0
     """Size of a backup."""
     age: float = 400.0
@@ -80,12 +79,12 @@ class Row:
     tags: tuple[str, ...] = ()
     status: str = "active"
     record: Literal["full", "disabled", "bare", "silent", "none"] = "full"
-    """The policy's record: as documented; off; on, but without the policy; without `backup_enabled`; or none at all."""
+    """The policy's record: as documented; backups off; on, without the policy; without `backup_enabled`; no record."""
     names: Literal["next", "late", "null"] = "next"
-    """The window that the policy names: as documented; a past one for some hours; none."""
+    """The next window in the policy's record: as documented; a past one for some hours; null."""
     window_hours: int = 4
     listed: bool = True
-    """Whether the droplet is there at all, or only its policy."""
+    """False: the droplet is gone, only its policy is still listed."""
     features_lag: bool = False
     """Whether the droplet's features lack `backups` though they are on."""
     snapshots: int = 0
@@ -147,10 +146,9 @@ ROWS = (
 )
 
 
-class _Made(NamedTuple):
+class _Backup(NamedTuple):
     """A backup, from the moment it is begun."""
 
-    of: _Member
     id: int
     created_at: float
     finished_at: float
@@ -159,26 +157,19 @@ class _Made(NamedTuple):
     size: float
     moved: bool
     """Whether it then becomes one of the account's snapshots."""
-    snapshot: bool
+    type: str
+
+    def is_kept(self, now: float) -> bool:
+        """Whether the droplet's own list has it."""
+        return self.finished_at <= now < self.leaves_at
+
+    def is_moved(self, now: float) -> bool:
+        """Whether it is one of the account's snapshots."""
+        return self.moved and self.leaves_at <= now < self.leaves_at + SNAPSHOT_KEPT
 
 
-class _View(NamedTuple):
-    """A droplet as the API shows it from `since` until `until`."""
-
-    since: float
-    until: float
-    kept: tuple[_Made, ...]
-    """Newest first."""
-    images: tuple[_Image, ...]
-    """What the account's private images hold of it."""
-    droplet: dict[str, Any]
-    policy: dict[str, Any] | None
-
-
-class _Member:
-    """One droplet of the fleet; keeps its last view, which stands until something happens to it."""
-
-    __slots__ = ("_view", "created_at", "id", "index", "interval", "phase", "row", "start", "weekday", "zero")
+class _Machine:
+    """One droplet of the fleet, at any time."""
 
     def __init__(self, index: int, row: Row, start: float) -> None:
         self.index = index
@@ -191,24 +182,13 @@ class _Member:
         self.weekday = records.WEEKDAYS[int(first // DAY + 4) % 7] if row.plan == "weekly" else None
         self.phase = first % self.interval
         self.zero = math.floor((start - SETTLED - self.phase) / self.interval)
-        self._view: _View | None = None
 
     @property
     def hour(self) -> int:
         return 0 if self.row.plan == "intra_daily_4h" else int(self.phase % DAY // HOUR)
 
-    @property
-    def window_hours(self) -> int:
-        return self.row.window_hours
-
     def window_start(self, number: int) -> float:
         return self.phase + number * self.interval
-
-    def view(self, now: float) -> _View:
-        view = self._view
-        if view is None or not view.since <= now < view.until:
-            view = self._view = self._look(now)
-        return view
 
     def _outcome(self, number: int) -> str:
         """The letter of a window's story."""
@@ -220,8 +200,8 @@ class _Member:
         place = len(row.past) - 1 + relative
         return row.past[place] if place >= 0 else "."
 
-    def _made(self, number: int) -> _Made | None:
-        """The backup that a window has or will have."""
+    def _backup(self, number: int) -> _Backup | None:
+        """The backup that a window brought or will bring."""
         letter = self._outcome(number)
         if letter == "x":
             return None
@@ -236,324 +216,174 @@ class _Member:
         created_at = math.floor(begun + delay)
         finished_at = created_at + size * MINUTE * (1 + 2 * pace)
         retention = records.RETENTION_DAYS[row.plan or "daily"] * DAY
-        return _Made(
-            of=self,
+        return _Backup(
             id=(number << 16) + self.index,
             created_at=created_at,
             finished_at=finished_at,
             leaves_at=finished_at + MOVED_AFTER if letter == "m" else created_at + retention,
             size=size,
             moved=letter == "m",
-            snapshot=letter == "s",
+            type="snapshot" if letter == "s" else "backup",
         )
 
-    def _look(self, now: float) -> _View:
-        row = self.row
-        if row.plan is None or row.record == "disabled":
-            # Nothing happens to it any more: what it has is what it had at the start.
-            made = [] if row.plan is None else self._backups_about(self.start)
-            kept = tuple(one for one in made if one.finished_at <= self.start < one.leaves_at)
-            return self._view_of(-math.inf, math.inf, kept, (), (), None)
-        made = self._backups_about(now)
-        events = [time for one in made for time in (one.created_at, one.finished_at, one.leaves_at)]
-        events += [one.leaves_at + SNAPSHOT_KEPT for one in made if one.moved]
-        current = math.floor((now - self.phase) / self.interval)
-        for number in range(current - 1, current + 2):
-            start = self.window_start(number)
-            end = start + row.window_hours * HOUR
-            events += [start, end, end + LATE_BY]
-        return self._view_of(
-            max((time for time in events if time <= now), default=-math.inf),
-            min((time for time in events if time > now), default=math.inf),
-            tuple(one for one in made if one.finished_at <= now < one.leaves_at),
-            tuple(one for one in made if one.moved and one.leaves_at <= now < one.leaves_at + SNAPSHOT_KEPT),
-            tuple(one for one in made if one.created_at <= now < one.finished_at),
-            self._named_window(now),
-        )
-
-    def _view_of(
-        self,
-        since: float,
-        until: float,
-        kept: tuple[_Made, ...],
-        moved: tuple[_Made, ...],
-        pending: tuple[_Made, ...],
-        named: float | None,
-    ) -> _View:
-        images = [_Image(snapshot, snapshot.status) for snapshot in _own_snapshots(self)]
-        images += [_Image(made, "pending") for made in pending]
-        images += [_Image(made, "available") for made in kept]
-        images += [_Image(made, "available", moved=True) for made in moved]
-        return _View(
-            since, until, kept, tuple(images), self._droplet_record(kept, moved, named), self._policy_record(named)
-        )
-
-    def _backups_about(self, now: float) -> list[_Made]:
-        """Newest first, all that are begun, kept or moved now, and the next."""
-        keep = records.RETENTION_DAYS[self.row.plan or "daily"] * DAY
+    def _backups_about(self, now: float) -> list[_Backup]:
+        """All backups that are begun, kept or moved at the time, newest first, and a few more."""
+        if self.row.plan is None:
+            return []
+        keep = records.RETENTION_DAYS[self.row.plan] * DAY
         if "m" in self.row.future:
             keep = max(keep, SNAPSHOT_KEPT + MOVED_AFTER)
         last = math.floor((now - self.phase) / self.interval) + 1
         first = math.floor((now - keep - self.phase) / self.interval) - 1
-        return [made for number in range(last, first - 1, -1) if (made := self._made(number)) is not None]
+        return [one for number in range(last, first - 1, -1) if (one := self._backup(number)) is not None]
+
+    def _lived(self, now: float) -> float:
+        """The time up to which things happen to it: a droplet without backups keeps what it had at the start."""
+        return self.start if self.row.record == "disabled" else now
+
+    def backups(self, now: float) -> list[dict[str, Any]]:
+        """Its own list, newest first."""
+        return [
+            records.backup(one.id, one.created_at, size=one.size, type=one.type, **self._attributes(one))
+            for one in self._backups_about(self._lived(now))
+            if one.is_kept(self._lived(now))
+        ]
+
+    def images(self, now: float) -> Iterator[dict[str, Any]]:
+        """What the account's private images hold of it."""
+        row, now = self.row, self._lived(now)
+        for number in range(row.snapshots):
+            yield records.image(
+                self._snapshot_id(number),
+                self.start - (20 + 9 * number) * DAY,
+                name=f"{row.name}-before-upgrade-{number + 1}",
+                size=round(row.gib, 2),
+                type="snapshot",
+                regions=[row.region],
+            )
+        for one in self._backups_about(now):
+            if one.created_at <= now < one.finished_at:
+                yield self._image(one, size=None, status="pending")
+            elif one.is_kept(now):
+                yield self._image(one)
+            elif one.is_moved(now):
+                yield self._image(one, type="snapshot")
+
+    def _image(self, one: _Backup, **over: Any) -> dict[str, Any]:
+        return records.image(
+            one.id, one.created_at, **{"size": one.size, "type": one.type, **self._attributes(one), **over}
+        )
+
+    def _attributes(self, one: _Backup) -> dict[str, Any]:
+        return {
+            "name": f"{self.row.name}- {records.instant(one.created_at)[:10]}",
+            "regions": [self.row.region],
+            "min_disk_size": records.size_record(self.row.size)["disk"],
+        }
+
+    def _snapshot_id(self, number: int) -> int:
+        """Below the id of any backup, and not a custom image's."""
+        return 9_000_000 + self.index * 100 + number
 
     def _named_window(self, now: float) -> float | None:
         """The start of the window that the policy names: the open one until its backup is there, else the next."""
-        if self.row.names == "null":
+        if self.row.names == "null" or self.row.plan is None or self.row.record == "disabled":
             return None
         current = math.floor((now - self.phase) / self.interval)
         start = self.window_start(current)
         stays = self.row.window_hours * HOUR + (LATE_BY if self.row.names == "late" else 0)
-        made = self._made(current)
-        taken = made is not None and made.finished_at <= now and self.row.names != "late"
+        backup = self._backup(current)
+        taken = backup is not None and backup.finished_at <= now and self.row.names != "late"
         return start if now < start + stays and not taken else self.window_start(current + 1)
 
-    def _droplet_record(self, kept: Sequence[_Made], moved: Sequence[_Made], named: float | None) -> dict[str, Any]:
-        row = self.row
-        own = [one.id for one in _own_snapshots(self)]
+    def droplet(self, now: float) -> dict[str, Any]:
+        row, lived = self.row, self._lived(now)
+        about = self._backups_about(lived)
+        window = self._named_window(now)
         record = records.droplet(
             self.id,
             name=row.name,
             region=row.region,
             size=row.size,
             created_at=self.created_at,
-            backup_ids=[one.id for one in kept],
-            snapshot_ids=[*own, *(one.id for one in moved)],
+            backup_ids=[one.id for one in about if one.is_kept(lived)],
+            snapshot_ids=[
+                *map(self._snapshot_id, range(row.snapshots)),
+                *(one.id for one in about if one.is_moved(lived)),
+            ],
             tags=row.tags,
             status=row.status,
-            next_backup_window=_window(named, row.window_hours),
+            next_backup_window=None if window is None else records.window(window, row.window_hours),
         )
         if row.plan is not None and row.record != "disabled" and not row.features_lag:
             record["features"] = _FEATURES_WITH_BACKUPS
         return record
 
-    def _policy_record(self, named: float | None) -> dict[str, Any] | None:
+    def policy(self, now: float) -> dict[str, Any] | None:
         row = self.row
         if row.record == "none":
             return None
         if row.record == "disabled":
             return records.disabled(self.id)
-        record = {
-            "droplet_id": self.id,
-            "backup_enabled": True,
-            "backup_policy": _settings(row.plan or "daily", self.weekday, self.hour, row.window_hours),
-            "next_backup_window": _window(named, row.window_hours),
-        }
-        if row.record == "bare":
-            del record["backup_policy"]
-        elif row.record == "silent":
-            del record["backup_enabled"]
-        return record
-
-
-class _Moment:
-    """The whole fleet, as it stands from `since` until `until`: listings of many pages are made once."""
-
-    def __init__(self, members: Sequence[_Member], start: float, now: float) -> None:
-        views = [(member, member.view(now)) for member in members]
-        self._views = views
-        self._start = start
-        self.since = max((view.since for _, view in views), default=-math.inf)
-        self.until = min((view.until for _, view in views), default=math.inf)
-
-    @cached_property
-    def droplets(self) -> list[dict[str, Any]]:
-        return [view.droplet for member, view in self._views if member.row.listed]
-
-    @cached_property
-    def policies(self) -> dict[str, Any]:
-        return {str(member.id): view.policy for member, view in self._views if view.policy is not None}
-
-    @cached_property
-    def images(self) -> list[_Image]:
-        images = [_Image(custom, custom.status) for custom in _custom_images(self._start)]
-        images += chain.from_iterable(view.images for member, view in self._views if member.row.listed)
-        return images
+        missing = {"bare": "backup_policy", "silent": "backup_enabled"}.get(row.record)
+        return records.policy(
+            self.id,
+            plan=row.plan or "daily",
+            weekday=self.weekday,
+            hour=self.hour,
+            window_hours=row.window_hours,
+            next_window=self._named_window(now),
+            **({missing: records.OMIT} if missing else {}),
+        )
 
 
 class MadeUpFleet:
-    """An account of made-up droplets, for `Api` to serve; a pure function of its rows, the start and the time."""
+    """An account of made-up droplets, for the API to serve; a pure function of its rows, the start and the time."""
 
     def __init__(self, rows: Sequence[Row], start: float) -> None:
-        if len(rows) > MAX_DROPLETS:
-            raise ValueError(f"{len(rows)} rows, and a made-up fleet holds at most {MAX_DROPLETS}")
-        self._members = [_Member(index, row, start) for index, row in enumerate(rows)]
-        self._by_id = {member.id: member for member in self._members}
+        self._machines = [_Machine(index, row, start) for index, row in enumerate(rows)]
         self._start = start
-        self._moment: _Moment | None = None
 
     def droplets(self, now: float) -> Sequence[dict[str, Any]]:
-        return self._at(now).droplets
+        return [machine.droplet(now) for machine in self._listed]
 
     def policies(self, now: float) -> Mapping[str, Any]:
-        return self._at(now).policies
+        policies = {str(machine.id): machine.policy(now) for machine in self._machines}
+        return {droplet_id: policy for droplet_id, policy in policies.items() if policy is not None}
 
     def backups(self, droplet_id: int, now: float) -> Sequence[dict[str, Any]] | None:
-        """Newest first. A droplet that only its policy tells of is gone: 404."""
-        member = self._by_id.get(droplet_id)
-        if member is None or not member.row.listed:
-            return None
-        return [_backup_record(made) for made in member.view(now).kept]
+        """Newest first; `None`, which the API answers with 404, for a droplet that is gone."""
+        return next((machine.backups(now) for machine in self._listed if machine.id == droplet_id), None)
 
     def images(self, now: float) -> Sequence[dict[str, Any]]:
-        """Custom images, snapshots, and backups: those still being made, too, pending and of no known size."""
-        return _Lazy(self._at(now).images, _image_record)
+        """Custom images, snapshots, and backups. A backup that is still being made is pending and has no size."""
+        return [
+            records.image(7_555_621, self._start - 90 * DAY, name="golden-base", type="custom"),
+            records.image(
+                7_555_622, self._start - HOUR, name="upload in progress", type="custom", size=None, status="pending"
+            ),
+            *(image for machine in self._listed for image in machine.images(now)),
+        ]
 
-    def supported_policies(self, now: float) -> Sequence[dict[str, Any]]:  # noqa: ARG002 - they never change
-        """Weekly and daily; usage-based plans such as `intra_daily_4h` are not listed by the API."""
+    def supported_policies(self, now: float) -> Sequence[dict[str, Any]]:  # noqa: ARG002  # they never change
+        """Weekly and daily. The API does not list usage-based plans such as `intra_daily_4h`."""
         return [records.supported_policy("weekly"), records.supported_policy("daily")]
 
     def id_of(self, name: str) -> int:
         """The id of the droplet of that name."""
-        return next(member.id for member in self._members if member.row.name == name)
+        return next(machine.id for machine in self._machines if machine.row.name == name)
 
-    def _at(self, now: float) -> _Moment:
-        moment = self._moment
-        if moment is None or not moment.since <= now < moment.until:
-            moment = self._moment = _Moment(self._members, self._start, now)
-        return moment
+    @property
+    def _listed(self) -> Iterator[_Machine]:
+        return (machine for machine in self._machines if machine.row.listed)
 
 
 def demo_fleet(start: float) -> MadeUpFleet:
-    """The fleet of `serve --demo`, whose story begins at `start` (Unix seconds)."""
+    """The fleet of `serve --demo`; its stories begin at `start`, in Unix seconds."""
     return MadeUpFleet(ROWS, start)
 
 
-def fleet_of(
-    count: int, start: float, *, weekly_share: float = 1 / 3, intra_daily_share: float = 0.0, gib: float = 3.0
-) -> MadeUpFleet:
-    """So many healthy droplets for benchmarks, the rest of them daily, their windows spread evenly; one has GPUs."""
-    rows = []
-    for index in range(count):
-        share = (index + 0.5) / count
-        plan: Literal["daily", "weekly", "intra_daily_4h"] = "daily"
-        if share < weekly_share:
-            plan = "weekly"
-        elif share < weekly_share + intra_daily_share:
-            plan = "intra_daily_4h"
-        rows.append(
-            Row(
-                f"node-{index:05d}",
-                plan,
-                hour=records.HOURS[index % len(records.HOURS)],
-                weekday=records.WEEKDAYS[index // len(records.HOURS) % 7],
-                region=_SPREAD_REGIONS[index % len(_SPREAD_REGIONS)],
-                size="gpu-h100x1-80gb" if index == count - 1 else "s-1vcpu-2gb",
-                tags=_SPREAD_TAGS[index % len(_SPREAD_TAGS)],
-                gib=gib,
-            )
-        )
-    return MadeUpFleet(rows, start)
-
-
-_SPREAD_REGIONS = tuple(records.REGION_NAMES)
-_SPREAD_TAGS = (WEB, DATA, INTERNAL, STAGE)
 _FEATURES_WITH_BACKUPS = ["backups", "droplet_agent", "private_networking"]
-
-
-class _Lazy(Sequence[dict[str, Any]]):
-    """Records that are made when they are asked for: a page of 200, out of tens of thousands."""
-
-    def __init__(self, items: Sequence[Any], make: Callable[[Any], dict[str, Any]]) -> None:
-        self._items = items
-        self._make = make
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
-    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
-        if isinstance(index, slice):
-            return [self._make(item) for item in self._items[index]]
-        return self._make(self._items[index])
-
-
-class _Custom(NamedTuple):
-    """An image that no droplet's backup became."""
-
-    id: int
-    name: str
-    created_at: float
-    size: float | None
-    kind: str
-    status: str
-    region: str
-
-
-class _Image(NamedTuple):
-    """One of the account's private images, as it stands at a moment."""
-
-    of: _Made | _Custom
-    status: str
-    moved: bool = False
-    """Whether it left its droplet's backups for the account's snapshots."""
-
-
-def _custom_images(start: float) -> list[_Custom]:
-    return [
-        _Custom(7_555_621, "golden-base", start - 90 * DAY, 2.34, "custom", "available", "nyc3"),
-        _Custom(7_555_622, "upload in progress", start - HOUR, None, "custom", "pending", "nyc3"),
-    ]
-
-
-def _own_snapshots(member: _Member) -> list[_Custom]:
-    """Ids below any of a backup's, and distinct from the custom images'."""
-    return [
-        _Custom(
-            9_000_000 + member.index * 100 + number,
-            f"{member.row.name}-before-upgrade-{number + 1}",
-            member.start - (20 + 9 * number) * DAY,
-            round(member.row.gib, 2),
-            "snapshot",
-            "available",
-            member.row.region,
-        )
-        for number in range(member.row.snapshots)
-    ]
-
-
-def _image_record(image: _Image) -> dict[str, Any]:
-    one = image.of
-    if isinstance(one, _Custom):
-        return records.image(
-            one.id,
-            one.created_at,
-            size=one.size,
-            name=one.name,
-            type=one.kind,
-            status=image.status,
-            regions=[one.region],
-        )
-    return records.image(
-        one.id,
-        one.created_at,
-        **_backup_attributes(one),
-        size=None if image.status == "pending" else one.size,
-        type="snapshot" if one.snapshot or image.moved else "backup",
-        status=image.status,
-    )
-
-
-def _backup_record(made: _Made) -> dict[str, Any]:
-    return records.backup(
-        made.id,
-        made.created_at,
-        **_backup_attributes(made),
-        size=made.size,
-        type="snapshot" if made.snapshot else "backup",
-    )
-
-
-def _backup_attributes(made: _Made) -> dict[str, Any]:
-    row = made.of.row
-    return {
-        "name": f"{row.name}- {records.instant(made.created_at)[:10]}",
-        "regions": [row.region],
-        "min_disk_size": records.size_record(row.size)["disk"],
-    }
 
 
 def _first_window(row: Row, start: float) -> float:
@@ -565,16 +395,6 @@ def _first_window(row: Row, start: float) -> float:
         days = (records.WEEKDAYS.index(row.weekday or "SUN") - 4) % 7
         return days * DAY + row.hour * HOUR
     return row.hour * HOUR
-
-
-@cache
-def _settings(plan: str, weekday: str | None, hour: int, window_hours: int) -> dict[str, Any]:
-    settings: dict[str, Any] = records.policy(0, plan=plan, weekday=weekday, hour=hour, window_hours=window_hours)
-    return dict(settings["backup_policy"])
-
-
-def _window(start: float | None, hours: int) -> dict[str, str] | None:
-    return None if start is None else records.window(start, hours)
 
 
 def _noise(index: int, number: int) -> tuple[float, float, float]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.demo.api import is_gpu
-from exporter.demo.fleet import ROWS, MadeUpFleet, Row, demo_fleet, fleet_of
-from tests.demo.conftest import START, HandClock
-from tests.support.lookalike import Api
+from exporter.demo.fleet import ROWS, MadeUpFleet, Row, demo_fleet
+from tests.demo.conftest import START
 
 MINUTE = 60.0
 HOUR = 3600.0
@@ -216,29 +213,6 @@ def test_new_droplets_get_their_first_backup(start: float) -> None:
         assert len(backups(fleet, name, start + 12 * HOUR)) == 1
 
 
-def test_the_fleet_says_the_same_whatever_was_asked_before() -> None:
-    """A look at a time does not depend on earlier looks, backwards in time included."""
-    used = demo_fleet(START)
-    for hours in (0, 30, 7.3, 500, -20, 30.1):
-        now = START + hours * HOUR
-        fresh = demo_fleet(START)
-        assert used.droplets(now) == fresh.droplets(now)
-        assert used.policies(now) == fresh.policies(now)
-        assert list(used.images(now)) == list(fresh.images(now))
-
-
-@pytest.mark.parametrize("name", ["web-stage-01", "web-nyc-01", "shop-checkout", "vpn-gateway", "build-cache"])
-def test_a_record_kept_from_before_is_right_until_something_happens(name: str) -> None:
-    """Looked at every quarter of an hour, the fleet says what one that is looked at for the first time says."""
-    used = only(name, START)
-    for quarter in range(4 * 30):
-        now = START + quarter * 15 * MINUTE
-        fresh = only(name, START)
-        assert used.droplets(now) == fresh.droplets(now)
-        assert policy(used, name, now) == policy(fresh, name, now)
-        assert list(used.images(now)) == list(fresh.images(now))
-
-
 def test_a_droplet_that_only_the_policies_name_is_not_found() -> None:
     """Its policy is still listed; the droplet is not, and neither its backups nor their images are there."""
     fleet = demo_fleet(START)
@@ -365,52 +339,3 @@ def test_the_story_of_a_switched_off_droplet_stands_still() -> None:
     """What a disabled droplet kept stays as it is, for weeks."""
     fleet = demo_fleet(START)
     assert backups(fleet, "legacy-api", START) == backups(fleet, "legacy-api", START + 60 * DAY) != []
-
-
-def plans_of(policies: Mapping[str, Any]) -> Counter[str]:
-    return Counter(record["backup_policy"]["plan"] for record in policies.values())
-
-
-@pytest.mark.slow
-def test_a_large_fleet_is_healthy_and_of_the_shares_asked_for() -> None:
-    """`fleet_of` makes so many droplets, a third of them weekly, one with GPUs, none of which ever misses a window."""
-    fleet = fleet_of(300, START)
-    assert plans_of(fleet.policies(START)) == {"weekly": 100, "daily": 200}
-    assert [is_gpu(record) for record in fleet.droplets(START)].count(True) == 1
-    shares = fleet_of(300, START, weekly_share=0, intra_daily_share=0.5)
-    assert plans_of(shares.policies(START)) == {"intra_daily_4h": 150, "daily": 150}
-    small = fleet_of(9, START, intra_daily_share=1 / 3)
-    for name in ("node-00000", "node-00003", "node-00008"):
-        assert Watch(small, name, START).changes(24 * 9) == [(0, 0)]
-
-
-def test_a_fleet_that_ids_cannot_number_is_refused() -> None:
-    """More droplets than the ids of their backups can tell apart are an error that says so."""
-    with pytest.raises(ValueError, match="65537 rows, and a made-up fleet holds at most 65536"):
-        MadeUpFleet([Row("a")] * 65537, START)
-
-
-@pytest.mark.slow
-async def test_thousands_of_droplets_are_served_whole(clock: HandClock) -> None:
-    """Three thousand droplets with twenty-one thousand backups come page by page, distinct and complete."""
-    fleet = fleet_of(3_000, START, weekly_share=0)
-    async with Api(fleet, now=clock, per_minute=None) as api, httpx.AsyncClient(base_url=api.url) as client:
-        client.headers["authorization"] = "Bearer any"
-
-        async def read(path: str, key: str, pages: Sequence[int]) -> tuple[list[Any], int]:
-            records: list[Any] = []
-            for page in pages:
-                answer = (await client.get(f"{path}per_page=200&page={page}")).json()
-                records += answer[key]
-            return records, answer["meta"]["total"]
-
-        droplets, total = await read("/v2/droplets?", "droplets", range(1, 16))
-        gpus, _ = await read("/v2/droplets?type=gpus&", "droplets", [1])
-        policies, _ = await read("/v2/droplets/backups/policies?", "policies", [1, 15])
-        images, images_total = await read("/v2/images?private=true&", "images", [1, 2, 60, 104])
-    assert total == 2999
-    assert len({record["id"] for record in droplets + gpus}) == 3_000
-    assert len(policies) == 400
-    assert 20_700 < images_total < 21_300
-    assert len({record["id"] for record in images}) == len(images) == 800
-    assert sum(len(record["backup_ids"]) for record in droplets) == pytest.approx(21_000, abs=300)
