@@ -1,6 +1,6 @@
 """Brings on the worst days at length and writes what came of them to RESULTS.md: `make soak`, a quarter of an hour.
 
-`python -m tests.reliability.soak WORD...` runs only the sections whose title holds one of the words: nothing is written.
+`python -m tests.reliability.soak WORD...` runs only the sections whose title holds one of the words; it writes nothing.
 """
 
 from __future__ import annotations
