@@ -200,7 +200,9 @@ class Service:
             self.telemetry.remove(name)
             await text.remove(name)
 
-    def _poller(self, name: str, config: Config, text: Exposition, heir_of: Poller | None, store: StateFile) -> Poller:
+    def _poller(
+        self, name: str, config: Config, text: Exposition, successor_of: Poller | None, store: StateFile
+    ) -> Poller:
         account = next(account for account in config.accounts if account.name == name)
         return Poller(
             account,
@@ -210,7 +212,7 @@ class Service:
             store=store,
             budgets=self._budgets,
             on_fleet=partial(self._publish, text),
-            heir_of=heir_of,
+            successor_of=successor_of,
         )
 
     async def _publish(self, text: Exposition, fleet: Fleet) -> None:

@@ -21,7 +21,7 @@ POLL_AT_MOST_EVERY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Given(TokenSource):
+class _DemoToken(TokenSource):
     """A token that is nowhere but here."""
 
     token: str = ""
@@ -39,7 +39,7 @@ async def demo_account(clock: Clock) -> AsyncIterator[Config]:
     token = secrets.token_hex(16)
     async with DemoApi(demo_fleet(clock.now()), now=clock.now, token=token) as api:
         yield Config(
-            accounts=(Account("demo", _Given(token=token), api.url, watched_since=clock.now() - WATCHED_FOR),),
+            accounts=(Account("demo", _DemoToken(token=token), api.url, watched_since=clock.now() - WATCHED_FOR),),
             # At speed, polls follow each other so fast that they would have no time to be answered.
             poll=Poll(interval=max(300.0, clock.speed * POLL_AT_MOST_EVERY)),
             tag_labels=(TagLabel("team", "team:"), TagLabel("env", "env:")),

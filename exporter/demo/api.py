@@ -70,7 +70,7 @@ class ServedAccount(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ApiAnswer:
+class DemoAnswer:
     """What the API answers to a request, before it is sent."""
 
     status: int
@@ -190,7 +190,7 @@ class DemoApi:
         answer = self._answer(endpoint, request, self.now())
         return web.Response(status=answer.status, body=encode(answer.content), headers=answer.headers)
 
-    def _answer(self, endpoint: str, request: web.Request, now: float) -> ApiAnswer:
+    def _answer(self, endpoint: str, request: web.Request, now: float) -> DemoAnswer:
         request_id = str(uuid.uuid4())
         extra: dict[str, str] = {}
         admitted = False
@@ -211,7 +211,7 @@ class DemoApi:
             **self._spent.headers(now),
             **extra,
         }
-        return ApiAnswer(status, content, headers, request_id, admitted)
+        return DemoAnswer(status, content, headers, request_id, admitted)
 
     def _content(self, endpoint: str, request: web.Request, now: float) -> dict[str, Any]:
         if endpoint == "unknown":

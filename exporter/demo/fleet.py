@@ -54,7 +54,7 @@ LATE_BY = 8 * HOUR
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DemoDroplet:
     """One droplet and the story of its backups."""
 
     name: str
@@ -98,51 +98,53 @@ STAGE = ("team:web", "env:stage")
 CLUSTER = "k8s:7b2f6c1e-58a1-4f0e-9d6b-0c2f3a4e5d61"
 K8S = ("k8s", CLUSTER, "k8s:worker")
 
-ROWS = (
+DROPLETS = (
     # Healthy, at every kind of window.
-    Row("web-nyc-01", hour=0, tags=WEB, gib=4.2),
-    Row("web-nyc-02", hour=4, tags=WEB, gib=4.4),
-    Row("web-ams-01", hour=8, tags=WEB, gib=3.9, region="ams3"),
-    Row("web-fra-01", hour=20, tags=WEB, gib=4.1, region="fra1", features_lag=True),
-    Row("web-lon-01", "weekly", hour=20, weekday="SUN", tags=WEB, region="lon1"),
-    Row("web-sgp-01", "weekly", hour=8, weekday="WED", tags=WEB, region="sgp1"),
-    Row("web-syd-01", "weekly", hour=0, weekday="SAT", tags=WEB, region="syd1", window_hours=23),
-    Row("shop-frontend", began=0, future="l", tags=WEB, gib=6.5, size="s-2vcpu-4gb"),
-    Row("db-primary", hour=16, tags=DATA, gib=58.0, size="m-4vcpu-32gb", snapshots=1),
-    Row("session-store", "intra_daily_4h", tags=DATA, gib=2.1),
-    Row("metrics-archive", "weekly", began=40, tags=INTERNAL, gib=96.0, size="so-2vcpu-16gb", region="tor1"),
-    Row("ml-trainer", hour=12, tags=("team:data", "env:research"), gib=41.0, size="gpu-h100x1-80gb", region="tor1"),
-    Row("backoffice", hour=4, tags=INTERNAL, status="off", gib=1.8, size="s-1vcpu-1gb"),
+    DemoDroplet("web-nyc-01", hour=0, tags=WEB, gib=4.2),
+    DemoDroplet("web-nyc-02", hour=4, tags=WEB, gib=4.4),
+    DemoDroplet("web-ams-01", hour=8, tags=WEB, gib=3.9, region="ams3"),
+    DemoDroplet("web-fra-01", hour=20, tags=WEB, gib=4.1, region="fra1", features_lag=True),
+    DemoDroplet("web-lon-01", "weekly", hour=20, weekday="SUN", tags=WEB, region="lon1"),
+    DemoDroplet("web-sgp-01", "weekly", hour=8, weekday="WED", tags=WEB, region="sgp1"),
+    DemoDroplet("web-syd-01", "weekly", hour=0, weekday="SAT", tags=WEB, region="syd1", window_hours=23),
+    DemoDroplet("shop-frontend", began=0, future="l", tags=WEB, gib=6.5, size="s-2vcpu-4gb"),
+    DemoDroplet("db-primary", hour=16, tags=DATA, gib=58.0, size="m-4vcpu-32gb", snapshots=1),
+    DemoDroplet("session-store", "intra_daily_4h", tags=DATA, gib=2.1),
+    DemoDroplet("metrics-archive", "weekly", began=40, tags=INTERNAL, gib=96.0, size="so-2vcpu-16gb", region="tor1"),
+    DemoDroplet(
+        "ml-trainer", hour=12, tags=("team:data", "env:research"), gib=41.0, size="gpu-h100x1-80gb", region="tor1"
+    ),
+    DemoDroplet("backoffice", hour=4, tags=INTERNAL, status="off", gib=1.8, size="s-1vcpu-1gb"),
     # Missing windows: once, again and again, in the past.
-    Row("shop-checkout", began=-4, future="xx..", tags=WEB, gib=2.6),
-    Row("shop-search", began=-8, future="x..", tags=WEB, gib=3.3),
-    Row("db-replica", began=12, past="x", future="......x", tags=DATA, gib=11.0, size="s-2vcpu-4gb"),
-    Row("db-analytics", began=12, past="xxxx", future="x.....xxxx", tags=DATA, gib=14.0, size="s-4vcpu-8gb"),
-    Row("warehouse", "weekly", began=12, past="xx", future="..xx", tags=DATA, gib=16.0, size="so-2vcpu-16gb"),
-    Row("ledger", "intra_daily_4h", past="x......xx.......", future=".........x", tags=DATA, gib=1.2),
-    Row("event-queue", "intra_daily_4h", future=".....xxxx", tags=DATA, gib=1.5),
-    Row("mail-01", hour=12, past="x.x..", future="........x", tags=INTERNAL, gib=7.7, region="ams3"),
-    Row("vpn-gateway", began=16, age=6.5, history=0, future="x", tags=INTERNAL, size="s-1vcpu-1gb"),
+    DemoDroplet("shop-checkout", began=-4, future="xx..", tags=WEB, gib=2.6),
+    DemoDroplet("shop-search", began=-8, future="x..", tags=WEB, gib=3.3),
+    DemoDroplet("db-replica", began=12, past="x", future="......x", tags=DATA, gib=11.0, size="s-2vcpu-4gb"),
+    DemoDroplet("db-analytics", began=12, past="xxxx", future="x.....xxxx", tags=DATA, gib=14.0, size="s-4vcpu-8gb"),
+    DemoDroplet("warehouse", "weekly", began=12, past="xx", future="..xx", tags=DATA, gib=16.0, size="so-2vcpu-16gb"),
+    DemoDroplet("ledger", "intra_daily_4h", past="x......xx.......", future=".........x", tags=DATA, gib=1.2),
+    DemoDroplet("event-queue", "intra_daily_4h", future=".....xxxx", tags=DATA, gib=1.5),
+    DemoDroplet("mail-01", hour=12, past="x.x..", future="........x", tags=INTERNAL, gib=7.7, region="ams3"),
+    DemoDroplet("vpn-gateway", began=16, age=6.5, history=0, future="x", tags=INTERNAL, size="s-1vcpu-1gb"),
     # Backups that are odd in themselves.
-    Row("wiki", hour=8, past="s....", future="......s", tags=INTERNAL, gib=2.2, snapshots=2),
-    Row("build-cache", began=20, past=".", future=".m...", tags=INTERNAL, gib=9.4, size="g-2vcpu-8gb"),
-    Row("git-mirror", began=14, past="h", future="...hh", tags=INTERNAL, gib=12.5, size="s-2vcpu-4gb"),
+    DemoDroplet("wiki", hour=8, past="s....", future="......s", tags=INTERNAL, gib=2.2, snapshots=2),
+    DemoDroplet("build-cache", began=20, past=".", future=".m...", tags=INTERNAL, gib=9.4, size="g-2vcpu-8gb"),
+    DemoDroplet("git-mirror", began=14, past="h", future="...hh", tags=INTERNAL, gib=12.5, size="s-2vcpu-4gb"),
     # Policies that are odd, and droplets that are.
-    Row("web-stage-01", hour=16, names="late", tags=STAGE),
-    Row("web-stage-02", hour=20, names="null", tags=STAGE),
-    Row("api-stage-01", hour=4, record="bare", tags=STAGE),
-    Row("api-stage-02", hour=8, record="silent", tags=STAGE),
-    Row('кафе "résumé" C:\\tmp\n東京 🦀 {a="b"}', hour=0, tags=("team:кафе", 'note:"x"\\y'), region="fra1"),
-    Row("shop-next", began=-4, age=1 / 24, tags=WEB, gib=2.4),
-    Row("crm", began=-8, history=0, tags=INTERNAL, gib=5.1),
-    Row("destroyed-yesterday", hour=12, listed=False),
-    Row("imported", None, record="none", tags=INTERNAL),
+    DemoDroplet("web-stage-01", hour=16, names="late", tags=STAGE),
+    DemoDroplet("web-stage-02", hour=20, names="null", tags=STAGE),
+    DemoDroplet("api-stage-01", hour=4, record="bare", tags=STAGE),
+    DemoDroplet("api-stage-02", hour=8, record="silent", tags=STAGE),
+    DemoDroplet('кафе "résumé" C:\\tmp\n東京 🦀 {a="b"}', hour=0, tags=("team:кафе", 'note:"x"\\y'), region="fra1"),
+    DemoDroplet("shop-next", began=-4, age=1 / 24, tags=WEB, gib=2.4),
+    DemoDroplet("crm", began=-8, history=0, tags=INTERNAL, gib=5.1),
+    DemoDroplet("destroyed-yesterday", hour=12, listed=False),
+    DemoDroplet("imported", None, record="none", tags=INTERNAL),
     # Not protected: by oversight, on purpose, or because backups cannot be had.
-    Row("sandbox", None, record="disabled", tags=("team:web", "env:dev"), age=60),
-    Row("legacy-api", hour=8, past="xx", future="x", record="disabled", tags=WEB, gib=3.0, region="sfo3"),
-    Row("pool-a1b2c-x7k2p", None, record="disabled", tags=K8S, size="s-2vcpu-4gb", region="fra1", age=30),
-    Row("pool-a1b2c-x7k2q", None, record="disabled", tags=K8S, size="s-2vcpu-4gb", region="fra1", age=30),
-    Row("pool-a1b2c-x7k2r", None, record="disabled", tags=K8S, size="s-2vcpu-4gb", region="fra1", age=3),
+    DemoDroplet("sandbox", None, record="disabled", tags=("team:web", "env:dev"), age=60),
+    DemoDroplet("legacy-api", hour=8, past="xx", future="x", record="disabled", tags=WEB, gib=3.0, region="sfo3"),
+    DemoDroplet("pool-a1b2c-x7k2p", None, record="disabled", tags=K8S, size="s-2vcpu-4gb", region="fra1", age=30),
+    DemoDroplet("pool-a1b2c-x7k2q", None, record="disabled", tags=K8S, size="s-2vcpu-4gb", region="fra1", age=30),
+    DemoDroplet("pool-a1b2c-x7k2r", None, record="disabled", tags=K8S, size="s-2vcpu-4gb", region="fra1", age=3),
 )
 
 
@@ -171,7 +173,7 @@ class _Backup(NamedTuple):
 class _Machine:
     """One droplet of the fleet, at any time."""
 
-    def __init__(self, index: int, row: Row, start: float) -> None:
+    def __init__(self, index: int, row: DemoDroplet, start: float) -> None:
         self.index = index
         self.id = FIRST_DROPLET_ID + 17 * index
         self.row = row
@@ -337,10 +339,10 @@ class _Machine:
         )
 
 
-class MadeUpFleet:
+class DemoFleet:
     """An account of made-up droplets, for the API to serve; a pure function of its rows, the start and the time."""
 
-    def __init__(self, rows: Sequence[Row], start: float) -> None:
+    def __init__(self, rows: Sequence[DemoDroplet], start: float) -> None:
         self._machines = [_Machine(index, row, start) for index, row in enumerate(rows)]
         self._start = start
 
@@ -378,15 +380,15 @@ class MadeUpFleet:
         return (machine for machine in self._machines if machine.row.listed)
 
 
-def demo_fleet(start: float) -> MadeUpFleet:
+def demo_fleet(start: float) -> DemoFleet:
     """The fleet of `serve --demo`; its stories begin at `start`, in Unix seconds."""
-    return MadeUpFleet(ROWS, start)
+    return DemoFleet(DROPLETS, start)
 
 
 _FEATURES_WITH_BACKUPS = ["backups", "droplet_agent", "private_networking"]
 
 
-def _first_window(row: Row, start: float) -> float:
+def _first_window(row: DemoDroplet, start: float) -> float:
     """The start of one of its windows, after 1970."""
     if row.began is not None:
         return (start - row.began * HOUR) // (4 * HOUR) * 4 * HOUR

@@ -28,7 +28,7 @@ FAILED_SHARE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReadResult:
     """What became of a plan."""
 
     settled: frozenset[int] = frozenset()
@@ -72,7 +72,7 @@ class BackupReader:
         keep: int,
         progress: Callable[[int], None],
         supported: Mapping[str, SupportedPolicy] = MappingProxyType({}),
-    ) -> Outcome:
+    ) -> ReadResult:
         """Carries the plan out as far as budget and time allow; `keep` requests of the hour are left for listings."""
         self._begin()
         self._known, self._keep, self._progress = known, keep, progress
@@ -90,7 +90,7 @@ class BackupReader:
             await self._sweep(changed)
             await lists([droplet_id for droplet_id in changed if droplet_id not in self._settled])
             await lists(plan.ids(Urgency.STALE, Urgency.WINDOW_ENDED, Urgency.IDLE, Urgency.VERIFY, Urgency.UNSURE))
-        return Outcome(frozenset(self._settled), frozenset(self._swept), tuple(self._errors.values()))
+        return ReadResult(frozenset(self._settled), frozenset(self._swept), tuple(self._errors.values()))
 
     # Own lists
 
@@ -105,7 +105,7 @@ class BackupReader:
                 if self._stopped:
                     return
 
-        await each_of(work for _ in range(min(workers, len(droplet_ids))))
+        await run_together(work for _ in range(min(workers, len(droplet_ids))))
 
     async def _list(self, droplet_id: int) -> None:
         listing = await self._client.backups(droplet_id, keep=self._keep)
@@ -206,7 +206,7 @@ class BackupReader:
                     take(await self._client.images(number, keep=self._keep))
                     read += 1
 
-            await each_of(work for _ in range(min(self._concurrency, pages - 1)))
+            await run_together(work for _ in range(min(self._concurrency, pages - 1)))
             if not shows_backups:
                 self._no_sweep_before = self._clock.now() + self._verify_every
 
@@ -221,7 +221,7 @@ class BackupReader:
         self._progress(self._done)
 
 
-async def each_of(workers: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+async def run_together(workers: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:
     """Runs them side by side; if one fails the others are ended, and its error is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:

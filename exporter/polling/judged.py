@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from exporter.fleet.assemble import Assembled, Rules, assemble
 from exporter.fleet.model import SupportedPolicy
 from exporter.fleet.tracked import TrackedDroplet
-from exporter.polling.read_plan import Habits, quiet_until
+from exporter.polling.read_plan import ReadPolicy, no_reading_until
 
 
 class JudgedDroplets:
@@ -36,14 +36,14 @@ class JudgedDroplets:
             self._assembled[known.id] = before
         return before
 
-    def is_quiet(self, known: TrackedDroplet, now: float) -> bool:
+    def needs_no_reading(self, known: TrackedDroplet, now: float) -> bool:
         """Whether it is known that this Droplet's list need not be read now."""
         quiet = self._quiet.get(known.id)
         return quiet is not None and quiet[0] is known and quiet[1] <= now < quiet[2]
 
-    def note_quiet(self, known: TrackedDroplet, habits: Habits, now: float) -> None:
+    def remember_no_reading(self, known: TrackedDroplet, read_policy: ReadPolicy, now: float) -> None:
         """This Droplet has no reason to be read now; remember for how long, if its verdict tells."""
         judged = self._assembled.get(known.id)
         # A stale one is read again within the hour, though its verdict stands for longer.
         if judged is not None and judged.source is known and not judged.droplet.verdict.stale:
-            self._quiet[known.id] = known, now, quiet_until(known, habits, judged.until, now)
+            self._quiet[known.id] = known, now, no_reading_until(known, read_policy, judged.until, now)

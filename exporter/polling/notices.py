@@ -5,7 +5,7 @@ from __future__ import annotations
 from structlog.typing import FilteringBoundLogger
 
 from exporter.fleet.assemble import CLOCK_WRONG
-from exporter.polling.read_plan import Demand
+from exporter.polling.read_plan import RequestForecast
 
 CLOCKS_DIFFER = 60.0
 """Seconds between the API's clock and ours that are worth a warning; a slow answer explains less."""
@@ -53,7 +53,7 @@ class Notices:
             )
         self._tags_unknown = unknown
 
-    def demand(self, demand: Demand, allowed: float) -> None:
+    def demand(self, demand: RequestForecast, allowed: float) -> None:
         """`allowed`: requests an hour that the budget leaves to this account."""
         short = demand.total > allowed
         if short and not self._short_of_budget:

@@ -25,17 +25,17 @@ from exporter.fleet.model import Droplet, Fleet, SupportedPolicy
 from exporter.fleet.schedule import HOUR
 from exporter.fleet.tracked import TrackedDroplet
 from exporter.metrics.telemetry import AccountTelemetry
-from exporter.polling.backup_reader import BackupReader, Outcome
+from exporter.polling.backup_reader import BackupReader, ReadResult
 from exporter.polling.conversion import supported_policies_of
 from exporter.polling.judged import JudgedDroplets
 from exporter.polling.lister import Lister
 from exporter.polling.notices import Notices
 from exporter.polling.read_plan import (
-    Habits,
     ReadPlan,
+    ReadPolicy,
     Urgency,
     backups_an_hour,
-    demand_of,
+    forecast_requests,
     pages_of,
     plan_of,
     reason_to_read,
@@ -62,9 +62,9 @@ class Poller:
         store: StateFile | None = None,
         budgets: Budgets | None = None,
         on_fleet: Callable[[Fleet], Awaitable[None]] | None = None,
-        heir_of: Poller | None = None,
+        successor_of: Poller | None = None,
     ) -> None:
-        """`on_fleet` is told each new Fleet; `heir_of` is the account's poller by an earlier configuration."""
+        """`on_fleet` is told each new Fleet; `successor_of` is the account's poller by an earlier configuration."""
         self.account = account
         self.fleet = Fleet(account.name)
         self.status = Status(account.name, config.poll.interval)
@@ -76,10 +76,12 @@ class Poller:
         self._log = structlog.get_logger().bind(account=account.name)
         self._rules = config.rules(account)
         limits = config.rate_limit
-        heir_of = heir_of if heir_of is not None and heir_of.account.api_url == account.api_url else None
-        if heir_of is not None and heir_of.account.token == account.token:
+        successor_of = (
+            successor_of if successor_of is not None and successor_of.account.api_url == account.api_url else None
+        )
+        if successor_of is not None and successor_of.account.token == account.token:
             # The API goes on counting what was sent before a reload.
-            self._budget: Budget = heir_of._budget
+            self._budget: Budget = successor_of._budget
             self._budget.limit(limits.per_minute, limits.per_hour, limits.reserve)
         else:
             self._budget = Budget(limits.per_minute, limits.per_hour, limits.reserve, clock, telemetry.throttled)
@@ -117,9 +119,9 @@ class Poller:
         """Whether any Droplets were ever listed, by whatever listing tells which of them are watched."""
         self._store = store
         # A large state takes a second to decode, so only where it is used.
-        kept = store.state(account.name, account.api_url) if store is not None and heir_of is None else None
-        if heir_of is not None:
-            self._inherit(heir_of)
+        kept = store.state(account.name, account.api_url) if store is not None and successor_of is None else None
+        if successor_of is not None:
+            self._inherit(successor_of)
         elif kept is not None:
             self._known = kept.known()
             self._remembered = frozenset(self._known)
@@ -313,7 +315,7 @@ class Poller:
             if self._watched(known):
                 droplets += 1
                 backups += backups_an_hour(known)
-        demand = demand_of(
+        demand = forecast_requests(
             droplets,
             backups,
             self._lister.cost,
@@ -327,7 +329,7 @@ class Poller:
         now = self._clock.now()
         # A turn is taken at the first poll after it, so turns are that much closer than the lists are to be read.
         turns = max(self._config.poll.verify_every - self._config.poll.interval, self._config.poll.interval)
-        habits = Habits(any(known.unlisted for known in self._known.values()), turns)
+        read_policy = ReadPolicy(any(known.unlisted for known in self._known.values()), turns)
         clock_wrong = self._clock_ahead is not None
         reasons: list[tuple[Urgency, TrackedDroplet]] = []
         enabled = 0
@@ -335,16 +337,16 @@ class Poller:
             if not self._watched(known):
                 continue
             enabled += known.policy is not None and known.policy.enabled is True
-            if not habits.ids_lag and self._judged.is_quiet(known, now):
+            if not read_policy.ids_unreliable and self._judged.needs_no_reading(known, now):
                 continue
-            reason = reason_to_read(known, self._supported, self._rules, habits, now, clock_wrong=clock_wrong)
+            reason = reason_to_read(known, self._supported, self._rules, read_policy, now, clock_wrong=clock_wrong)
             if reason is None and not clock_wrong:
-                self._judged.note_quiet(known, habits, now)
+                self._judged.remember_no_reading(known, read_policy, now)
             if reason is not None and reason in among:
                 reasons.append((reason, known))
         return plan_of(reasons, enabled, self._budget.spare(self._keep_back()))
 
-    async def _read(self, plan: ReadPlan) -> Outcome:
+    async def _read(self, plan: ReadPlan) -> ReadResult:
         self.status = replace(self.status, readings_planned=len(plan.readings))
         return await self._reader.read(
             plan,

@@ -69,10 +69,10 @@ class Urgency(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Habits:
+class ReadPolicy:
     """What the account's listings proved to be worth."""
 
-    ids_lag: bool = False
+    ids_unreliable: bool = False
     """Own lists hold backups that the listing's ids do not."""
     verify_every: float = 86400.0
 
@@ -85,7 +85,7 @@ def reason_to_read(
     known: TrackedDroplet,
     supported: Mapping[str, SupportedPolicy],
     rules: Rules,
-    habits: Habits,
+    read_policy: ReadPolicy,
     now: float,
     *,
     clock_wrong: bool = False,
@@ -115,30 +115,30 @@ def reason_to_read(
         return for_verdict
     read_at = history.first_seen if history.read_at is None else history.read_at
     schedule = tracked_schedule(known, plan) if on else None
-    if schedule is not None and (habits.ids_lag or known.listed is None):
+    if schedule is not None and (read_policy.ids_unreliable or known.listed is None):
         ended = schedule.window_at(now - schedule.length)
         newest = newest_counted(known, now)
         waiting = known.listed is None or newest is None or window_of(schedule, newest) < ended
         if waiting and read_at < schedule.start(ended) + schedule.length:
             return Urgency.WINDOW_ENDED
-    if _turn_has_come(known.id, read_at, habits.verify_every, now):
+    if _turn_has_come(known.id, read_at, read_policy.verify_every, now):
         return Urgency.VERIFY
     untold = (known.listed is None or known.unlisted) and (schedule is not None or bool(known.backups))
     unproved = on and not known.backups and history.read_at is None
     return Urgency.UNSURE if untold or unproved or _has_grown(known, now) else None
 
 
-def quiet_until(known: TrackedDroplet, habits: Habits, verdict_until: float, now: float) -> float:
+def no_reading_until(known: TrackedDroplet, read_policy: ReadPolicy, verdict_until: float, now: float) -> float:
     """Until when a Droplet with no reason to be read now has none, if nothing is learned of it.
 
     `verdict_until`: how long its verdict stands.
     """
-    if habits.ids_lag or known.listed is None or known.dismissed or known.not_found_at is not None:
+    if read_policy.ids_unreliable or known.listed is None or known.dismissed or known.not_found_at is not None:
         return now
     newest = (known.backups or (None,))[-1]
     if newest is None or not newest.size:
         return now
-    return min(verdict_until, _next_turn(known.id, habits.verify_every, now))
+    return min(verdict_until, _next_turn(known.id, read_policy.verify_every, now))
 
 
 def _reason_of_verdict(known: TrackedDroplet, plan: SupportedPolicy | None, rules: Rules, now: float) -> Urgency | None:
@@ -202,7 +202,7 @@ def plan_of(reasons: Iterable[tuple[Urgency, TrackedDroplet]], enabled: int, spa
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class RequestForecast:
     """Requests an hour that an account takes in the long run, all its windows going well."""
 
     listings: float
@@ -221,11 +221,11 @@ def backups_an_hour(known: TrackedDroplet) -> float:
     return HOUR / between if between else 0.0
 
 
-def demand_of(
+def forecast_requests(
     droplets: int, backups: float, listing_cost: int, sweep_pages: int, interval: float, verify_every: float
-) -> Demand:
+) -> RequestForecast:
     """What so many Droplets will take, with so many new backups an hour: a reading each, or a sweep a poll if less."""
-    return Demand(
+    return RequestForecast(
         listings=listing_cost * HOUR / interval,
         backups=min(backups, sweep_pages * HOUR / interval),
         verification=droplets * HOUR / verify_every,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.demo.api import is_gpu
-from exporter.demo.fleet import ROWS, MadeUpFleet, Row, demo_fleet
+from exporter.demo.fleet import DROPLETS, DemoDroplet, DemoFleet, demo_fleet
 from tests.demo.conftest import START
 
 MINUTE = 60.0
@@ -29,28 +29,28 @@ def seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def named(fleet: MadeUpFleet, name: str, now: float) -> dict[str, Any]:
+def named(fleet: DemoFleet, name: str, now: float) -> dict[str, Any]:
     return next(record for record in fleet.droplets(now) if record["name"] == name)
 
 
-def backups(fleet: MadeUpFleet, name: str, now: float) -> list[Any]:
+def backups(fleet: DemoFleet, name: str, now: float) -> list[Any]:
     return list(fleet.backups(fleet.id_of(name), now) or ())
 
 
-def policy(fleet: MadeUpFleet, name: str, now: float) -> Any:
+def policy(fleet: DemoFleet, name: str, now: float) -> Any:
     return fleet.policies(now)[str(fleet.id_of(name))]
 
 
-def only(name: str, start: float) -> MadeUpFleet:
+def only(name: str, start: float) -> DemoFleet:
     """The demo's fleet with all but one of its stories left out, to be quick."""
-    rest = Row("", None, record="none")
-    return MadeUpFleet([row if row.name == name else rest for row in ROWS], start)
+    rest = DemoDroplet("", None, record="none")
+    return DemoFleet([row if row.name == name else rest for row in DROPLETS], start)
 
 
 class Watch:
     """Counts the windows missed in a row as a careful onlooker would who reads one droplet's records now and then."""
 
-    def __init__(self, fleet: MadeUpFleet, name: str, since: float) -> None:
+    def __init__(self, fleet: DemoFleet, name: str, since: float) -> None:
         self.fleet = fleet
         self.name = name
         self.since = since
@@ -149,7 +149,7 @@ def test_at_the_start_three_are_overdue_and_their_backups_prove_it(start: float)
     """One window, four, two weekly ones: proved by the last two backups of each, which lie in neighbouring windows."""
     fleet = demo_fleet(start)
     overdue = {}
-    for row in ROWS:
+    for row in DROPLETS:
         if row.record == "full" and row.names == "next" and row.listed and backups(fleet, row.name, start):
             overdue[row.name] = Watch(fleet, row.name, start).missed(start)
     assert {name: missed for name, missed in overdue.items() if missed} == {
@@ -257,7 +257,7 @@ def test_listings_lists_and_images_agree(start: float, hours: list[float]) -> No
             assert images[key]["status"] == "available" or images[key]["size_gigabytes"] is None
 
 
-def appearances(fleet: MadeUpFleet, name: str, start: float, hours: float) -> Iterator[tuple[float, dict[str, Any]]]:
+def appearances(fleet: DemoFleet, name: str, start: float, hours: float) -> Iterator[tuple[float, dict[str, Any]]]:
     """Each backup that appears, and the minute at which it did."""
     seen = set(named(fleet, name, start)["backup_ids"])
     for minute in range(int(hours * 60)):

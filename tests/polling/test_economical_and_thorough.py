@@ -322,6 +322,6 @@ async def test_reload_during_an_outage() -> None:
         race.cloud.failing.add("all")
         account, telemetry = race.economical.account, Telemetry("0", process=False).account("prod", HOUR)
         config = Config(accounts=(), poll=Poll(interval=HOUR), grace=GRACE)
-        heir = Poller(account, config, telemetry, race.clock, heir_of=race.economical)
+        heir = Poller(account, config, telemetry, race.clock, successor_of=race.economical)
         await in_memory(heir, race.cloud, race.clock).poll()
     assert heir.fleet == race.economical.fleet

@@ -9,18 +9,18 @@ from functools import partial
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.demo.fleet import MOVED_AFTER, ROWS
+from exporter.demo.fleet import DROPLETS, MOVED_AFTER
 from tests.reliability.section import Section, Told, row, table
 from tests.support.processes import Exporter, exporter
 from tests.support.world import DAY, HOUR
 
-MISSES = frozenset(row.name for row in ROWS if "x" in row.past + row.future and row.record != "disabled")
+MISSES = frozenset(row.name for row in DROPLETS if "x" in row.past + row.future and row.record != "disabled")
 """The Droplets whose story tells of a window without a backup."""
-SWITCHED_ON = frozenset(row.name for row in ROWS if row.history == 0 and "x" not in row.future)
+SWITCHED_ON = frozenset(row.name for row in DROPLETS if row.history == 0 and "x" not in row.future)
 """Those whose backups were switched on at the start, while the exporter is taken to have watched for a month."""
 FIRST_WINDOW = 12 * HOUR
 """By when each of those has its first backup, from the start on: until then the windows before count as missed."""
-MOVED = frozenset(row.name for row in ROWS if "m" in row.future)
+MOVED = frozenset(row.name for row in DROPLETS if "m" in row.future)
 """Those whose backups become snapshots now and then: one that came and went between two polls was never seen."""
 IN_A_WEEK = frozenset(("shop-checkout", "shop-search", "db-replica", "db-analytics", "warehouse", "vpn-gateway", "crm"))
 """Those that go overdue, or are, within a week of the start, whatever its hour."""

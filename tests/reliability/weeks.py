@@ -127,8 +127,8 @@ class Weeks(RuleBasedStateMachine):
         self.loop.close()
         shutil.rmtree(self.directory)
 
-    def begin(self, heir_of: Poller | None = None) -> None:
-        if heir_of is None:
+    def begin(self, successor_of: Poller | None = None) -> None:
+        if successor_of is None:
             self.store = StateFile(self.directory / "state")
             self.telemetry = Telemetry("0", process=False)
             self.counters.clear()
@@ -139,7 +139,7 @@ class Weeks(RuleBasedStateMachine):
             self.telemetry.account("prod", self.poll_config.interval),
             self.clock,
             store=self.store,
-            heir_of=heir_of,
+            successor_of=successor_of,
         )
         self.poller = in_memory(poller, self.cloud, self.clock)
 
@@ -286,7 +286,7 @@ class Weeks(RuleBasedStateMachine):
     def configuration_reloaded(self, verify_every: int) -> None:
         self.poll_config = Poll(interval=HOUR, verify_every=verify_every * HOUR)
         old = self.poller
-        self.begin(heir_of=old)
+        self.begin(successor_of=old)
         self.loop.run_until_complete(old.close())
 
     # How it happens

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from exporter.demo.api import ApiAnswer, DemoApi, ServedAccount, encode, error_body
+from exporter.demo.api import DemoAnswer, DemoApi, ServedAccount, encode, error_body
 from exporter.demo.records import (
     OMIT,
     backup,
@@ -192,7 +192,7 @@ class Api(DemoApi):
                 return fault
         return None
 
-    async def _send_faulty(self, request: web.Request, answer: ApiAnswer, fault: Fault) -> web.StreamResponse:
+    async def _send_faulty(self, request: web.Request, answer: DemoAnswer, fault: Fault) -> web.StreamResponse:
         if fault.delay or fault.hang:
             await self._pause(None if fault.hang else fault.delay)
         if fault.reset or fault.hang:
@@ -230,7 +230,7 @@ class Api(DemoApi):
             return
 
 
-def _faulty_body(answer: ApiAnswer, fault: Fault) -> bytes:
+def _faulty_body(answer: DemoAnswer, fault: Fault) -> bytes:
     if fault.body is not None:
         return fault.body
     content = answer.content
