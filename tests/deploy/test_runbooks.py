@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from exporter.cli import arguments
 from tests.deploy.promql_labels import labels
 from tests.deploy.test_rules import known
 from tests.support.rule_files import DEPLOY, SEVERITIES, alerts
 
 RUNBOOKS = DEPLOY / "runbooks.md"
-PAGES = (RUNBOOKS, DEPLOY / "high-availability.md")
+AVAILABILITY = DEPLOY / "high-availability.md"
+REFERENCE = DEPLOY.parent / "exporter" / "metrics" / "README.md"
 COLUMNS = {
     "backups": {"ID", "Name", "Type", "Distribution", "Slug", "Public", "MinDisk", "Created"},
     "get": {"ID", "Name", "PublicIPv4", "PrivateIPv4", "PublicIPv6", "Memory", "VCPUs", "Disk", "Region", "Image"}
@@ -57,7 +60,7 @@ def test_the_table_names_every_alert_with_its_severity() -> None:
     assert rows == [(alert, alert.lower(), severity) for alert, severity in SEVERITIES.items()]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [RUNBOOKS, AVAILABILITY, REFERENCE], ids=lambda page: page.stem)
 def test_what_the_pages_ask_is_served(page: Path) -> None:
     """Every PromQL expression of the pages names only families and labels that are served, or that the rules record."""
     text = page.read_text(encoding="utf-8")
@@ -69,8 +72,27 @@ def test_what_the_pages_ask_is_served(page: Path) -> None:
             labels(expression, series)
             asked += 1
     assert asked >= 2
-    for name in set(re.findall(r"\b(digitalocean_backup_\w+|account:\w+(?::\w+)*)", text)):
+
+
+@pytest.mark.parametrize("page", [RUNBOOKS, AVAILABILITY], ids=lambda page: page.stem)
+def test_what_the_pages_name_is_served(page: Path) -> None:
+    """Every family and every recorded series that is named is there."""
+    series = known()
+    for name in set(re.findall(r"\b(digitalocean_backup_\w+|account:\w+(?::\w+)*)", page.read_text(encoding="utf-8"))):
         assert name in series, name
+
+
+def test_the_exporters_commands_are_what_it_takes() -> None:
+    """Each command of the runbooks is understood, and names the configuration, unless it is for those who have none."""
+    text = RUNBOOKS.read_text(encoding="utf-8")
+    called = re.findall(r"(?m)(.*)digitalocean-backup-exporter ((?:show|check|check-config)\b[^`\n]*)", text)
+    assert {words.split()[0] for _, words in called} == {"show", "check", "check-config"}
+    for before, words in called:
+        options = arguments.parse(shlex.split(words.replace("$ID", "386734086").replace("$CONFIG", "config.yaml")))
+        without = "docker compose" in before or "for one account" in before
+        assert (options.source.config_file is None) == without, words
+    (config,) = re.findall(r"(?m)^CONFIG=(\S+)", text)
+    assert config in (DEPLOY / "systemd" / "config.yaml").read_text().splitlines()[0]
 
 
 def test_a_new_token_is_told_to_need_a_restart_where_it_does() -> None:
@@ -89,15 +111,3 @@ def test_doctl_is_asked_for_columns_that_it_has() -> None:
     assert asked
     for command, columns in asked:
         assert set(columns.split(",")) <= COLUMNS[command], f"droplet {command}: {columns}"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_links_lead_somewhere(page: Path) -> None:
-    """Links to sections and files of the project find them."""
-    text = page.read_text(encoding="utf-8")
-    anchors = {anchor(heading) for heading in re.findall(r"(?m)^#+ (.*)$", text)}
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        if target.startswith("#"):
-            assert target[1:] in anchors, target
-        elif "://" not in target:
-            assert (page.parent / target).exists(), target
