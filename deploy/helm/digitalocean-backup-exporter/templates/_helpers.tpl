@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{- /* 50, to leave room for the suffixes of dashboards and rules. */ -}}
+{{- /* At most 50 characters, to leave room for the suffixes of dashboards and rules. */ -}}
 {{- define "exporter.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
@@ -32,7 +32,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
-{{- /* Several maps of labels or annotations as one. The first to hold a key decides; a null value is left out. */ -}}
+{{- /* Several maps of labels or annotations merged into one. For a key in several maps, the first one counts. Null values are left out. */ -}}
 {{- define "exporter.merged" -}}
 {{- $merged := dict -}}
 {{- range . -}}
@@ -50,7 +50,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- include "exporter.merged" (list (include "exporter.labels" .root | fromYaml) .labels .root.Values.commonLabels) -}}
 {{- end -}}
 
-{{- /* The metadata of an object: `root`, and where they differ from the usual `name`, `namespace`, `labels`, `annotations`. */ -}}
+{{- /* The metadata of an object. Arguments: `root`, and if they differ from the usual ones `name`, `namespace`, `labels`, `annotations`. */ -}}
 {{- define "exporter.metadata" -}}
 name: {{ .name | default (include "exporter.fullname" .root) }}
 namespace: {{ .namespace | default (include "exporter.namespace" .root) }}
@@ -80,7 +80,7 @@ annotations:
 {{- end -}}
 {{- end -}}
 
-{{- /* Secrets for the registry, as the pod wants them; the global ones may be names alone. */ -}}
+{{- /* Secrets for the registry, in the pod's format. The global ones may be only names. */ -}}
 {{- define "exporter.imagePullSecrets" -}}
 {{- $secrets := list -}}
 {{- range concat (.Values.imagePullSecrets | default list) ((.Values.global).imagePullSecrets | default list) -}}
@@ -102,7 +102,7 @@ annotations:
 {{- merge $own (.Values.config | default dict) | toYaml -}}
 {{- end -}}
 
-{{- /* A probe: its `timings`, which may bring a handler of their own; else a request for `path`. */ -}}
+{{- /* A probe with the given `timings`. They may contain a handler; if not, the probe requests `path`. */ -}}
 {{- define "exporter.probe" -}}
 {{- $web := .root.Values.webConfig -}}
 {{- $probe := .timings -}}
@@ -122,7 +122,7 @@ annotations:
 {{- toYaml $probe -}}
 {{- end -}}
 
-{{- /* As the kubelet does, it does not verify the server: it asks its own container. */ -}}
+{{- /* Like the kubelet, the script does not verify the server's certificate: the server is its own container. */ -}}
 {{- define "exporter.probeScript" -}}
 import http.client, ssl, sys
 port, path, cert, key = sys.argv[1:]
@@ -134,7 +134,7 @@ connection.request("GET", path)
 sys.exit(connection.getresponse().status != 200)
 {{- end -}}
 
-{{- /* The values' affinity, and with several replicas an anti-affinity unless it brings one. */ -}}
+{{- /* The affinity of the values. With several replicas, an anti-affinity is added if it has none. */ -}}
 {{- define "exporter.affinity" -}}
 {{- $affinity := .Values.affinity | default dict -}}
 {{- if and (gt (int .Values.replicas) 1) .Values.podAntiAffinity (not $affinity.podAntiAffinity) -}}
@@ -164,7 +164,7 @@ sys.exit(connection.getresponse().status != 200)
 {{- end -}}
 {{- end -}}
 
-{{- /* What no schema can say. */ -}}
+{{- /* Checks of the values that the schema cannot express. */ -}}
 {{- define "exporter.check" -}}
 {{- $claim := and .Values.state.persistence.enabled (not .Values.demo) -}}
 {{- if and (gt (int .Values.replicas) 1) $claim -}}
