@@ -1,4 +1,4 @@
-"""Writes the dashboards to `deploy/grafana/dashboards`, or with `--check` tells whether they still match."""
+"""Writes the dashboards to `deploy/grafana/dashboards`, or with `--check` checks that they are up to date."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TARGET = Path(__file__).resolve().parent.parent / "dashboards"
 
 
 def dashboards() -> dict[str, str]:
-    """The text of every dashboard's file, by its name."""
+    """The name of every dashboard's file, and its text."""
     built = {"fleet.json": fleet.build(), "droplet.json": droplet.build(), "exporter.json": exporter.build()}
     return {
         name: json.dumps(dashboard, cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""One droplet: its policy, its windows, and what became of them."""
+"""The dashboard of one droplet: its policy, its windows and its backups."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .parts import BLUE, GREEN, GREY, ORANGE, RED, YELLOW, now, over_time, rows,
 from .queries import ONE_DROPLET, age, described, in_cluster, one, state_of_one
 
 NAME = "{{account}}"
-"""A series is told apart by its account: two accounts of one team know the same droplets."""
+"""Series are named by their account, because two accounts of one team have the same droplets."""
 
 
 def _shown(expr: str) -> str:
-    """The account of a series preceded by its cluster, so that no two series are called the same."""
+    """The name of a series: its cluster and its account, so that no two series have the same name."""
     return in_cluster(f"({expr})")
 
 
@@ -31,7 +31,7 @@ def _now() -> parts.Line:
     missed = (
         parts.number(
             "Missed windows",
-            "How many windows were missed since the newest backup. Nothing here means that it cannot be known.",
+            "How many windows were missed since the newest backup. If nothing is shown, it is not known.",
             now(_shown(one("missed_windows")), NAME),
         )
         .unit("short")
@@ -77,7 +77,7 @@ def _now() -> parts.Line:
     total = (
         parts.number(
             "Size of all",
-            "Size of all backups of this droplet; absent if one of them is not known.",
+            "Size of all backups of this droplet together; absent if the size of one is not known.",
             now(_shown(one("kept_size_bytes")), NAME),
         )
         .unit("bytes")
@@ -89,8 +89,8 @@ def _now() -> parts.Line:
         parts.number(
             "List last read",
             "Time since this droplet's list of backups was last read from its own endpoint, or every id that a "
-            "listing named for it was resolved. Lists that show no change are read again by `poll.verify_every`, a "
-            "day unless configured.",
+            "listing named for it was found. Lists without a known change are read again after `poll.verify_every`, "
+            "by default a day.",
             now(_shown(f"clamp_min(time() - {one('refreshed_timestamp_seconds')}, 0)"), NAME),
         )
         .unit("s")
@@ -122,7 +122,7 @@ def _tables() -> list[parts.Line]:
         parts.listing(
             "Policy",
             "When this droplet's backups are taken, as its policy says (hours are UTC), how long they are kept, and "
-            "how old the newest may be. `Supported` tells whether DigitalOcean lists the policy's hour and weekday as "
+            "how old the newest may be. `Supported` says whether DigitalOcean lists the policy's hour and weekday as "
             "possible for its plan.",
             rows(one("enabled")),
             rows(one("expected")),
@@ -165,7 +165,7 @@ def _tables() -> list[parts.Line]:
     droplet = parts.with_columns(
         parts.listing(
             "Droplet",
-            "What DigitalOcean tells of the droplet itself, and its value of the tag label chosen above. Attached "
+            "What DigitalOcean says about the droplet, and its value of the tag label chosen above. Attached "
             "volumes are not part of a droplet's backups.",
             rows(described("droplet_info", ["droplet_name", "region", "size", "status", "${tag_label:raw}"])),
             rows(f"1000 * {one('droplet_created_timestamp_seconds')}"),
@@ -204,8 +204,8 @@ def _tables() -> list[parts.Line]:
     windows = parts.with_columns(
         parts.listing(
             "Windows and backups",
-            "The next window as DigitalOcean names it (it may have passed until the API names the following one), and "
-            "the newest and oldest backups kept.",
+            "The next window as DigitalOcean names it (after it has passed, until the API names the following one), "
+            "and the newest and oldest backups that exist.",
             rows(f"1000 * {start}"),
             rows(f"1000 * {end}"),
             rows(f"1000 * {one('newest_timestamp_seconds')}"),
@@ -229,8 +229,8 @@ def _age() -> parts.Line:
     ages = (
         parts.lines(
             "Age of the newest backup",
-            "It falls with every backup and rises between them. Well above the lower dashed line, the time "
-            "between two backups of the plan, one was missed; above the upper one the droplet is stale.",
+            "It falls with every backup and rises between them. The lower dashed line is the plan's time between two "
+            "backups: well above it, a backup was missed. Above the upper dashed line the droplet is stale.",
             over_time(_shown(age(ONE_DROPLET)), f"age, {NAME}"),
             over_time(_shown(one("interval_seconds")), f"interval, {NAME}"),
             over_time(_shown(one("max_age_seconds")), f"limit, {NAME}"),
@@ -261,8 +261,8 @@ def _kept() -> parts.Line:
     count = (
         parts.lines(
             "Backups kept over time",
-            "How many backups exist. The dashed line is how many the plan's interval leaves within the retention: "
-            "fewer means that some were missed, deleted, or that the policy is young.",
+            "How many backups exist. The dashed line is how many the plan makes within the retention. If there are "
+            "fewer, some were missed or deleted, or the policy is new.",
             over_time(_shown(one("kept")), f"kept, {NAME}"),
             over_time(_shown(fitting), f"by retention, {NAME}"),
             fill=15,

@@ -1,4 +1,4 @@
-"""The exporter itself: does it learn what it should, and what does that cost the token."""
+"""The dashboard of the exporter itself: whether it learns what it should, and how many requests that takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .queries import ACCOUNT_BY, PREFIX, exporter, family, in_cluster
 
 HOUR = 3600
 POLL = "5m"
-"""Rates are taken over no less than the default time between two polls: within it, nothing counts up."""
+"""Rates are over at least the default time between two polls, because counters rise only once in that time."""
 
 
 def _reduced(how: str, name: str) -> str:
@@ -19,12 +19,12 @@ def _reduced(how: str, name: str) -> str:
 
 
 def _lines(expr: str, legend: str = "{{account}}", *, interval: str | None = None) -> Dataquery:
-    """A query over the time shown, whose series are called by their account, preceded by its cluster if it has one."""
+    """A query over the time shown. Its series are named by their account, after its cluster if it has one."""
     return over_time(in_cluster(f"({expr})"), legend, interval=interval)
 
 
 LISTING_AGE = f"clamp_min(time() - {_reduced('max', 'last_listing_timestamp_seconds')}, 0)"
-"""Never negative: clocks differ a little, and the demo's may run ahead."""
+"""Never negative, although clocks differ a little and the demo's clock may be ahead."""
 UNJUDGED = f"max by ({ACCOUNT_BY}, reason) ({family('unjudged_droplets')})"
 SHARE_LEFT = f"{_reduced('min', 'api_rate_limit_remaining')} / {_reduced('max', 'api_rate_limit')}"
 
@@ -43,7 +43,8 @@ def _now() -> parts.Line:
     late = (
         parts.number(
             "Last complete listing",
-            "Time since the last poll with complete listings, in poll intervals, of the worst account. Six alarm.",
+            "Time since the last poll with complete listings, in poll intervals, of the worst account. At six an alert "
+            "fires.",
             now(f"max(({LISTING_AGE}) / on (cluster, account) {_reduced('max', 'poll_interval_seconds')})"),
         )
         .unit("suffix:polls ago")
@@ -54,8 +55,8 @@ def _now() -> parts.Line:
     left = (
         parts.number(
             "Rate limit left",
-            "What is left of the token's hour, of the account with the least. The exporter itself leaves the "
-            "configured reserve, a fifth by default, to the token's other users.",
+            "The part of the token's requests for an hour that is left, of the account with the least. The exporter "
+            "itself leaves the configured reserve, a fifth by default, to the token's other users.",
             now(f"min({SHARE_LEFT})"),
         )
         .unit("percentunit")
@@ -78,8 +79,8 @@ def _now() -> parts.Line:
     unread = (
         parts.number(
             "Unread lists",
-            "Droplets whose list of backups the last poll had to read and did not, for want of budget or because the "
-            "API failed.",
+            "Droplets whose list of backups the last poll had to read and did not, because of the rate limit or "
+            "because the API failed.",
             now(f"sum({_reduced('max', 'unread_droplets')})"),
         )
         .unit("short")
@@ -113,7 +114,7 @@ def _now() -> parts.Line:
     replicas = (
         parts.number(
             "Replicas",
-            "Exporters scraped. Each polls for itself; the rules and dashboards bear several.",
+            "Exporters that are scraped. Each polls by itself. Rules and dashboards count a droplet once.",
             now(f"count({PREFIX}exporter_build_info)"),
         )
         .unit("short")
@@ -128,8 +129,8 @@ def _tables() -> list[parts.Line]:
     accounts = parts.with_columns(
         parts.listing(
             "Accounts",
-            "What each account's polls came to, of the worse replica. Resets in: until the API gives the token a new "
-            "hour.",
+            "How each account's polls went; of several replicas, the worse. Resets in: the time until the token may "
+            "send requests again.",
             rows(_reduced("min", "up")),
             rows(f"max by ({ACCOUNT_BY}) ({family('droplets')})"),
             rows(f"sum by ({ACCOUNT_BY}) ({UNJUDGED})"),
@@ -182,8 +183,8 @@ def _tables() -> list[parts.Line]:
     replicas = parts.with_columns(
         parts.listing(
             "Exporters",
-            "Every exporter scraped: its version, whether the last reload of its configuration succeeded, and what it "
-            "uses.",
+            "Every exporter that is scraped: its version, whether the last reload of its configuration succeeded, and "
+            "what it uses.",
             rows(f"max by ({by}, version, python_version) ({build})"),
             rows(f"max by ({by}) ({PREFIX}exporter_config_last_reload_successful)"),
             rows(f"1000 * max by ({by}) ({PREFIX}exporter_config_last_reload_success_timestamp_seconds)"),
@@ -242,8 +243,8 @@ def _polls() -> parts.Line:
     duration = (
         parts.lines(
             "Duration of polls",
-            "How long 95 of 100 polls take at most, by account. No poll outlasts the time between two: what the "
-            "budget or the API did not allow by then is left to the next.",
+            "How long 95 of 100 polls take at most, by account. A poll ends before the next one begins. What the rate "
+            "limit or the API did not allow by then is left to the next poll.",
             _lines(f"histogram_quantile(0.95, {buckets}) >= 0", interval=POLL),
         )
         .unit("s")
@@ -252,7 +253,7 @@ def _polls() -> parts.Line:
     age = (
         parts.lines(
             "Time since the last complete listing",
-            "By account, of the replica that got one last. While it rises, what is served was learned then.",
+            "By account; of several replicas, the one with the latest. While it rises, old data are served.",
             _lines(LISTING_AGE),
         )
         .unit("s")
@@ -266,7 +267,7 @@ def _requests() -> parts.Line:
     by_endpoint = (
         parts.stacked(
             "Requests by endpoint, per hour",
-            "What all replicas together ask of the API, retries included, to compare with the token's hourly limit.",
+            "Requests that all replicas together send, with retries, to be compared with the token's hourly limit.",
             over_time(
                 f"{HOUR} * sum by (endpoint) (rate({requests}[$__rate_interval]))", "{{endpoint}}", interval=POLL
             ),
@@ -280,7 +281,7 @@ def _requests() -> parts.Line:
     by_code = (
         parts.stacked(
             "Requests by code, per hour",
-            "The same by HTTP status; `error` where no answer came. 401 and 403: the token is wrong or lacks a "
+            "The same by HTTP status; `error`: no answer came. 401 and 403: the token is wrong or lacks a "
             "scope. 429: the rate limit.",
             over_time(f"{HOUR} * sum by (code) (rate({requests}[$__rate_interval]))", "{{code}}", interval=POLL),
             fill=50,
@@ -303,8 +304,8 @@ def _errors() -> parts.Line:
     failed = (
         parts.ranked(
             "Requests that failed, by endpoint and code",
-            "Over the time shown, all replicas together: every answer but 2xx, and none (`error`). A 404 can be a "
-            "droplet that has gone.",
+            "Over the time shown, all replicas together: every status except 2xx; `error`: no answer came. A 404 can "
+            "be a droplet that was destroyed.",
             now(
                 "sort_desc(sum by (endpoint, code) "
                 f"(increase({exporter('api_requests_total', _NOT_GOOD)}[$__range])) or "
@@ -339,7 +340,7 @@ def _budget() -> parts.Line:
     left = (
         parts.lines(
             "Requests left in the token's hour",
-            "As the API's answers tell it, by account; other users of the token spend from it too. Dashed: the limit.",
+            "From the API's answers, by account. Other users of the token send requests too. Dashed: the limit.",
             _lines(_reduced("min", "api_rate_limit_remaining")),
             _lines(_reduced("max", "api_rate_limit"), "limit, {{account}}"),
         )
@@ -385,7 +386,7 @@ def _quality() -> parts.Line:
             "Droplets not judged, by reason",
             "`clock`: the clocks of API and exporter differ. `unknown-policy`: the API does not say whether "
             "backups are on. `no-schedule`: plan or window is not known. `unread`: the list of backups could not be "
-            "read. `first-look`: an old gap that nobody saw begin.",
+            "read. `first-look`: an old gap; nobody saw when it began.",
             over_time(f"sum by (reason) ({UNJUDGED})", "{{reason}}"),
         )
         .unit("short")
@@ -420,7 +421,7 @@ def _quality() -> parts.Line:
 def build() -> models.Dashboard:
     return parts.build(
         parts.EXPORTER_UID,
-        "Does the exporter learn what it should, and what does that cost the token.",
+        "Whether the exporter learns what it should, and how many requests that takes.",
         [parts.data_source_variable(), *parts.account_variables()],
         [parts.alerts("Exporter alerts", "BackupExporter.*|DropletBackupsUnjudged", "purple", text="{{account}}")],
         [

@@ -1,4 +1,4 @@
-"""The fleet: is everything that ought to be backed up backed up, and if not, what."""
+"""The dashboard of the fleet: whether everything that should be backed up is backed up, and what is not."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _numbers() -> parts.Line:
             (
                 State.UNJUDGED,
                 PURPLE,
-                "Droplets of which nothing can be said. The exporter's dashboard shows the reasons.",
+                "Droplets that the exporter cannot judge. The exporter's dashboard shows the reasons.",
             ),
             (
                 State.UNPROTECTED,
@@ -73,7 +73,7 @@ def _numbers() -> parts.Line:
     kept = (
         parts.number(
             "Backups kept",
-            "Size of all backups that exist, of the droplets chosen.",
+            "Size of all backups of the chosen droplets.",
             now(f"sum({recorded('tags:digitalocean_backup_kept_size_bytes:sum')})"),
         )
         .unit("bytes")
@@ -111,8 +111,8 @@ def _states() -> parts.Line:
     share = (
         parts.lines(
             "Protected share by tag label",
-            "Share of the expected droplets that are protected, by the tag label chosen above (by account, where none "
-            "is). Droplets without such a tag are `none`.",
+            "Share of the expected droplets that are protected, by the tag label chosen above (by account if none is "
+            "chosen). Droplets without such a tag are `none`.",
             over_time(grouped(f"({protected} or 0 * {concerned}) / {concerned}"), "{{group}}"),
         )
         .unit("percentunit")
@@ -294,7 +294,7 @@ def _sizes() -> parts.Line:
     kept = (
         parts.stacked(
             "Size of the backups kept, by tag label",
-            "What all backups take, by the tag label chosen above (by account, where none is).",
+            "The size of all backups, by the tag label chosen above (by account if none is chosen).",
             over_time(grouped(by_tag), "{{group}}"),
             fill=30,
         )
@@ -308,7 +308,7 @@ def _sizes() -> parts.Line:
     largest = (
         parts.ranked(
             "Largest, all backups of a droplet",
-            "The ten droplets whose backups take the most.",
+            "The ten droplets with the largest backups together.",
             now(f"sort_desc({named(f'topk(10, {sizes})')})", "{{shown}}"),
         )
         .unit("bytes")
@@ -321,7 +321,7 @@ def _sizes() -> parts.Line:
     growth = (
         parts.ranked(
             "Growth of the newest backup in seven days",
-            "The ten droplets whose newest backup grew the most, against the newest of seven days ago.",
+            "The ten droplets whose newest backup grew the most since seven days ago.",
             now(f"sort_desc({named(f'topk(10, {grown})')})", "{{shown}}"),
         )
         .unit("bytes")
@@ -337,7 +337,7 @@ def _sizes() -> parts.Line:
 def build() -> models.Dashboard:
     return parts.build(
         parts.FLEET_UID,
-        "Is every droplet that ought to have backups backed up, and if not, which is not. Draws from the series that "
+        "Whether every droplet that should have backups is backed up, and which are not. Uses the series that "
         "the shipped recording rules make: load deploy/prometheus/rules/dashboards.yml into Prometheus.",
         [parts.data_source_variable(), *parts.account_variables(), *parts.tag_variables(), parts.worst_variable()],
         [

@@ -1,4 +1,4 @@
-"""What the dashboards are put together from: targets, panels with their habits set, variables, links, the grid.
+"""The parts of the dashboards: queries, panels with their usual settings, variables, links, the grid.
 
 The panels of grafana-foundation-sdk come without `id` and its targets with an empty `refId`; both are given here, and
 so is the place in the grid, which is 24 columns wide.
@@ -54,10 +54,10 @@ STATES: Mapping[State, tuple[str, str]] = {
     State.NOT_EXPECTED: ("Not expected", GREY),
     State.GONE: ("Gone", "#4d545c"),
 }
-"""How a state is called and coloured, the worst first."""
+"""The name and the colour of each state, the worst first."""
 
 PLANS = {"/^daily/": "blue", "/^weekly/": "purple", "/^intra_daily/": "orange"}
-"""A plan's colour, the same in every panel; plans not known take the palette's."""
+"""A plan's colour, the same in every panel. Other plans get a colour of the palette."""
 
 STATES_EXPLAINED = (
     "Missing: two or more windows passed without a backup. Overdue: one did. Stale: the newest backup is older than it "
@@ -71,7 +71,7 @@ Panel: TypeAlias = (
 
 
 def datasource() -> models.DataSourceRef:
-    """The data source that the dashboard's variable names; never one of a fixed uid."""
+    """The data source that is chosen with the dashboard's variable."""
     return models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 
@@ -79,18 +79,18 @@ def datasource() -> models.DataSourceRef:
 
 
 def over_time(expr: str, legend: str = "", *, interval: str | None = None) -> prometheus.Dataquery:
-    """A query over the dashboard's time."""
+    """A query over the time range of the dashboard."""
     target = prometheus.Dataquery().expr(expr).range().legend_format(legend or "__auto")
     return target.interval(interval) if interval else target
 
 
 def now(expr: str, legend: str = "") -> prometheus.Dataquery:
-    """A query at the end of the dashboard's time."""
+    """A query at the end of the dashboard's time range."""
     return prometheus.Dataquery().expr(expr).instant().legend_format(legend or "__auto")
 
 
 def rows(expr: str) -> prometheus.Dataquery:
-    """The same as the rows of a table, a column for each label."""
+    """The same, as rows of a table with a column for each label."""
     return prometheus.Dataquery().expr(expr).instant().format(prometheus_models.PromQueryFormat.TABLE)
 
 
@@ -98,14 +98,14 @@ def rows(expr: str) -> prometheus.Dataquery:
 
 
 def steps(base: str, *more: tuple[float, str]) -> dashboard.ThresholdsConfig:
-    """Thresholds: a colour from below, and others from a value on."""
+    """Thresholds: a first colour, and other colours from certain values on."""
     found = [models.Threshold(color=base, value=None)]
     found += [models.Threshold(color=color, value=value) for value, color in more]
     return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(found)
 
 
 def values(texts: Mapping[float | str, tuple[str, str]]) -> list[models.ValueMapping]:
-    """Texts and colours in place of numbers or words."""
+    """Texts and colours that are shown instead of numbers or words."""
     results = {
         value if isinstance(value, str) else f"{value:g}": models.ValueMappingResult(
             text=text, color=color, index=index
@@ -116,12 +116,12 @@ def values(texts: Mapping[float | str, tuple[str, str]]) -> list[models.ValueMap
 
 
 def state_values() -> list[models.ValueMapping]:
-    """The states as numbers."""
+    """Mappings for states as numbers."""
     return values({float(state): shown for state, shown in STATES.items()})
 
 
 def state_words() -> list[models.ValueMapping]:
-    """The states as the label `state` has them."""
+    """Mappings for states as the values of the label `state`."""
     return values({state.word: shown for state, shown in STATES.items()})
 
 
@@ -134,7 +134,7 @@ def color_mode(mode: models.FieldColorModeId) -> dashboard.FieldColor:
 
 
 def settings(**properties: Any) -> list[models.DynamicConfigValue]:
-    """The properties of an override; `custom_` stands for `custom.`, and a name in snake case for one in camel case."""
+    """The properties of an override. `custom_` means `custom.`, and snake case means camel case."""
 
     def named(key: str) -> str:
         prefix, key = ("custom.", key.removeprefix("custom_")) if key.startswith("custom_") else ("", key)
@@ -148,13 +148,13 @@ def settings(**properties: Any) -> list[models.DynamicConfigValue]:
 
 
 def colored(color: str, name: str | None = None) -> list[models.DynamicConfigValue]:
-    """An override's colour and, where the series is called otherwise, its name."""
+    """An override with a colour and, if the series is to be renamed, a name."""
     found = settings(color={"mode": "fixed", "fixedColor": color})
     return found + (settings(display_name=name) if name else [])
 
 
 def dashed(color: str = GREY) -> list[models.DynamicConfigValue]:
-    """A line to compare with, not to look at."""
+    """The style of a line that is only for comparison."""
     return settings(
         color={"mode": "fixed", "fixedColor": color},
         custom_line_style={"fill": "dash", "dash": [10, 10]},
@@ -167,7 +167,7 @@ def dashed(color: str = GREY) -> list[models.DynamicConfigValue]:
 # Panels
 
 STEPS = common_models.LineInterpolation.STEP_AFTER
-"""For counts, which jump."""
+"""For counts, which change in steps."""
 
 
 def dashed_threshold() -> common.GraphThresholdsStyleConfig:
@@ -176,7 +176,7 @@ def dashed_threshold() -> common.GraphThresholdsStyleConfig:
 
 
 def legend(*calcs: str, right: bool = False) -> common.VizLegendOptions:
-    """A legend below or to the right; with calculations it is a table."""
+    """A legend below or to the right. With calculations, it is a table."""
     return (
         common.VizLegendOptions()
         .show_legend(True)
@@ -191,14 +191,14 @@ def _last() -> common.ReduceDataOptions:
 
 
 def tooltip() -> common.VizTooltipOptions:
-    """All series at the pointer, the greatest first."""
+    """A tooltip with all series at the pointer, the greatest first."""
     return (
         common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI).sort(common_models.SortOrder.DESCENDING)
     )
 
 
 def number(title: str, description: str, target: prometheus.Dataquery, *, background: bool = False) -> stat.Panel:
-    """A figure, as of now.
+    """One number, as of now.
 
     No line of the past below it: that takes a query over time, whose last point lies up to a step before the end, for a
     week most of an hour.
@@ -220,7 +220,7 @@ def number(title: str, description: str, target: prometheus.Dataquery, *, backgr
 
 
 def counted(title: str, description: str, expr: str, color: str) -> stat.Panel:
-    """A number of things that ought to be none. Where the number is not known, it has no colour: green would lie."""
+    """A number that should be 0. If it is not known, it has no colour, because green would be wrong."""
     panel = number(title, description, now(expr)).unit("short").decimals(0)
     return panel.thresholds(steps("text", (0, GREEN), (1, color))).min(0)
 
@@ -273,7 +273,7 @@ def ranked(title: str, description: str, *targets: prometheus.Dataquery) -> barg
 
 
 def shares(title: str, description: str, target: prometheus.Dataquery) -> piechart.Panel:
-    """A ring of parts."""
+    """A ring with the parts of a whole."""
     return (
         piechart.Panel()
         .title(title)
@@ -329,7 +329,7 @@ def matrix(title: str, description: str, target: prometheus.Dataquery, *, row: s
 
 
 def timeline(title: str, description: str, *targets: prometheus.Dataquery) -> statetimeline.Panel:
-    """States one after the other."""
+    """States over time."""
     panel = statetimeline.Panel().title(title).description(description)
     for target in targets:
         panel = panel.with_target(target)
@@ -443,7 +443,7 @@ def to_droplet() -> list[dict[str, object]]:
 
 
 def series_to_droplet() -> list[cog.Builder[models.DashboardLink]]:
-    """A link from a series that carries a droplet's labels to its dashboard."""
+    """A link from a series with a droplet's labels to the droplet's dashboard."""
     chosen = "&".join(
         (
             "${datasource:queryparam}",
@@ -483,7 +483,7 @@ def data_source_variable() -> dashboard.DatasourceVariable:
 
 
 def account_variables() -> list[dashboard.QueryVariable]:
-    """Which clusters and accounts. Where no series has a `cluster`, All alone is offered, and stands for none."""
+    """Variables for clusters and accounts. If no series has a `cluster`, only All is offered, which then means none."""
     droplets = f"{queries.PREFIX}droplets"
     return [
         _chosen(
@@ -499,7 +499,7 @@ def account_variables() -> list[dashboard.QueryVariable]:
 
 
 def _chosen(name: str, label: str, description: str, query: str) -> dashboard.QueryVariable:
-    """A variable of which one, several or all values can be chosen."""
+    """A variable with which one, several or all values can be chosen."""
     return (
         dashboard.QueryVariable(name)
         .label(label)
@@ -516,7 +516,7 @@ def _chosen(name: str, label: str, description: str, query: str) -> dashboard.Qu
 
 
 def tag_variables() -> list[dashboard.QueryVariable]:
-    """Which tag label, and which of its values.
+    """Variables for a tag label and its values.
 
     The label names are what the exporter's configuration made of the droplets' tags, so they are asked for: the labels
     of the recorded number of droplets less those that it always has and those of a scrape. The first choice, All, means
@@ -548,7 +548,7 @@ def tag_variables() -> list[dashboard.QueryVariable]:
 
 
 def worst_variable() -> dashboard.QueryVariable:
-    """The ids of the worst droplets, all of them always: what the columns of the fleet's table ask for."""
+    """A hidden variable with the ids of the worst droplets, which the columns of the fleet's table use."""
     return (
         dashboard.QueryVariable("worst")
         .label("Worst droplets")
@@ -566,7 +566,7 @@ def worst_variable() -> dashboard.QueryVariable:
 
 
 def droplet_variable() -> dashboard.QueryVariable:
-    """One droplet, by id, shown by its name and account; by its id where only the policies know it."""
+    """A variable for one droplet. It is shown by its name and account, or by its id if only a policy names it."""
     names = f"max by ({queries.DROPLET}, droplet_name) ({queries.family('droplet_info', queries.TAG)})"
     shown = f"max by (droplet_id, shown) ({queries.named(f'topk by ({queries.DROPLET}) (1, {names})')})"
     return (
@@ -587,7 +587,7 @@ FIRING = 'alertstate="firing"'
 
 
 class _AlertAnnotation(models.AnnotationQuery):
-    """The SDK's annotation knows nothing of the fields by which the Prometheus data source words it."""
+    """An annotation with the fields of the Prometheus data source, which the SDK's class does not have."""
 
     title: str
     text: str
@@ -634,7 +634,7 @@ def alerts(
 # The grid
 
 Line: TypeAlias = tuple[int, Sequence[tuple[int, Panel]]]
-"""Panels side by side: their height, and each with its width."""
+"""Panels side by side: their height, and each panel with its width."""
 
 
 def build(
@@ -647,7 +647,7 @@ def build(
     time: str,
     refresh: str = "1m",
 ) -> models.Dashboard:
-    """A dashboard of lines of panels, a text among them being a heading."""
+    """A dashboard made of lines of panels. A text between the lines is a heading."""
     made = (
         dashboard.Dashboard(TITLES[uid])
         .uid(uid)

@@ -1,4 +1,4 @@
-"""The PromQL of the dashboards, from families of the metrics contract to what a panel shows.
+"""The PromQL of the dashboards, made from the families of `exporter/metrics/families.py`.
 
 The state of a droplet is never worked out here: it is what `digitalocean_backup_state` says. What the fleet dashboard
 shows of many droplets, or over time, comes from the series that `deploy/prometheus/rules/dashboards.yml` records, so
@@ -17,20 +17,20 @@ from enum import IntEnum
 
 PREFIX = "digitalocean_backup_"
 ACCOUNT_BY = "cluster, account"
-"""What identifies an account."""
+"""The labels that identify an account."""
 DROPLET = f"{ACCOUNT_BY}, droplet_id"
-"""What identifies a droplet; its name only describes it."""
+"""The labels that identify a droplet. Its name can change."""
 
 CHOSEN = 'cluster=~"$cluster", account=~"$account"'
 TAG = '${tag_label:raw}=~"$tag_value"'
 ONE_DROPLET = 'droplet_id="$droplet"'
 PLANNED = 'plan!=""'
 SHOWN_AT_MOST = 200
-"""Rows of a table: more helps nobody, and makes a browser slow."""
+"""Rows of a table. More would only make a browser slow."""
 
 
 class State(IntEnum):
-    """The states of the metrics contract, the worst with the highest number: the order of tables and legends."""
+    """The states as numbers, the worst with the highest: the order of tables and legends."""
 
     GONE = 0
     NOT_EXPECTED = 1
@@ -45,7 +45,7 @@ class State(IntEnum):
 
     @property
     def word(self) -> str:
-        """As the label `state` has it."""
+        """The value of the label `state`."""
         return self.name.lower().replace("_", "-")
 
 
@@ -65,7 +65,7 @@ def each(name: str, *matchers: str, how: str = "max", offset: str = "") -> str:
 
 
 def age(*matchers: str) -> str:
-    """The age of the newest backup that any replica knows of: one that has not polled since knows an older one."""
+    """The age of the newest backup that any replica knows. A replica whose last poll is older knows an older one."""
     return each("newest_age_seconds", *matchers, how="min")
 
 
@@ -73,7 +73,7 @@ def age(*matchers: str) -> str:
 
 
 def one(name: str) -> str:
-    """A family of the droplet chosen; a second series appears only if two accounts know the same droplet."""
+    """A family of the chosen droplet. There is a second series only if two accounts have the same droplet."""
     return each(name, ONE_DROPLET)
 
 
@@ -84,7 +84,7 @@ def described(source: str, labels: Sequence[str]) -> str:
 
 
 def state_of_one() -> str:
-    """The `State` of the droplet chosen as a number; of two replicas that disagree, the worse."""
+    """The state of the chosen droplet as a number. If two replicas disagree, the worse state."""
     words = [(state, each("state", ONE_DROPLET, f'state="{state.word}"')) for state in sorted(State, reverse=True)]
     return f" or on ({DROPLET}) ".join(f"{state:d} * {expr}" for state, expr in words)
 
@@ -98,7 +98,7 @@ def recorded(name: str, *matchers: str) -> str:
 
 
 def droplets(*matchers: str) -> str:
-    """One series for each droplet, with all that describes it; the greater the value, the worse the droplet."""
+    """One series for each droplet, with everything that describes it. The greater the value, the worse its state."""
     return recorded("droplet:digitalocean_backup_severity:max", *matchers)
 
 
@@ -112,35 +112,35 @@ UNCONCERNED = "|".join(state.word for state in (State.NOT_EXPECTED, State.GONE))
 
 
 def count(state: State) -> str:
-    """How many droplets are in a state: 0 if none is, and nothing where nothing is known."""
+    """How many droplets are in a state: 0 if none is; no value if nothing is known."""
     matcher = f'state="{state.word}"'
     return f"sum({in_states(matcher)}) or 0 * sum({in_states()})"
 
 
 def worst(*matchers: str) -> str:
-    """The worst droplets, as many as a table shows."""
+    """The worst droplets: as many as a table shows."""
     return f"topk({SHOWN_AT_MOST}, {droplets(*matchers)})"
 
 
 WORST = 'droplet_id=~"$worst"'
-"""Selects the droplets of the fleet's table by a hidden variable: to find them anew for each column would cost more
-than all else on the dashboard."""
+"""Selects the droplets of the fleet's table with a hidden variable. Finding them again for each column would cost more
+than everything else on the dashboard."""
 
 
 def grouped(expr: str) -> str:
-    """An aggregate by the tag label chosen, its value as the label `group`; `none` where a droplet has no such tag."""
+    """An aggregate by the chosen tag label, whose value becomes the label `group`; `none` without such a tag."""
     named = f'label_replace({expr}, "group", "$1", "${{tag_label:raw}}", "(?s)(.+)")'
     return in_cluster(f'label_replace({named}, "group", "none", "${{tag_label:raw}}", "")', "group")
 
 
 def in_cluster(expr: str, label: str = "account") -> str:
-    """An aggregate whose account (or another label) is preceded by its cluster, where it has one."""
+    """An aggregate with the cluster, if there is one, put before the account (or before another label)."""
     joined = f'label_join({expr}, "{label}", "/", "cluster", "{label}")'
     return f'label_replace({joined}, "{label}", "$1", "{label}", "(?s)/(.*)")'
 
 
 def named(value: str) -> str:
-    """A value of each droplet with the label `shown`: its name, or its id where it has none, and its account."""
+    """A value of each droplet with the label `shown`: its name (or its id if it has no name) and its account."""
     shown = f'label_replace({value}, "shown", "$1", "droplet_id", "(.+)")'
     shown = f'label_replace({shown}, "shown", "$1", "droplet_name", "(?s)(.+)")'
     return f'label_join({shown}, "shown", " · ", "shown", "account")'
