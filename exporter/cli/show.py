@@ -131,7 +131,7 @@ async def _names(account: Account, config: Config, store: StateFile, clock: Cloc
     if listings.descriptions:
         return account, {droplet_id: described.name for droplet_id, described in listings.descriptions.items()}
     saved = store.state(account.name, account.api_url)
-    droplets = saved.known().values() if saved is not None else ()
+    droplets = saved.tracked().values() if saved is not None else ()
     return account, {droplet.id: droplet.description.name for droplet in droplets if droplet.description is not None}
 
 
@@ -155,12 +155,12 @@ async def _ask_account(
 ) -> _AccountAnswer:
     """What the account has of the Droplet, from the API or else from the state file."""
     saved = store.state(account.name, account.api_url)
-    before = saved.known().get(droplet_id) if saved is not None else None
+    before = saved.tracked().get(droplet_id) if saved is not None else None
     async with _client(account, config, clock) as client:
         lookup = await ask_for_droplet(
             client, account.token, droplet_id, before, clock, watched_since=account.watched_since
         )
-    known, remembered = lookup.known, False
+    known, remembered = lookup.tracked, False
     if known is None and saved is not None and before is not None and not lookup.absent:
         known, remembered = structs.replace(before, unread=True), True
         lookup = replace(lookup, supported={policy.plan: policy for policy in saved.supported})

@@ -1,4 +1,4 @@
-"""Reading backups as planned: own lists by a few workers, many changed ids by one sweep over the account's images."""
+"""Reads backups as planned: Droplets' own lists by a few workers, or many new ids by one sweep over the images."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from exporter.polling.conversion import backup_of, backup_of_image
 from exporter.polling.read_plan import ReadPlan, Urgency, pages_of, sweep_is_idle, sweep_lists_backups, sweep_pays
 
 HOPELESS_AFTER = 20
-"""Lists that fail with none read before a poll leaves the others alone: the endpoint is down, not a Droplet."""
+"""After so many failures and no list read, a poll leaves the other lists: the endpoint is down, not one Droplet."""
 
 FAILED_SHARE = 4
-"""The part of the requests in flight that lists of one urgency may take which failed when last asked for."""
+"""Lists that could not be read last time may take this part (1/4) of the requests in flight."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """What became of a plan."""
+    """What was read of a plan."""
 
     settled: frozenset[int] = frozenset()
-    """The Droplets whose list need not be read any more: it was, its ids were resolved, or the Droplet is gone."""
+    """The Droplets whose list need not be read any more: it was read, all ids were resolved, or the Droplet is gone."""
     swept: frozenset[int] = frozenset()
-    """Those of which backups came to be known without their own list."""
+    """The Droplets with new backups that were found among the images."""
     errors: tuple[ApiError, ...] = ()
-    """What went wrong, once for each kind."""
+    """One error of each kind that occurred."""
 
 
 class BackupReader:
-    """Reads one account's backups; remembers between polls only what a sweep is worth."""
+    """Reads one account's backups. Between polls it only remembers what a sweep costs and whether it helps."""
 
     def __init__(self, client: Client, clock: Clock, concurrency: int, verify_every: float) -> None:
         self._client = client
@@ -48,12 +48,12 @@ class BackupReader:
         self._concurrency = concurrency
         self._verify_every = verify_every
         self.sweep_pages = 1
-        """How many pages of images there were when last looked at."""
+        """How many pages of images there were at the last sweep."""
         self._no_sweep_before = 0.0
-        self._known: dict[int, TrackedDroplet] = {}
+        self._tracked: dict[int, TrackedDroplet] = {}
         self._keep = 0
         self._supported: Mapping[str, SupportedPolicy] = {}
-        self._progress: Callable[[int], None] = _told_nobody
+        self._progress: Callable[[int], None] = _no_progress
         self._begin()
 
     def _begin(self) -> None:
@@ -67,23 +67,27 @@ class BackupReader:
     async def read(
         self,
         plan: ReadPlan,
-        known: dict[int, TrackedDroplet],
+        tracked: dict[int, TrackedDroplet],
         *,
         keep: int,
         progress: Callable[[int], None],
         supported: Mapping[str, SupportedPolicy] = MappingProxyType({}),
     ) -> ReadResult:
-        """Carries the plan out as far as budget and time allow; `keep` requests of the hour are left for listings."""
+        """Reads as much of the plan as budget and time allow, and changes `tracked` accordingly.
+
+        `keep` requests of the hour are left for listings. `progress` is called with the number of lists dealt with.
+        """
         self._begin()
-        self._known, self._keep, self._progress = known, keep, progress
+        self._tracked, self._keep, self._progress = tracked, keep, progress
         self._supported = supported
-        async with asyncio.TaskGroup() as beside:
+        async with asyncio.TaskGroup() as background:
 
             async def lists(droplet_ids: Sequence[int]) -> None:
-                # One that failed before may hang until the poll's end: nobody waits for it, nor does it take all room.
-                failed = [droplet_id for droplet_id in droplet_ids if known[droplet_id].failed_at is not None]
-                beside.create_task(self._lists(failed, max(1, self._concurrency // FAILED_SHARE)))
-                await self._lists([one for one in droplet_ids if known[one].failed_at is None], self._concurrency)
+                # A list that failed before may hang until the poll's end, so the others neither wait for it nor lack
+                # workers because of it.
+                failed = [droplet_id for droplet_id in droplet_ids if tracked[droplet_id].failed_at is not None]
+                background.create_task(self._lists(failed, max(1, self._concurrency // FAILED_SHARE)))
+                await self._lists([one for one in droplet_ids if tracked[one].failed_at is None], self._concurrency)
 
             await lists(plan.ids(Urgency.DUE, Urgency.OVERDUE))
             changed = plan.ids(Urgency.CHANGED)
@@ -109,30 +113,30 @@ class BackupReader:
 
     async def _list(self, droplet_id: int) -> None:
         listing = await self._client.backups(droplet_id, keep=self._keep)
-        known, now = self._known[droplet_id], self._clock.now()
+        tracked, now = self._tracked[droplet_id], self._clock.now()
         found = {record.id: backup_of(record) for record in listing.records.values()}
         if listing.complete:
-            before = {backup.id for backup in known.backups or ()}
-            # A record whose id cannot be read may be any of those known.
+            before = {backup.id for backup in tracked.backups or ()}
+            # A record whose id cannot be read may be any of the known backups.
             unclear = listing.rejected | before if listing.unidentified else listing.rejected
-            self._known[droplet_id] = own_list_read(
-                known,
+            self._tracked[droplet_id] = own_list_read(
+                tracked,
                 found,
                 unclear,
                 unreadable=listing.unidentified + len(listing.rejected - before),
                 read_at=listing.started_at,
                 now=now,
-                supported=supported_of(known.policy, self._supported),
+                supported=supported_of(tracked.policy, self._supported),
             )
             self._settle(droplet_id)
             self._progress(self._done)
         elif isinstance(listing.error, NotFound):
-            # It was destroyed since the listing, which is no error; or only a policy names it.
-            self._known[droplet_id] = replace(known, not_found_at=now, unread=False)
+            # No error: the Droplet was destroyed after the listing, or only a policy names it.
+            self._tracked[droplet_id] = replace(tracked, not_found_at=now, unread=False)
             self._settle(droplet_id)
             self._progress(self._done)
         else:
-            self._known[droplet_id] = own_list_failed(known, found.values(), now)
+            self._tracked[droplet_id] = own_list_failed(tracked, found.values(), now)
             self._note(listing.error)
 
     def _settle(self, droplet_id: int) -> None:
@@ -152,17 +156,17 @@ class BackupReader:
     # The sweep
 
     async def _sweep(self, droplet_ids: Sequence[int]) -> None:
-        """Resolves what it can of many Droplets' new ids from the account's images, where that takes fewer requests."""
+        """Looks the new ids of many Droplets up among the account's images, if that takes fewer requests."""
         now = self._clock.now()
         if self._stopped or now < self._no_sweep_before <= now + self._verify_every:
             return
         wanted: dict[int, int] = {}
         async for droplet_id in with_pauses(droplet_ids):
-            wanted.update(dict.fromkeys(self._known[droplet_id].unresolved(now), droplet_id))
+            wanted.update(dict.fromkeys(self._tracked[droplet_id].unresolved(now), droplet_id))
         droplets = len(set(wanted.values()))
         listed = set[int]()
-        async for known in with_pauses(self._known.values()):
-            listed.update(known.listed or ())
+        async for tracked in with_pauses(self._tracked.values()):
+            listed.update(tracked.listed or ())
         if not sweep_pays(droplets, max(self.sweep_pages, pages_of(len(listed))) + 1):
             return
         found: dict[int, Backup] = {}
@@ -171,7 +175,7 @@ class BackupReader:
         except (OutOfBudget, Throttled) as error:
             self._note(error)
         except ApiError as error:
-            # The own lists tell as much; a token without the right to images must not ask for them at every poll.
+            # Own lists show the same. Do not ask for images at every poll if the token may not read them.
             self._errors.setdefault("sweep", error)
             self._no_sweep_before = now + self._verify_every
         await self._resolve(found, wanted)
@@ -213,16 +217,16 @@ class BackupReader:
     async def _resolve(self, found: dict[int, Backup], wanted: dict[int, int]) -> None:
         now = self._clock.now()
         async for droplet_id in with_pauses({wanted[backup_id] for backup_id in found if backup_id in wanted}):
-            known = backups_resolved(self._known[droplet_id], found, now)
-            self._known[droplet_id] = known
+            tracked = backups_resolved(self._tracked[droplet_id], found, now)
+            self._tracked[droplet_id] = tracked
             self._swept.add(droplet_id)
-            if not known.unresolved(now):
+            if not tracked.unresolved(now):
                 self._settle(droplet_id)
         self._progress(self._done)
 
 
 async def run_together(workers: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:
-    """Runs them side by side; if one fails the others are ended, and its error is raised as it is."""
+    """Runs them at the same time. If one fails, cancels the others and raises its `ApiError`."""
     try:
         async with asyncio.TaskGroup() as group:
             for worker in workers:
@@ -231,4 +235,4 @@ async def run_together(workers: Iterable[Callable[[], Coroutine[Any, Any, None]]
         raise errors.exceptions[0] from None
 
 
-def _told_nobody(_done: int) -> None: ...
+def _no_progress(_done: int) -> None: ...

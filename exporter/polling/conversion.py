@@ -1,4 +1,4 @@
-"""The API's records as the domain's values: instants in Unix seconds, lengths in seconds, sizes in bytes."""
+"""Converts the API's records to values of the domain: Unix seconds, lengths in seconds, sizes in bytes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def policy_of(record: PolicyRecord) -> Policy:
 
 
 def supported_policies_of(records: Iterable[SupportedPolicyRecord]) -> dict[str, SupportedPolicy]:
-    """By plan; of a plan that comes twice, the first."""
+    """Supported policies by plan. If a plan is listed twice, the first record counts."""
     found: dict[str, SupportedPolicy] = {}
     for record in records:
         policy = SupportedPolicy(
@@ -70,7 +70,7 @@ def backup_of(record: BackupRecord) -> Backup:
 
 
 def backup_of_image(record: ImageRecord) -> Backup | None:
-    """The image as a backup; `None` while it is in the making, when its attributes are not yet those of the backup."""
+    """The image as a backup; `None` until it is finished, because its attributes may still change."""
     created_at = unix_seconds(record.created_at)
     if record.status != "available" or created_at is None or record.size_gigabytes is None:
         return None
@@ -78,7 +78,7 @@ def backup_of_image(record: ImageRecord) -> Backup | None:
 
 
 def _window_of(record: NamedWindow | None) -> Window | None:
-    """`None` also where one of its ends is unknown."""
+    """The window; `None` also if its start or its end is unknown."""
     start, end = (None, None) if record is None else (unix_seconds(record.start), unix_seconds(record.end))
     return None if start is None or end is None else Window(start, end)
 
@@ -94,7 +94,7 @@ def _count_of_texts(value: object) -> int | None:
 
 
 def _shared(text: str | None) -> str | None:
-    """The same text, held once however many Droplets have it."""
+    """The text, held in memory once for all Droplets that have it."""
     return None if text is None else intern(text)
 
 

@@ -1,4 +1,4 @@
-"""Asking for the listings of one poll: of all Droplets, or of the few selected by id where that is cheaper."""
+"""The listings of one poll: of all Droplets, or of single Droplets if few are selected by id and that is cheaper."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ _T = TypeVar("_T")
 
 
 class Lister:
-    """One account's listings; it remembers what they cost."""
+    """Asks for one account's listings, and remembers how many requests they take."""
 
     def __init__(self, client: Client, droplet_ids: frozenset[int]) -> None:
         self._client = client
         self._droplet_ids = droplet_ids
         self._cost_of_all: int | None = None
-        self._policies = _Conversion(policy_of)
-        self._descriptions = _Conversion(description_of)
+        self._policies = _CachedConversion(policy_of)
+        self._descriptions = _CachedConversion(description_of)
 
     @property
     def cost(self) -> int:
-        """Requests that the next listings take, as far as is known."""
+        """How many requests the next listings take, as far as is known."""
         of_all = self._cost_of_all or 3
         return min(of_all, 2 * len(self._droplet_ids)) if self._droplet_ids else of_all
 
     async def listings(self) -> tuple[AccountListings, tuple[ApiError, ...]]:
-        """What the listings told, and why any of them is not complete; never raises an `ApiError`."""
+        """The listings, and the errors that made them incomplete. Never raises an `ApiError`."""
         if self._droplet_ids and await self._cheaper_one_by_one():
             return await self._of_selected()
         return await self._of_all()
 
     async def _cheaper_one_by_one(self) -> bool:
         singly = 2 * len(self._droplet_ids)
-        # A listing of all takes three requests at the least, so that one Droplet is always cheaper alone.
+        # Listing all Droplets takes three requests at least, so a single Droplet is always cheaper alone.
         if self._cost_of_all is None and singly > 3:
-            # One look tells what listing all would take, which may be a hundred requests.
+            # One request shows how many pages the listing of all Droplets has; they may be a hundred.
             with suppress(ApiError):
                 count = await self._client.droplet_count()
                 self._cost_of_all = None if count is None else 2 * pages_of(count) + 1
@@ -84,10 +84,10 @@ class Lister:
     async def _of_selected(self) -> tuple[AccountListings, tuple[ApiError, ...]]:
         ids = sorted(self._droplet_ids)
         droplets, policies = await asyncio.gather(_each(ids, self._client.droplet), _each(ids, self._client.policy))
-        described, errors = _told(droplets), (*_errors(droplets), *_errors(policies))
+        described, errors = _records(droplets), (*_errors(droplets), *_errors(policies))
         missing = _failed_with(NotFound, droplets) & _failed_with(NotFound, policies)
         return AccountListings(
-            policies={droplet_id: policy_of(record) for droplet_id, record in _told(policies).items()},
+            policies={droplet_id: policy_of(record) for droplet_id, record in _records(policies).items()},
             descriptions={droplet_id: description_of(record) for droplet_id, record in described.items()},
             backup_ids=_backup_ids(described),
             rejected_policies=_failed_with(Rejected, policies),
@@ -98,8 +98,8 @@ class Lister:
         ), errors
 
 
-class _Conversion(Generic[_R, _T]):
-    """Records as domain values. Of a record that is the very same as at the poll before, so is the value."""
+class _CachedConversion(Generic[_R, _T]):
+    """Converts records. A record that is the same object as at the last poll gives the same value, too."""
 
     def __init__(self, convert: Callable[[_R], _T]) -> None:
         self._convert = convert
@@ -108,13 +108,15 @@ class _Conversion(Generic[_R, _T]):
     async def of(self, records: Mapping[int, _R]) -> dict[int, _T]:
         before, self._before = self._before, {}
         async for droplet_id, record in with_pauses(records.items()):
-            known = before.get(droplet_id)
-            self._before[droplet_id] = known if known and known[0] is record else (record, self._convert(record))
+            previous = before.get(droplet_id)
+            self._before[droplet_id] = (
+                previous if previous and previous[0] is record else (record, self._convert(record))
+            )
         return {droplet_id: value for droplet_id, (_, value) in self._before.items()}
 
 
 def _only(listings: AccountListings, droplet_ids: frozenset[int]) -> AccountListings:
-    """Without the others, which must not seem lost when the selected ones are asked for one by one."""
+    """Only these Droplets. The others must not look lost when the next poll asks for the selected ones alone."""
     return replace(
         listings,
         policies={one: policy for one, policy in listings.policies.items() if one in droplet_ids},
@@ -136,12 +138,12 @@ async def _each(ids: Iterable[int], ask: Callable[[int], Awaitable[_T]]) -> dict
     return dict(await asyncio.gather(*(answer(droplet_id) for droplet_id in ids)))
 
 
-def _told(answers: Mapping[int, _T | ApiError]) -> dict[int, _T]:
+def _records(answers: Mapping[int, _T | ApiError]) -> dict[int, _T]:
     return {droplet_id: answer for droplet_id, answer in answers.items() if not isinstance(answer, ApiError)}
 
 
 def _errors(answers: Mapping[int, object]) -> list[ApiError]:
-    """Why it is not known of each whether it exists: a 404 and a record not understood both tell."""
+    """Errors that leave open whether a Droplet exists. A 404, or a record that cannot be read, does not."""
     return [
         answer
         for answer in answers.values()

@@ -1,4 +1,4 @@
-"""What the log says once, until it changes: clocks that differ, tags that are not shown, a budget that cannot work."""
+"""Warnings that are logged once and not at every poll: different clocks, missing tags, a budget that is too small."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from exporter.fleet.assemble import CLOCK_WRONG
 from exporter.polling.read_plan import RequestForecast
 
 CLOCKS_DIFFER = 60.0
-"""Seconds between the API's clock and ours that are worth a warning; a slow answer explains less."""
+"""Seconds between the API's clock and ours that cause a warning. A slow answer explains a smaller difference."""
 
 
 class Notices:
-    """One account's warnings, each logged when it begins to be true and not again at every poll."""
+    """One account's warnings. Each is logged when it begins to be true, not at every poll."""
 
     def __init__(self, log: FilteringBoundLogger) -> None:
         self._log = log
         self._tags_unknown = False
         self._short_of_budget = False
         self._skew: float | None = None
-        """By how many seconds the clocks differed when that was last logged."""
+        """The difference that was last logged, in seconds."""
 
     def clock(self, skew: float | None) -> None:
-        """`skew`: seconds by which the API's clock is ahead of ours; `None`: no answer has told it yet."""
+        """`skew`: seconds by which the API's clock is ahead of ours; `None`: no answer had a `Date` yet."""
         if skew is None:
             return
         if abs(skew) <= CLOCKS_DIFFER:
@@ -48,23 +48,23 @@ class Notices:
                 problem="the API's records of Droplets have no tags",
                 effect="no Droplet is selected, because the selection is by tags"
                 if selects_blindly
-                else "what depends on tags is not known: whether backups are expected, labels made of tags",
+                else "it is not known where backups are expected by tag, and labels made of tags are empty",
                 remedy="give the token the scope tag:read",
             )
         self._tags_unknown = unknown
 
-    def demand(self, demand: RequestForecast, allowed: float) -> None:
+    def budget(self, forecast: RequestForecast, allowed: float) -> None:
         """`allowed`: requests an hour that the budget leaves to this account."""
-        short = demand.total > allowed
+        short = forecast.total > allowed
         if short and not self._short_of_budget:
             self._log.warning(
-                "the budget cannot work",
-                needed_per_hour=round(demand.total),
-                listings=round(demand.listings),
-                new_backups=round(demand.backups),
-                verification=round(demand.verification),
+                "the budget is too small",
+                needed_per_hour=round(forecast.total),
+                listings=round(forecast.listings),
+                new_backups=round(forecast.backups),
+                verification=round(forecast.verification),
                 allowed_per_hour=round(allowed),
-                effect="readings are put off and come late",
-                remedy="raise poll.interval or poll.verify_every, or divide the account by select over several tokens",
+                effect="lists of backups are read late",
+                remedy="raise poll.interval or poll.verify_every, or split the account by select between tokens",
             )
         self._short_of_budget = short

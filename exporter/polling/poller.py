@@ -1,4 +1,4 @@
-"""The loop of one account: ask, learn, judge, and swap in a new Fleet."""
+"""Polls one account in a loop: asks the API, learns, judges, and replaces the served Fleet."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ from exporter.polling.status import PollResult, Status, in_words
 JITTER = 2.0
 """Seconds within which the first polls of several accounts are spread."""
 CONFIRMED_AT_ONCE = 3
-"""How many Droplets that a complete listing no longer names are looked up in one poll; the others wait for the next."""
+"""How many Droplets that a complete listing lacks are looked up in one poll. The others wait for the next poll."""
 
 
 class Poller:
-    """Polls one account for ever, never twice at once; readers take `fleet` and `status`, each replaced whole."""
+    """Polls one account until cancelled, one poll at a time. Each poll replaces `fleet` and `status` as a whole."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Poller:
         on_fleet: Callable[[Fleet], Awaitable[None]] | None = None,
         successor_of: Poller | None = None,
     ) -> None:
-        """`on_fleet` is told each new Fleet; `successor_of` is the account's poller by an earlier configuration."""
+        """`on_fleet` is called with each new Fleet. `successor_of` is the account's poller before a reload."""
         self.account = account
         self.fleet = Fleet(account.name)
         self.status = Status(account.name, config.poll.interval)
@@ -80,7 +80,7 @@ class Poller:
             successor_of if successor_of is not None and successor_of.account.api_url == account.api_url else None
         )
         if successor_of is not None and successor_of.account.token == account.token:
-            # The API goes on counting what was sent before a reload.
+            # The API still counts the requests that were sent before the reload.
             self._budget: Budget = successor_of._budget
             self._budget.limit(limits.per_minute, limits.per_hour, limits.reserve)
         else:
@@ -98,35 +98,35 @@ class Poller:
             log=self._log,
         )
         self._listings_sent: deque[tuple[float, int]] = deque()
-        """When listings were complete in the last hour, and what they took."""
+        """The complete listings of the last hour: when each ended, and how many requests it took."""
         self._lister = Lister(self._client, account.selection.select.droplet_ids)
         self._reader = BackupReader(self._client, clock, config.poll.concurrency, config.poll.verify_every)
-        self._known: dict[int, TrackedDroplet] = {}
+        self._tracked: dict[int, TrackedDroplet] = {}
         self._supported: dict[str, SupportedPolicy] = {}
         self._supported_at: float | None = None
         self._notices = Notices(self._log)
         self._selects_blindly = False
-        """Whether the selection is by tags, and the API tells none."""
+        """Whether the account's Droplets are selected by tags, and the API shows no tags."""
         self._held_back = False
-        """Whether the rate limit kept this poll from a request."""
+        """Whether the rate limit prevented a request of this poll."""
         self._droplets_listed = False
         self._listed_at: float | None = None
-        """When a complete listing of Droplets was last had."""
+        """When the last complete listing of Droplets ended."""
         self._remembered = frozenset[int]()
-        """The Droplets that the state file told of, until a complete listing shows that they are this token's."""
+        """The Droplets of the state file, until a complete listing shows that they belong to this token."""
         self._judged = JudgedDroplets(self._rules)
         self._listed = False
-        """Whether any Droplets were ever listed, by whatever listing tells which of them are watched."""
+        """Whether it was ever known which Droplets are watched."""
         self._store = store
-        # A large state takes a second to decode, so only where it is used.
+        # Decoding a large state takes a second, so do it only if it is used.
         kept = store.state(account.name, account.api_url) if store is not None and successor_of is None else None
         if successor_of is not None:
             self._inherit(successor_of)
         elif kept is not None:
-            self._known = kept.known()
-            self._remembered = frozenset(self._known)
-            self._listed = any(known.named for known in self._known.values())
-            self._droplets_listed = any(known.description for known in self._known.values())
+            self._tracked = kept.tracked()
+            self._remembered = frozenset(self._tracked)
+            self._listed = any(tracked.named for tracked in self._tracked.values())
+            self._droplets_listed = any(tracked.description for tracked in self._tracked.values())
             self._supported = {policy.plan: policy for policy in kept.supported}
             self._supported_at = kept.supported_at
 
@@ -139,27 +139,27 @@ class Poller:
         return budget
 
     def _inherit(self, other: Poller) -> None:
-        self._known = other._known
+        self._tracked = other._tracked
         self._supported, self._supported_at = other._supported, other._supported_at
         self._listed = other._listed and (other._droplets_listed or not self._rules.watched.needs_description)
         self._droplets_listed, self._listed_at = other._droplets_listed, other._listed_at
         self.status = replace(other.status, interval=self._config.poll.interval, polling_since=None)
 
     async def run(self) -> None:
-        """Polls at once, but for a little jitter, and then on the interval, until cancelled."""
+        """Polls after a short random wait, and then once per interval, until cancelled."""
         interval = self._config.poll.interval
-        await self._clock.sleep(random.uniform(0, min(JITTER, interval / 10)))  # noqa: S311  # no secret hangs on it
+        await self._clock.sleep(random.uniform(0, min(JITTER, interval / 10)))  # noqa: S311  # no secret depends on it
         try:
             if self._listed:
-                # What the state file remembers is served until a listing says otherwise.
+                # Serve what the state file remembers until the first listing.
                 await self.judge()
             while True:
-                # A poll that the minute's limit would starve is better a little late than a failure.
+                # Start a little late if the minute's limit has no room for the listings: without them the poll fails.
                 await self._clock.sleep(self._budget.minute_wait(self._lister.cost))
                 started = self._clock.now()
                 try:
                     await self.poll()
-                except Exception as error:  # noqa: BLE001  # a fault of ours must cost this poll, not all to come
+                except Exception as error:  # noqa: BLE001  # a bug must cost this poll, not all later ones
                     self._log.exception("poll broke off")
                     self._finish(started, AccountListings(), self.status.unread, [_bug(error)])
                 wait = min(interval, max(0.0, started + interval - self._clock.now()))
@@ -172,7 +172,7 @@ class Poller:
         await self._client.close()
 
     async def poll(self) -> PollResult:
-        """One poll, from asking to the new Fleet. It ends with its interval and never raises, whatever the API does."""
+        """One poll, from the first request to the new Fleet. It ends within its interval; it never raises an error."""
         started = self._clock.now()
         self.status = replace(self.status, polling_since=started, readings_done=0, readings_planned=0)
         self._held_back = False
@@ -191,7 +191,7 @@ class Poller:
                 problems += self._note_tags(listings)
                 unread, errors = await self._refresh(listings.told)
                 problems += self._report(errors)
-            except Exception as error:  # noqa: BLE001  # a fault of ours must cost this poll, not every one to come
+            except Exception as error:  # noqa: BLE001  # a bug must cost this poll, not all later ones
                 self._log.exception("poll broke off")
                 listings = AccountListings()
                 problems.append(_bug(error))
@@ -212,9 +212,9 @@ class Poller:
         if listings.complete:
             self._listings_sent.append((self._clock.now(), self._lister.cost))
         unnamed = [
-            known.id
-            for known in self._known.values()
-            if listings.complete and not listings.names(known.id) and self._watched(known)
+            tracked.id
+            for tracked in self._tracked.values()
+            if listings.complete and not listings.names(tracked.id) and self._watched(tracked)
         ][:CONFIRMED_AT_ONCE]
         answers = await asyncio.gather(*(self._is_gone(droplet_id) for droplet_id in unnamed))
         gone = listings.gone.union(droplet_id for droplet_id, is_gone in zip(unnamed, answers, strict=True) if is_gone)
@@ -230,7 +230,7 @@ class Poller:
         return False
 
     async def _list_supported(self) -> tuple[ApiError, ...]:
-        """The supported policies hardly ever change: they are read at the start and then once every `verify_every`."""
+        """Reads the supported policies at the start and once in `verify_every`, because they hardly ever change."""
         now = self._clock.now()
         if self._supported_at is not None and 0 <= now - self._supported_at < self._config.poll.verify_every:
             return ()
@@ -253,16 +253,16 @@ class Poller:
             if not any(map(listings.names, self._remembered)):
                 self._log.warning(
                     "state not used",
-                    problem="the listings know none of the Droplets that the state file remembers",
-                    effect="they are forgotten: the token is another team's",
+                    problem="the listings have none of the Droplets in the state file",
+                    effect="those Droplets are forgotten: the token belongs to another team",
                 )
-                self._known = {}
+                self._tracked = {}
             self._remembered = frozenset()
         tells_ids = listings.tells_backup_ids
-        everyone = {*self._known, *listings.descriptions, *listings.policies}
+        everyone = {*self._tracked, *listings.descriptions, *listings.policies}
         async for droplet_id in with_pauses(everyone):
             learnt = learn(
-                self._known.get(droplet_id),
+                self._tracked.get(droplet_id),
                 droplet_id,
                 listings,
                 now,
@@ -270,12 +270,12 @@ class Poller:
                 watched_since=self.account.watched_since,
             )
             if learnt is None:
-                self._known.pop(droplet_id, None)
+                self._tracked.pop(droplet_id, None)
             else:
-                self._known[droplet_id] = learnt
+                self._tracked[droplet_id] = learnt
 
     def _note_tags(self, listings: AccountListings) -> list[str]:
-        """Without tags a selection by tags watches nothing: a problem of every such poll."""
+        """Notes whether the API shows tags; gives the problem if Droplets are selected by tags and it does not."""
         if not listings.descriptions:
             return []
         unknown = all(description.tags is None for description in listings.descriptions.values())
@@ -283,39 +283,39 @@ class Poller:
         self._notices.tags(unknown=unknown, selects_blindly=self._selects_blindly)
         if not self._selects_blindly:
             return []
-        return ["the API tells no tags, so the selection by tags watches nothing; give the token the scope tag:read"]
+        return ["the API shows no tags, so the selection by tags watches nothing; give the token the scope tag:read"]
 
     # Reading
 
     async def _refresh(self, answers: bool) -> tuple[frozenset[int], tuple[ApiError, ...]]:
-        """Reads the backups that this poll has to; gives the Droplets it had to read and did not, and why.
+        """Reads the lists of backups that are due; gives the Droplets whose list is due and was not read, and errors.
 
-        Without `answers` from the API nothing is asked: what is due is unread.
+        Without `answers`, that is if the API answered no listing, it reads nothing.
         """
-        await self._check_demand()
-        plan = await self._plan(self._known)
+        await self._check_budget()
+        plan = await self._plan(self._tracked)
         if not answers:
             return plan.needed, ()
         outcome = await self._read(plan)
-        # What a sweep told of a Droplet not known before may show a window without backup: its own list proves it.
-        proofs = await self._plan(outcome.swept, (Urgency.DUE,))
-        if not proofs.readings:
+        # A sweep may show that a window brought no backup. Only the Droplet's own list proves it.
+        proving = await self._plan(outcome.swept, (Urgency.DUE,))
+        if not proving.readings:
             return plan.needed - outcome.settled, outcome.errors
-        proved = await self._read(proofs)
-        unread = (plan.needed - outcome.settled) | (proofs.needed - proved.settled)
+        proved = await self._read(proving)
+        unread = (plan.needed - outcome.settled) | (proving.needed - proved.settled)
         return unread, outcome.errors + proved.errors
 
-    async def _check_demand(self) -> None:
-        """Warns where the account takes more requests than its budget allows."""
+    async def _check_budget(self) -> None:
+        """Warns if the account needs more requests than its budget allows."""
         poll = self._config.poll
         droplets = listed = 0
         backups = 0.0
-        async for known in with_pauses(self._known.values()):
-            listed += len(known.listed or ())
-            if self._watched(known):
+        async for tracked in with_pauses(self._tracked.values()):
+            listed += len(tracked.listed or ())
+            if self._watched(tracked):
                 droplets += 1
-                backups += backups_an_hour(known)
-        demand = forecast_requests(
+                backups += backups_an_hour(tracked)
+        forecast = forecast_requests(
             droplets,
             backups,
             self._lister.cost,
@@ -323,43 +323,43 @@ class Poller:
             poll.interval,
             poll.verify_every,
         )
-        self._notices.demand(demand, self._budget.allowance)
+        self._notices.budget(forecast, self._budget.allowance)
 
     async def _plan(self, droplet_ids: Iterable[int], among: Collection[Urgency] = tuple(Urgency)) -> ReadPlan:
         now = self._clock.now()
-        # A turn is taken at the first poll after it, so turns are that much closer than the lists are to be read.
+        # A list is read at the first poll after its turn, so a turn comes one interval before `verify_every` ends.
         turns = max(self._config.poll.verify_every - self._config.poll.interval, self._config.poll.interval)
-        read_policy = ReadPolicy(any(known.unlisted for known in self._known.values()), turns)
+        read_policy = ReadPolicy(any(tracked.unlisted for tracked in self._tracked.values()), turns)
         clock_wrong = self._clock_ahead is not None
         reasons: list[tuple[Urgency, TrackedDroplet]] = []
         enabled = 0
-        async for known in with_pauses([self._known[droplet_id] for droplet_id in droplet_ids]):
-            if not self._watched(known):
+        async for tracked in with_pauses([self._tracked[droplet_id] for droplet_id in droplet_ids]):
+            if not self._watched(tracked):
                 continue
-            enabled += known.policy is not None and known.policy.enabled is True
-            if not read_policy.ids_unreliable and self._judged.needs_no_reading(known, now):
+            enabled += tracked.policy is not None and tracked.policy.enabled is True
+            if not read_policy.ids_unreliable and self._judged.needs_no_reading(tracked, now):
                 continue
-            reason = reason_to_read(known, self._supported, self._rules, read_policy, now, clock_wrong=clock_wrong)
+            reason = reason_to_read(tracked, self._supported, self._rules, read_policy, now, clock_wrong=clock_wrong)
             if reason is None and not clock_wrong:
-                self._judged.remember_no_reading(known, read_policy, now)
+                self._judged.remember_no_reading(tracked, read_policy, now)
             if reason is not None and reason in among:
-                reasons.append((reason, known))
+                reasons.append((reason, tracked))
         return plan_of(reasons, enabled, self._budget.spare(self._keep_back()))
 
     async def _read(self, plan: ReadPlan) -> ReadResult:
         self.status = replace(self.status, readings_planned=len(plan.readings))
         return await self._reader.read(
             plan,
-            self._known,
+            self._tracked,
             keep=self._keep_back(),
             progress=self._progress,
             supported=self._supported,
         )
 
     def _keep_back(self) -> int:
-        """What the coming hour's listings will take: without them nothing new is noticed at all.
+        """How many requests to keep for the listings of the coming hour. Without listings nothing new is noticed.
 
-        Those of the last hour make room as they expire, one after the other, so that only the next has to find some.
+        The requests of the last hour's listings expire one listing after the other and make room for the coming ones.
         """
         now, cost = self._clock.now(), self._lister.cost
         while self._listings_sent and self._listings_sent[0][0] <= now - HOUR:
@@ -372,23 +372,23 @@ class Poller:
         self.status = replace(self.status, readings_done=done)
 
     async def _note_unread(self, unread: frozenset[int]) -> None:
-        async for known in with_pauses(list(self._known.values())):
-            if known.unread != (known.id in unread):
-                self._known[known.id] = structs.replace(known, unread=known.id in unread)
+        async for tracked in with_pauses(list(self._tracked.values())):
+            if tracked.unread != (tracked.id in unread):
+                self._tracked[tracked.id] = structs.replace(tracked, unread=tracked.id in unread)
 
     # Telling
 
     async def judge(self) -> None:
-        """Judges anew what is known, and swaps in the Fleet that comes of it."""
+        """Judges the Droplets as they are known now, and replaces the served Fleet."""
         now = self._clock.now()
-        self._judged.begin(self._supported, self._known.keys())
+        self._judged.begin(self._supported, self._tracked.keys())
         droplets: list[Droplet] = []
         if self._listed:
-            everyone = sorted(self._known.values(), key=lambda known: known.id)
-            async for known in with_pauses(everyone):
-                if self._watched(known):
-                    assembled = self._judged.assembled(known, now, self._clock_ahead)
-                    self._known[known.id] = assembled.source
+            everyone = sorted(self._tracked.values(), key=lambda tracked: tracked.id)
+            async for tracked in with_pauses(everyone):
+                if self._watched(tracked):
+                    assembled = self._judged.assembled(tracked, now, self._clock_ahead)
+                    self._tracked[tracked.id] = assembled.source
                     droplets.append(assembled.droplet)
         self.fleet = Fleet(
             self.account.name,
@@ -407,15 +407,15 @@ class Poller:
     async def _keep(self) -> None:
         if self._store is not None and self._listed:
             state = AccountState(
-                self.account.api_url, list(self._known.values()), list(self._supported.values()), self._supported_at
+                self.account.api_url, list(self._tracked.values()), list(self._supported.values()), self._supported_at
             )
-            # A disk that hangs must not make the poll outlast its interval by much.
+            # A disk that hangs must not make the poll much longer than its interval.
             left = max(1.0, (self._client.http.deadline - self._clock.now()) / self._clock.speed)
             await self._store.keep(self.account.name, state, left)
             self._telemetry.state_kept(self._store.kept)
 
-    def _watched(self, known: TrackedDroplet) -> bool:
-        return known.named and self._rules.watched.watches(known.id, known.description)
+    def _watched(self, tracked: TrackedDroplet) -> bool:
+        return tracked.named and self._rules.watched.watches(tracked.id, tracked.description)
 
     def _finish(self, started: float, listings: AccountListings, unread: int, problems: list[str]) -> PollResult:
         now = self._clock.now()
@@ -441,7 +441,7 @@ class Poller:
         return result
 
     def _report(self, errors: Iterable[ApiError | TokenError], *, learned: bool = True) -> list[str]:
-        """Logs what went wrong and what comes next; gives it in words."""
+        """Logs errors with what is served meanwhile; gives them as sentences."""
         problems = []
         for error in errors:
             self._held_back |= isinstance(error, OutOfBudget | Throttled)

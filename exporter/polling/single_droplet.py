@@ -1,4 +1,4 @@
-"""One Droplet, asked for by its own endpoints: four requests at most, whatever the size of the fleet."""
+"""Asks for one Droplet by its own endpoints, in four requests at most, whatever the size of the fleet."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from exporter.polling.status import in_words
 
 @dataclass(frozen=True, slots=True)
 class SingleDroplet:
-    """What one account told of a Droplet."""
+    """What one account knows of a Droplet."""
 
-    known: TrackedDroplet | None = None
-    """`None` where the account does not know it, or could not be asked."""
+    tracked: TrackedDroplet | None = None
+    """`None` if the account does not know it, or could not be asked."""
     supported: Mapping[str, SupportedPolicy] = field(default_factory=dict)
     absent: bool = False
     """Whether the account knows neither a Droplet nor a policy by this id."""
     errors: tuple[str, ...] = ()
-    """What could not be learned, in words."""
+    """One sentence for each thing that could not be read."""
 
 
 async def ask_for_droplet(
@@ -43,10 +43,10 @@ async def ask_for_droplet(
     *,
     watched_since: float | None = None,
 ) -> SingleDroplet:
-    """Asks for the Droplet, its policy, its list of backups and the supported policies; the last two if it is there.
+    """Asks for the Droplet and its policy, and, if there is such a Droplet, for its backups and the supported policies.
 
-    `token` is where the client's is from, `before` what a state file kept of the Droplet, `watched_since` when it
-    counts as first seen, if not now. Never raises an `ApiError` or a `TokenError`.
+    `token` is the source of the client's token, for error texts. `before` is what a state file kept of the Droplet.
+    `watched_since` is when it was first seen, if that is not now. Never raises an `ApiError` or a `TokenError`.
     """
     try:
         await client.refresh_token()
@@ -66,13 +66,13 @@ async def ask_for_droplet(
         errors.append(in_words(plans.error, token))
     supported = supported_policies_of(plans.records.values())
     now = clock.now()
-    known = learn(
+    tracked = learn(
         before, droplet_id, listings, now, tells_backup_ids=listings.tells_backup_ids, watched_since=watched_since
     )
-    if known is None:
+    if tracked is None:
         return SingleDroplet(errors=tuple(errors))
-    fleet = {droplet_id: known}
-    # As due, so that its own list is read, whatever is believed of it.
+    fleet = {droplet_id: tracked}
+    # The urgency makes no difference: there is one list to read.
     plan = ReadPlan(((Urgency.DUE, droplet_id),))
     outcome = await BackupReader(client, clock, 1, 1.0).read(
         plan, fleet, keep=0, progress=lambda _: None, supported=supported

@@ -1,12 +1,13 @@
-"""What survives a restart: one file for all accounts, replaced whole, readable by its owner alone.
+"""The state file, which survives a restart: one file for all accounts, replaced as a whole, readable by its owner only.
 
-It holds all that is tracked of each Droplet: what is served (description, policy, backups) and what verdicts rest on
-(the history). So an exporter restarted during an outage goes on serving what was known. It holds no secret.
+It holds all that is tracked of each Droplet: what is served (description, policy, backups) and what verdicts need (the
+history). So an exporter that restarts during an outage still serves what was known. The file holds no secret.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -26,36 +27,36 @@ from exporter.fleet.tracked import TrackedDroplet
 from exporter.threads import ThreadPool, ThreadPoolError
 
 MARK = b'{"digitalocean_backup_exporter_state":'
-"""How each of our files begins, of whatever version; a file that begins otherwise is somebody else's and left alone."""
+"""Every state file begins with this, whatever its version. A file that begins otherwise is never replaced."""
 VERSION = 2
 HELD = "another exporter holds the file"
 WRITE_WITHIN = 10.0
-"""Seconds that a poll waits for its disk at most."""
+"""Seconds that a poll waits for its disk, at most."""
 
 
 class AccountState(msgspec.Struct, frozen=True):
-    """What is kept of one account: each Droplet as it is tracked, and the supported policies."""
+    """What the file holds of one account: each Droplet as it is tracked, and the supported policies."""
 
     api_url: str
     droplets: list[TrackedDroplet]
     supported: list[SupportedPolicy] = []
     supported_at: float | None = None
 
-    def known(self) -> dict[int, TrackedDroplet]:
+    def tracked(self) -> dict[int, TrackedDroplet]:
         return {droplet.id: _restarted(droplet) for droplet in self.droplets}
 
 
 def _restarted(droplet: TrackedDroplet) -> TrackedDroplet:
-    """The Droplet after a restart: what only holds from one poll to the next is begun anew."""
+    """The Droplet after a restart, without what only holds from one poll to the next."""
     history = droplet.history
     if history.own_list is not None and history.own_list == droplet.backups:
-        # Held once, as before the restart.
+        # In memory the same list twice would take twice the room.
         history = msgspec.structs.replace(history, own_list=droplet.backups)
     return msgspec.structs.replace(droplet, history=history, absences=0, failed_at=None)
 
 
 class _DropletV1(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A Droplet as version 1 of the file kept it; what that lacks is not known."""
+    """A Droplet in version 1 of the file. What that version lacks is unknown."""
 
     id: int
     first_seen: float
@@ -108,15 +109,15 @@ class _AccountV1(msgspec.Struct, frozen=True):
 class _File(msgspec.Struct, frozen=True):
     digitalocean_backup_exporter_state: int
     sha256: str
-    """Of what follows: a digit that a disk or an editor changed would look like any other."""
+    """The digest of `accounts`. Without it, a digit changed by a disk or an editor would not be noticed."""
     accounts: msgspec.Raw
 
 
 class StateFile:
-    """The state file, held by one exporter at a time; without a path, or where another holds it, it keeps nothing.
+    """The state file. One exporter at a time holds its lock; others read the file and do not write it.
 
-    A guest holds it only while it writes, so that an exporter started meanwhile gets it; where one runs already, that
-    is as it should be and no word is lost on it.
+    Without a path it keeps nothing. `guest`: a command that soon ends. It holds the lock only while it writes, so that
+    an exporter that starts meanwhile gets it, and it logs no warning if an exporter holds the lock.
     """
 
     def __init__(self, path: Path | None, *, guest: bool = False) -> None:
@@ -126,31 +127,31 @@ class StateFile:
         self._lock: int | None = None
         self._writing = asyncio.Lock()
         self._disk = ThreadPool("state file", 1)
-        self._in_hand = threading.Lock()
-        """Held by the thread that writes, which may outlast the poll that gave it the work."""
+        self._write_lock = threading.Lock()
+        """Held by the thread that writes. The thread may go on after the poll that started it has ended."""
         self._closed = False
         self._written = ""
-        """The digest of what the file holds."""
+        """The digest of the accounts that the file holds."""
         self._unwritable: str | None = None
-        """Why it is not written, as last logged."""
+        """Why the file is not written, as last logged."""
         self._states: dict[str, AccountState | msgspec.Raw] = {}
-        """As read at the start, and as written since: encoded takes less memory."""
+        """By account, as read at the start or as last written. The latter is kept encoded, which takes less memory."""
         self._usable = True
-        """Whether the file may be replaced: nothing lies there, or what does is ours."""
+        """Whether the file may be replaced: there is no file, or it is a state file."""
         if path is not None:
             self._lock = self._locked(path)
             self._states = self._read(path)
             if guest:
                 self._release()
         self.kept = self._usable and path is not None and (guest or self._lock is not None)
-        """Whether a restart will find what is known now."""
+        """Whether a restart would find what is known now."""
 
     def close(self) -> None:
-        """Lets another exporter have the file, once a write that is under way has ended."""
+        """Releases the lock, after a write that is under way."""
         self._closed = True
-        if self._in_hand.acquire(blocking=False):
+        if self._write_lock.acquire(blocking=False):
             self._release()
-            self._in_hand.release()
+            self._write_lock.release()
 
     def _release(self) -> None:
         if self._lock is not None:
@@ -158,27 +159,27 @@ class StateFile:
             self._lock = None
 
     def state(self, account: str, api_url: str) -> AccountState | None:
-        """What was kept of the account, if it was asked at the same address."""
+        """What the file holds of the account; `None` if it was polled at another address."""
         found = self._states.get(account)
         if isinstance(found, msgspec.Raw):
             found = msgspec.json.decode(found, type=AccountState)
         return found if found is not None and found.api_url == api_url else None
 
     def forget(self, accounts: Iterable[str]) -> None:
-        """Drops what is kept of accounts that are configured no more."""
+        """Drops accounts that are no longer configured."""
         for account in accounts:
             self._states.pop(account, None)
 
     async def keep(self, account: str, state: AccountState, within: float = WRITE_WITHIN) -> None:
-        """Writes the file anew if this changes what it says. A file that cannot be written costs a warning, once.
+        """Writes the file if its content changes. If it cannot be written, logs a warning, once.
 
-        On a disk that hangs it gives up after `within` seconds, and the write goes on in its thread. Until that ends no
-        other begins; the next poll's has all that was left out.
+        If the disk hangs, it gives up after `within` seconds, while the write goes on in its thread. No other write
+        begins until that one ends; the next poll then writes everything.
         """
         path = self._path
         if path is None:
             return
-        # One by one, because scrapes are answered meanwhile.
+        # Encode one Droplet at a time, so that scrapes are answered meanwhile.
         droplets = [msgspec.Raw(msgspec.json.encode(droplet)) async for droplet in with_pauses(state.droplets)]
         encoded = msgspec.json.encode({**msgspec.structs.asdict(state), "droplets": droplets})
         self._states[account] = msgspec.Raw(encoded)
@@ -186,7 +187,7 @@ class StateFile:
         within = min(within, WRITE_WITHIN)
         try:
             async with asyncio.timeout(within), self._writing:
-                if not self._in_hand.locked():
+                if not self._write_lock.locked():
                     await self._disk.run(self._write, path, dict(self._states), within=WRITE_WITHIN)
         except (TimeoutError, ThreadPoolError) as error:
             self.kept = False
@@ -195,10 +196,10 @@ class StateFile:
 
     def _write(self, path: Path, states: Mapping[str, AccountState | msgspec.Raw]) -> None:
         """Runs in a thread, never twice at once."""
-        with self._in_hand:
+        with self._write_lock:
             if self._closed and not self._guest:
                 return
-            # The exporter that held the file may have ended since.
+            # The exporter that held the lock may have ended.
             if self._lock is None and self._usable:
                 self._lock = self._locked(path)
             if self._lock is None:
@@ -215,7 +216,7 @@ class StateFile:
         digest = _digest(accounts)
         if digest != self._written:
             try:
-                _replace(path, *_around(digest, accounts))
+                _replace(path, *_pieces_of(digest, accounts))
             except OSError as error:
                 self.kept = False
                 self._warn(error.strerror or str(error), "make the directory writable, or free space on its disk")
@@ -225,13 +226,18 @@ class StateFile:
         self.kept = True
 
     def _warn(self, problem: str, remedy: str) -> None:
-        """Says once, until it changes, why the file is not written."""
+        """Logs why the file is not written, once until the reason changes."""
         if self._unwritable != problem:
-            self._log.warning("state not kept", problem=problem, effect="a restart begins from nothing", remedy=remedy)
+            self._log.warning(
+                "state not kept",
+                problem=problem,
+                effect="after a restart nothing is known until the first poll",
+                remedy=remedy,
+            )
         self._unwritable = problem
 
     def _locked(self, path: Path) -> int | None:
-        # Beside the file, which each write replaces by another one.
+        # The lock is a file of its own, because each write replaces the state file.
         lock = path.with_name(path.name + ".lock")
         try:
             handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
@@ -241,17 +247,17 @@ class StateFile:
             self._log.warning(
                 "state not kept",
                 problem=f"{lock} cannot be written: {error.strerror}",
-                effect="a restart begins from nothing",
-                remedy="create the directory if need be and make it writable, or leave out state_file",
+                effect="after a restart nothing is known until the first poll",
+                remedy="create the directory and make it writable, or set state_file: null",
             )
             return None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
-            told = self._unwritable == HELD
+            logged = self._unwritable == HELD
             self._unwritable = HELD
-            (self._log.debug if self._guest or told else self._log.warning)(
+            (self._log.debug if self._guest or logged else self._log.warning)(
                 "state not kept",
                 problem=HELD,
                 effect="this one reads it and does not write it",
@@ -264,7 +270,7 @@ class StateFile:
             self._log.warning(
                 "state not kept",
                 problem=f"{lock} cannot be locked: {error.strerror}",
-                effect="a restart begins from nothing",
+                effect="after a restart nothing is known until the first poll",
                 remedy="put state_file on a file system that has locks",
             )
             return None
@@ -277,35 +283,34 @@ class StateFile:
         except FileNotFoundError:
             return {}
         except OSError as error:
-            self._go_without(f"it cannot be read: {error.strerror}", "give the exporter the right to read it")
+            self._use_no_file(f"it cannot be read: {error.strerror}", "give the exporter the right to read it")
             return {}
         if not ours:
-            self._go_without("it is not a state file of this exporter", "name another file as state_file")
+            self._use_no_file("it is not a state file of this exporter", "name another file as state_file")
             return {}
         if not content:
-            self._log.warning("state not used", problem="it is empty", effect="the start is a cold one")
+            self._log.warning("state not used", problem="it is empty", effect="nothing is known until the first poll")
             return {}
         try:
-            return {**_states_in(content)}
+            return {**_accounts_in(content)}
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             self._put_aside(path, str(error))
             return {}
 
-    def _go_without(self, problem: str, remedy: str) -> None:
-        self._log.warning("state not used", problem=problem, effect="left as it is; nothing is kept", remedy=remedy)
+    def _use_no_file(self, problem: str, remedy: str) -> None:
+        self._log.warning(
+            "state not used", problem=problem, effect="the file is left as it is, and no state is kept", remedy=remedy
+        )
         self._usable = False
         self._release()
 
     def _put_aside(self, path: Path, problem: str) -> None:
         aside = path.with_name(path.name + ".broken")
-        effect = f"moved to {aside}; the start is a cold one"
-        if self._lock is None:
-            effect = "the start is a cold one"
-        else:
-            try:
+        effect = "nothing is known until the first poll"
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
                 path.replace(aside)
-            except OSError:
-                effect = "the start is a cold one"
+                effect = f"moved to {aside}; {effect}"
         self._log.warning("state not used", problem=problem, effect=effect)
 
 
@@ -317,14 +322,14 @@ def _digest(accounts: bytes) -> str:
     return hashlib.sha256(accounts).hexdigest()
 
 
-def _around(digest: str, accounts: bytes) -> tuple[bytes, bytes, bytes]:
-    """The file's content in pieces: joined they would take as much memory again."""
+def _pieces_of(digest: str, accounts: bytes) -> tuple[bytes, bytes, bytes]:
+    """The file's content, in pieces: joining them would double the memory."""
     head = msgspec.json.encode(_File(VERSION, digest, msgspec.Raw(b"0"))).removesuffix(b"0}")
     return head, accounts, b"}"
 
 
-def _states_in(content: bytes) -> dict[str, AccountState]:
-    """The accounts that `_around` was given; raises MsgspecError, ValueError or RecursionError if not certain."""
+def _accounts_in(content: bytes) -> dict[str, AccountState]:
+    """The accounts in a file's content; raises MsgspecError, ValueError or RecursionError if it is damaged."""
     version = msgspec.json.decode(content, type=_Version).digitalocean_backup_exporter_state
     if version not in (1, VERSION):
         raise ValueError(f"its version is {version}, and this exporter writes {VERSION}")
@@ -338,7 +343,7 @@ def _states_in(content: bytes) -> dict[str, AccountState]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether it is a state file, or an empty file; a device or a pipe is not even opened, for it may never end."""
+    """Whether it is a state file, or an empty file. A device or a pipe is not opened: reading it may never end."""
     if not stat.S_ISREG(path.stat().st_mode):
         return False
     with path.open("rb") as file:
@@ -346,7 +351,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _replace(path: Path, *content: bytes) -> None:
-    """The old file or the new one, whenever the machine stops. Only the lock's holder writes, so one name will do."""
+    """Replaces the file: whenever the machine stops, the old file or the new one is there, and it is whole."""
     beside = path.with_name(path.name + ".new")
     beside.unlink(missing_ok=True)
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -360,7 +365,7 @@ def _replace(path: Path, *content: bytes) -> None:
 
 
 def _give_to_owner_of(path: Path, handle: int) -> None:
-    """Gives an open file the owner and the mode of the state file; without one, the owner of its directory.
+    """Gives an open file the owner and mode of the state file. If there is none, gives it its directory's owner.
 
     A command run as root must not leave files that the exporter's own user cannot read.
     """

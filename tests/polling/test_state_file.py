@@ -360,7 +360,7 @@ class TestUnusable:
         file.write_bytes(other)
         with capture_logs() as logs:
             assert kept(file) is None
-        assert "the start is a cold one" in logs[0]["effect"]
+        assert "nothing is known until the first poll" in logs[0]["effect"]
         assert not file.exists()
         assert file.with_name("state.broken").read_bytes() == other
         write(file, some_state(2))
@@ -404,7 +404,7 @@ class TestUnusable:
         (file.with_name("state.broken") / "full").mkdir(parents=True)
         with capture_logs() as logs:
             write(file, some_state())
-        assert [log["effect"] for log in logs] == ["the start is a cold one"]
+        assert [log["effect"] for log in logs] == ["nothing is known until the first poll"]
         assert kept(file) == some_state()
 
     def test_unreadable(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -476,7 +476,7 @@ class TestRestart:
         write_version_1(file, URL, MONDAY - DAY)
         state = kept(file)
         assert state is not None
-        known = state.known()[1]
+        known = state.tracked()[1]
         history = known.history
         assert (history.first_seen, history.on_since, history.read_at) == (MONDAY - 3 * DAY, MONDAY - 3 * DAY, NOON)
         assert history.newest_made == Backup(1718, MONDAY - DAY + HOUR, 2.5e9)
@@ -623,7 +623,7 @@ class TestTime:
 
 
 def wait_for_the_write(store: StateFile) -> None:
-    with store._in_hand:
+    with store._write_lock:
         pass
 
 

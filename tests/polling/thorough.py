@@ -26,7 +26,7 @@ class Thorough:
         self._lister = Lister(self._client, frozenset())
         self._clock = clock
         self._rules = rules
-        self._known: dict[int, TrackedDroplet] = {}
+        self._tracked: dict[int, TrackedDroplet] = {}
         self._supported: dict[str, SupportedPolicy] = {}
 
     async def poll(self) -> None:
@@ -36,20 +36,20 @@ class Thorough:
             plans = await self._client.supported_policies()
             self._supported = supported_policies_of(plans.records.values())
         now = self._clock.now()
-        for droplet_id in {*self._known, *listings.descriptions, *listings.policies}:
-            learnt = learn(self._known.pop(droplet_id, None), droplet_id, listings, now, tells_backup_ids=False)
+        for droplet_id in {*self._tracked, *listings.descriptions, *listings.policies}:
+            learnt = learn(self._tracked.pop(droplet_id, None), droplet_id, listings, now, tells_backup_ids=False)
             if learnt is not None:
-                self._known[droplet_id] = await self._read(learnt, now) if listings.told else learnt
+                self._tracked[droplet_id] = await self._read(learnt, now) if listings.told else learnt
         assembled = [
-            assemble(known, self._supported, self._rules, now) for known in self._known.values() if known.named
+            assemble(tracked, self._supported, self._rules, now) for tracked in self._tracked.values() if tracked.named
         ]
         # Each verdict's misses are remembered for the next.
-        self._known.update((one.source.id, one.source) for one in assembled)
+        self._tracked.update((one.source.id, one.source) for one in assembled)
         self.droplets = {one.droplet.id: one.droplet for one in assembled}
 
     async def _gone(self, listings: AccountListings) -> frozenset[int]:
         gone = set()
-        for droplet_id in self._known:
+        for droplet_id in self._tracked:
             if listings.complete and not listings.names(droplet_id):
                 try:
                     await self._client.droplet(droplet_id)
@@ -59,19 +59,19 @@ class Thorough:
                     pass
         return frozenset(gone)
 
-    async def _read(self, known: TrackedDroplet, now: float) -> TrackedDroplet:
-        listing = await self._client.backups(known.id)
+    async def _read(self, tracked: TrackedDroplet, now: float) -> TrackedDroplet:
+        listing = await self._client.backups(tracked.id)
         found = {record.id: backup_of(record) for record in listing.records.values()}
         if listing.complete:
             return own_list_read(
-                known,
+                tracked,
                 found,
                 (),
                 unreadable=0,
                 read_at=listing.started_at,
                 now=now,
-                supported=supported_of(known.policy, self._supported),
+                supported=supported_of(tracked.policy, self._supported),
             )
         if isinstance(listing.error, NotFound):
-            return structs.replace(known, not_found_at=now, unread=False)
-        return structs.replace(own_list_failed(known, (), now), unread=True)
+            return structs.replace(tracked, not_found_at=now, unread=False)
+        return structs.replace(own_list_failed(tracked, (), now), unread=True)
