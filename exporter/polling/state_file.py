@@ -75,13 +75,15 @@ class _DropletV1(msgspec.Struct, array_like=True, frozen=True, gc=False):
         )
         on = seen.get("enabled")
         changed_at = seen.get("changed_at")
+        backups = (self.newest, self.previous, *(self.backups or ()))
+        sized = [backup for backup in backups if backup is not None and backup.size is not None]
         history = BackupHistory(
             self.first_seen,
             on_since=(changed_at or self.first_seen) if on else None,
             told_off=on is False,
             settings=settings,
             changed_at=changed_at,
-            newest_made=self.newest if self.newest and self.newest.size is not None else None,
+            newest_made=max(sized, key=lambda backup: (backup.created_at, backup.id), default=None),
             own_list=self.backups if self.read_at is not None else None,
             read_at=self.read_at,
             ever_backed_up=self.newest is not None,

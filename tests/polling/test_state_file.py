@@ -6,6 +6,7 @@ import asyncio
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -24,15 +25,17 @@ from structlog.testing import capture_logs
 
 from exporter.config.model import Config, Poll, RateLimit
 from exporter.fleet.history import BackupHistory, Departed, Settings
-from exporter.fleet.model import Backup, Description, Policy, SupportedPolicy, Window
+from exporter.fleet.model import GIB, Backup, Description, Policy, SupportedPolicy, Window
 from exporter.fleet.state import Reason, State
 from exporter.fleet.tracked import TrackedDroplet
 from exporter.polling import state_file
 from exporter.polling.state_file import MARK, AccountState, StateFile, _replace
-from tests.support.lookalike import Fault, policy
+from tests.support.lookalike import Fault, Fixture, backup, disabled, policy
 from tests.support.world import DAY, HOUR, MONDAY, TOKEN, World, add, healthy, take_backup
 
 ROOT = Path(__file__).resolve().parents[2]
+VERSION_1 = Path(__file__).with_name("state-version-1.json")
+"""What the last exporter that wrote version 1 kept of six Droplets."""
 
 NOON = MONDAY + 12 * HOUR
 URL = "https://api.digitalocean.com"
@@ -472,55 +475,59 @@ class TestRestart:
             assert (world.state(2), world.reason(2), world.missed(2)) == (State.OVERDUE, Reason.UNREAD, 1)
 
     def test_version_1(self, file: Path) -> None:
-        """A file of version 1 is read: what it tells stays known, and what it lacks is not."""
-        write_version_1(file, URL, MONDAY - DAY)
+        """A file that version 1 wrote is read: what it tells stays known, and what it lacks is not."""
+        write_version_1(file, URL)
         state = kept(file)
         assert state is not None
-        known = state.tracked()[1]
-        history = known.history
-        assert (history.first_seen, history.on_since, history.read_at) == (MONDAY - 3 * DAY, MONDAY - 3 * DAY, NOON)
-        assert history.newest_made == Backup(1718, MONDAY - DAY + HOUR, 2.5e9)
-        assert history.settings == Settings("daily", named_start=MONDAY, named_length=4 * HOUR)
-        assert known.backups is not None
-        assert [one.id for one in known.backups] == [1717, 1718]
-        assert (known.description, known.policy) == (None, None)
-        assert [plan.plan for plan in state.supported] == ["daily"]
+        known = state.tracked()
+        assert list(known) == [1, 2, 3, 4, 5, 6]
+        history = known[1].history
+        assert (history.first_seen, history.on_since, history.read_at) == (
+            NOON - 3 * DAY,
+            NOON - 3 * DAY,
+            NOON - 2 * HOUR,
+        )
+        assert history.newest_made == Backup(1724, MONDAY + HOUR, 2.34 * GIB)
+        assert history.settings == Settings("daily", named_start=MONDAY + DAY, named_length=4 * HOUR)
+        assert [one.id for one in known[1].backups or ()] == list(range(1715, 1725))
+        assert (known[1].description, known[1].policy) == (None, None)
+        assert known[3].history.newest_made == Backup(3723, MONDAY - DAY + HOUR, 2.34 * GIB), "the newest had no size"
+        assert (known[4].history.on_since, known[4].history.told_off) == (None, True)
+        assert known[6].history.policy_unknown
+        assert [plan.plan for plan in state.supported] == ["weekly", "daily"]
 
     async def test_upgrade(self, file: Path) -> None:
-        """After an upgrade from version 1 a miss is shown as before, without a new first look."""
-        account = healthy(1, now=NOON - DAY)
-        account.policy_map["1"] = policy(1, hour=0, next_window=MONDAY + DAY)
+        """After an upgrade from version 1 misses are shown as before, without a new first look."""
+        account = Fixture()
+        for droplet_id, ages, record in (
+            (1, range(10), policy(1, hour=0, next_window=MONDAY + DAY)),
+            (2, (3, 4, 5), policy(2, hour=0, next_window=MONDAY + DAY)),
+            (4, (9,), disabled(4)),
+            (5, (8, 15, 22), policy(5, plan="weekly", weekday="SUN", hour=0, next_window=MONDAY + 6 * DAY)),
+        ):
+            made = [backup(droplet_id * 1000 + age, MONDAY - age * DAY + HOUR) for age in ages]
+            add(account, droplet_id, made, record)
         async with World(account, at=NOON, config=NO_TURNS) as world:
-            write_version_1(file, world.api.url, MONDAY - DAY)
+            write_version_1(file, world.api.url)
             world.state_file = file
             await world.restart()
             await world.poll(NOON + HOUR)
-            assert (world.state(1), world.missed(1)) == (State.OVERDUE, 1)
+            assert {one: (world.state(one).value, world.missed(one)) for one in world.ids} == {
+                1: ("protected", 0),
+                2: ("missing", 3),
+                4: ("unprotected", None),
+                5: ("overdue", 1),
+            }
         assert content(file).startswith(MARK + b"2,")
 
 
-def write_version_1(path: Path, url: str, newest_window: float) -> None:
-    """A file as an exporter of before wrote it: one daily Droplet, its list read on Monday at noon."""
-    made = [
-        {"id": 1717, "created_at": newest_window - DAY + HOUR, "size": 2.5e9},
-        {"id": 1718, "created_at": newest_window + HOUR, "size": 2.5e9},
-    ]
-    trace = {
-        "enabled": True,
-        "plan": "daily",
-        "named_start": MONDAY,
-        "clock_start": 0.0,
-        "named_length": 4 * HOUR,
-        "policy_length": 4 * HOUR,
-        "supported_length": 4 * HOUR,
-        "changed_at": None,
-    }
-    droplet = [1, MONDAY - 3 * DAY, NOON, NOON, made[1], made[0], trace, made, None]
-    daily = {"plan": "daily", "hours": [0, 4], "weekdays": [], "window_length": 4 * HOUR, "retention_days": 7.0}
-    account = {"api_url": url, "droplets": [droplet], "supported": [daily], "supported_at": NOON}
-    accounts = msgspec.json.encode({"prod": account})
-    digest = hashlib.sha256(accounts).hexdigest()
-    path.write_bytes(MARK + b'1,"sha256":"' + digest.encode() + b'","accounts":' + accounts + b"}")
+def write_version_1(path: Path, url: str) -> None:
+    """The file that an exporter of version 1 wrote on Monday at noon, as if it had asked the API at this address."""
+    accounts = json.loads(VERSION_1.read_bytes())["accounts"]
+    accounts["prod"]["api_url"] = url
+    encoded = msgspec.json.encode(accounts)
+    digest = hashlib.sha256(encoded).hexdigest()
+    path.write_bytes(MARK + b'1,"sha256":"' + digest.encode() + b'","accounts":' + encoded + b"}")
 
 
 class TestTwoExporters:
