@@ -152,7 +152,7 @@ class Droplet(Struct, frozen=True, gc=False):
     newest_ever: float | None = None
     """When the newest backup that was ever made was created, kept or not."""
     newer_gone: int = 0
-    """Backups that are gone and were newer than the newest that is kept."""
+    """Backups that are gone, not turned into snapshots, and were newer than the newest that is kept."""
     newest_snapshot: float | None = None
     """When the newest backup that was turned into a snapshot was created."""
     settings_changed_at: float | None = None
@@ -193,6 +193,16 @@ class Fleet(Struct, frozen=True, gc=False):
     """When a complete listing of Droplets was last had: of a confirmed Droplet the backups were known then."""
     known: bool = False
     """Whether a listing has named the Droplets yet: an empty fleet is not an unknown one."""
+
+    @property
+    def clock_ahead(self) -> float | None:
+        """Seconds by which the API's clock is ahead of ours, where that is too much to judge anything."""
+        return next((droplet.clock_ahead for droplet in self.droplets if droplet.clock_ahead is not None), None)
+
+    @property
+    def untagged(self) -> int:
+        """Droplets whose description tells no tags."""
+        return sum(one.description is not None and one.description.tags is None for one in self.droplets)
 
 
 class AccountDroplet(NamedTuple):

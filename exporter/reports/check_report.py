@@ -9,7 +9,7 @@ from typing import Literal
 from exporter.fleet.model import AccountDroplet, Fleet
 from exporter.fleet.state import State
 from exporter.polling.status import PollResult
-from exporter.reports.phrases import count_states, duration_words, headline, plural, worst_first
+from exporter.reports.phrases import clock_words, count_states, duration_words, headline, plural, worst_first
 
 SINGLE_LOOK = (
     "nothing is remembered from before, so windows before now do not count as missed: an old gap is unjudged or stale"
@@ -110,9 +110,12 @@ def check_report(
         if fleet.droplets
     }
     """By account: when the newest of what is known was read, in Unix seconds; 0: not known."""
-    without_tags = {
-        fleet.account for fleet in fleets if any(d.description and d.description.tags is None for d in fleet.droplets)
-    }
+    for fleet in fleets:
+        if fleet.clock_ahead is not None:
+            clock = clock_words(fleet.clock_ahead)
+            all_notes.append(f"{fleet.account}: {clock}, so nothing is judged until they agree; set the clock")
+        if fleet.untagged:
+            all_notes.append(f"{fleet.account}: {NO_TAGS}")
     for account in accounts_by_name.values():
         if account.result == "failure" and not account.learned and account.name in remembered:
             age = f", {duration_words(at - remembered[account.name])} old" if remembered[account.name] else ""
@@ -122,8 +125,6 @@ def check_report(
             all_notes.append(f"{account.name}: the listings are incomplete, so {missing}")
         elif account.unread:
             all_notes.append(f"{account.name}: {plural(account.unread, 'list')} of backups could not be read")
-        elif account.name in without_tags:
-            all_notes.append(f"{account.name}: {NO_TAGS}")
         elif account.name in empty:
             all_notes.append(f"{account.name}: {NO_DROPLETS}")
     before = {account.name for account in accounts_by_name.values() if account.remembered or account.watched}

@@ -39,7 +39,7 @@ def headline(counts: Mapping[State, int]) -> str:
     """One sentence about the fleet, without a full stop: `3 of 34 droplets need attention: 1 missing, 2 overdue`."""
     total = sum(counts.values())
     if not total:
-        return "No droplet was looked at"
+        return "There is no droplet to look at"
     wrong = {state: count for state, count in counts.items() if count and state.is_bad}
     needy, unjudged = sum(wrong.values()), counts[State.UNJUDGED]
     if needy:
@@ -67,7 +67,7 @@ def verdict_sentence(droplet: Droplet, now: float) -> str:
         case State.STALE:
             return _why_stale(droplet, now)
         case State.NEVER_TAKEN:
-            return f"backups are on, and none was ever taken{_since(droplet, now)}"
+            return f"backups are on, and none was ever seen{_since(droplet, now)}"
         case State.UNJUDGED:
             return _why_unjudged(droplet, now)
         case State.UNPROTECTED:
@@ -78,43 +78,55 @@ def verdict_sentence(droplet: Droplet, now: float) -> str:
             off = "backups are off" if droplet.policy and droplet.policy.enabled is False else "no backups"
             return f"{off}, and none are expected" + _left(droplet)
         case State.GONE:
-            return "the API names a policy, and no longer knows the droplet's backups"
+            return "the droplet is gone; the API still names its policy"
         case State.PROTECTED:
-            return "backed up on time"
+            return "backed up on time" + _lost(droplet)
 
 
 def _why_missed(droplet: Droplet, now: float) -> str:
     newest, missed = droplet.newest_ever, droplet.verdict.missed_windows or 0
     since = f"no backup since {_window_name(droplet, newest, now)}" if newest is not None else "no backup"
-    unsure = f"; for now, {_why_unjudged(droplet, now)}" if droplet.verdict.reason else ""
-    return f"{since}, {missed:,} missed{unsure}"
+    return f"{since}, {missed:,} missed{_why_nothing_newer(droplet, now)}"
+
+
+def _why_nothing_newer(droplet: Droplet, now: float) -> str:
+    """Why later windows are not judged, for a Droplet whose misses stand meanwhile."""
+    reason = droplet.verdict.reason
+    if reason is None:
+        return ""
+    cause = "its list of backups could not be read" if reason is Reason.UNREAD else _why_unjudged(droplet, now)
+    return f"; later windows are not judged, because {cause}"
 
 
 def _why_stale(droplet: Droplet, now: float) -> str:
-    newest, ever, limit = droplet.newest, droplet.newest_ever, droplet.verdict.max_age
+    newest, ever, limit, snapshot = (
+        droplet.newest,
+        droplet.newest_ever,
+        droplet.verdict.max_age,
+        droplet.newest_snapshot,
+    )
     if newest is not None:
-        gone = f"; {plural(droplet.newer_gone, 'newer backup')} {_is_are(droplet.newer_gone)} gone"
-        allowed = f"; at most {short_duration(limit)} are allowed" if limit is not None else ""
-        age = short_duration(now - newest.created_at)
-        return f"the newest backup is {age} old{gone if droplet.newer_gone else allowed}"
+        said = f"the newest backup is {short_duration(now - newest.created_at)} old"
+        if snapshot is not None and snapshot > newest.created_at:
+            return f"{said}; a newer one, of {_day(snapshot, now)}, was turned into a snapshot"
+        if droplet.newer_gone:
+            return f"{said}; {plural(droplet.newer_gone, 'newer backup')} {_is_are(droplet.newer_gone)} gone"
+        return f"{said}, over its limit of {short_duration(limit)}" if limit is not None else said
     if ever is None:
         return "no backup is kept"
-    then, today = _utc(ever), _utc(now)
-    day = _date(then, today) if then and today else "an unknown day"
-    if droplet.newest_snapshot is not None and droplet.newest_snapshot >= ever:
-        return f"no backup is kept; the newest that was seen, of {day}, was turned into a snapshot"
-    return f"no backup is kept; the newest that was seen, of {day}, is gone"
+    became = "was turned into a snapshot" if snapshot is not None and snapshot >= ever else "is gone"
+    return f"no backup is kept; the newest that was seen, of {_day(ever, now)}, {became}"
 
 
 def _why_waiting(droplet: Droplet, now: float) -> str:
     first = _first_window(droplet, now)
     since, changed = droplet.on_since, droplet.settings_changed_at
     if since is not None and since > droplet.first_seen and (changed is None or since >= changed):
-        return f"backups were switched on {duration_words(now - since)} ago; {first}"
+        return f"backups were switched on {_ago(now - since)}; {first}"
     if droplet.backups == ():
         return f"no backup is kept yet; {first}" if not droplet.ever_backed_up else f"no backup is kept now; {first}"
     if changed is not None:
-        return f"the settings changed {duration_words(now - changed)} ago; {first}"
+        return f"the settings changed {_ago(now - changed)}; {first}"
     return first
 
 
@@ -145,40 +157,59 @@ def _with_preposition(moment: str) -> str:
 
 def _since(droplet: Droplet, now: float) -> str:
     if droplet.on_since is not None and droplet.on_since > droplet.first_seen:
-        return f"; they were switched on {duration_words(now - droplet.on_since)} ago"
+        return f"; they were switched on {_ago(now - droplet.on_since)}"
     created_at = droplet.description.created_at if droplet.description else None
-    return f"; created {duration_words(now - created_at)} ago" if created_at is not None else ""
+    return f"; created {_ago(now - created_at)}" if created_at is not None else ""
 
 
 def _why_unjudged(droplet: Droplet, now: float) -> str:
     policy = droplet.policy
     match droplet.verdict.reason:
         case Reason.CLOCK:
-            ahead = droplet.clock_ahead or 0.0
-            where = "ahead of" if ahead > 0 else "behind"
-            return f"the API's clock is {duration_words(abs(ahead))} {where} this host's: set the clock"
+            return f"{clock_words(droplet.clock_ahead or 0.0)}: set the clock"
         case Reason.UNKNOWN_POLICY:
             if policy is not None and policy.enabled is False:
-                return "backups are off, and whether they are expected is not known"
+                untold = droplet.description is not None and droplet.description.tags is None
+                because = ", because the API shows no tags" if untold else ""
+                return f"backups are off, and whether they are expected is not known{because}"
             return "the API does not say whether backups are on"
         case Reason.NO_SCHEDULE:
             if policy is not None and droplet.interval is None:
-                return f'the plan "{policy.plan}" is not known' if policy.plan else "the API does not name its plan"
+                if not policy.plan:
+                    return "the API does not name its plan"
+                return f'how often the plan "{policy.plan}" makes a backup is not known'
             return "the API does not say when its windows are"
         case Reason.FIRST_LOOK:
             newest = droplet.newest
             age = f"its newest backup {short_duration(now - newest.created_at)} old" if newest else "no backup"
             first = droplet.verdict.first_counted
             will = f"; the window of {moment_words(first, now)} will tell" if first else ""
-            return f"first seen {duration_words(now - droplet.first_seen)} ago with {age}{will}"
+            return f"first seen {_ago(now - droplet.first_seen)} with {age}{will}"
         case _:
             if droplet.backups is None:
                 return "its backups could not be read yet"
-            return "a backup is due, and its backups could not be read since"
+            return "a backup is due, and its list of backups could not be read"
+
+
+def clock_words(ahead: float) -> str:
+    """`the API's clock is 2 days ahead of this host's`; `ahead` is in seconds, negative if it is behind."""
+    return f"the API's clock is {duration_words(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} this host's"
 
 
 def _is_are(count: int) -> str:
     return "is" if count == 1 else "are"
+
+
+def _ago(seconds: float) -> str:
+    """`3 hours ago`, `just now`."""
+    return f"{duration_words(seconds)} ago" if seconds >= MINUTE else "just now"
+
+
+def _lost(droplet: Droplet) -> str:
+    """What is to say about backups that are gone before their time."""
+    lost = droplet.verdict.lost or 0
+    whose = "its" if lost == 1 else "their"
+    return f"; {plural(lost, 'backup')} {_is_are(lost)} gone before {whose} time" if lost else ""
 
 
 def _left(droplet: Droplet) -> str:
@@ -348,6 +379,12 @@ def _number(value: float) -> str:
     if not isfinite(value):
         return "?"
     return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+
+
+def _day(instant: float, now: float) -> str:
+    """The date of an instant: `20 Sep`, `5 Dec 2025`."""
+    then, today = _utc(instant), _utc(now)
+    return _date(then, today) if then and today else "an unknown day"
 
 
 def _date(then: datetime, today: datetime) -> str:

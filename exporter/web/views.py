@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,7 @@ from exporter.fleet.state import State
 from exporter.metrics.telemetry import Allowance
 from exporter.polling.status import Status
 from exporter.reports.phrases import (
+    clock_words,
     duration_words,
     headline,
     instant_words,
@@ -139,14 +140,23 @@ def summary_of(table: DropletTable, statuses: Sequence[Status], now: float) -> S
         words = "Not known yet: the first poll is running" if polling else "Not known: the API could not be read yet"
         return Summary("busy" if polling else "bad", words, tuple(remarks) if several or not polling else ())
     words, states = headline(table.states), table.states
+    clocks = tuple(_clock_remarks(table.fleets, several=several))
     if any(count and state.is_bad for state, count in states.items()):
-        return Summary("bad", words, tuple(remarks))
+        return Summary("bad", words, (*remarks, *clocks))
     if remarks:
         dates = [status.last_listing_at for status in statuses if status.last_listing_at is not None]
         as_of = f"As of {moment_words(min(dates), now)} UTC: " if dates else "As far as is known: "
-        return Summary("warn", as_of + words[0].lower() + words[1:], tuple(remarks))
-    uncertain = states[State.UNJUDGED] or not sum(states.values())
-    return Summary("warn" if uncertain else "good", words, ())
+        return Summary("warn", as_of + words[0].lower() + words[1:], (*remarks, *clocks))
+    uncertain = states[State.UNJUDGED] or clocks or not sum(states.values())
+    return Summary("warn" if uncertain else "good", words, clocks)
+
+
+def _clock_remarks(fleets: Iterable[Fleet], *, several: bool) -> Iterator[str]:
+    for fleet in fleets:
+        if fleet.clock_ahead is not None:
+            words = clock_words(fleet.clock_ahead)
+            what = f"no droplet of account {fleet.account} is" if several else "nothing is"
+            yield f"{words[0].upper()}{words[1:]}, so {what} judged."
 
 
 def account_view(status: Status, fleet: Fleet, allowance: Allowance, now: float) -> AccountView:
@@ -186,18 +196,12 @@ def account_view(status: Status, fleet: Fleet, allowance: Allowance, now: float)
 def _warnings(fleet: Fleet) -> list[str]:
     """Problems outside of this exporter that make what the page says wrong or incomplete."""
     warnings = []
-    ahead = next((one.clock_ahead for one in fleet.droplets if one.clock_ahead is not None), None)
-    if ahead is not None:
-        where = "ahead of" if ahead > 0 else "behind"
+    if fleet.clock_ahead is not None:
+        warnings.append("Nothing is judged until the clocks agree: set the clock of this host.")
+    if fleet.untagged:
         warnings.append(
-            f"The API's clock is {duration_words(abs(ahead))} {where} this host's. Nothing is judged until they agree: "
-            "set the clock of this host."
-        )
-    untagged = sum(1 for one in fleet.droplets if one.description is not None and one.description.tags is None)
-    if untagged:
-        warnings.append(
-            f"The tags of {plural(untagged, 'droplet')} are not known: the API did not send them. Give the token the "
-            "scope tag:read."
+            f"The tags of {plural(fleet.untagged, 'droplet')} are not known: the API did not send them. "
+            "Give the token the scope tag:read."
         )
     return warnings
 
@@ -247,8 +251,8 @@ def row_of(entry: AccountDroplet, now: float, *, several_accounts: bool) -> Drop
         kept="" if kept is None else f"{len(kept):,}",
         size=size_words(size) if kept else "",
         newest_size=size_words(newest.size) if newest and newest.size is not None and len(kept or ()) > 1 else "",
-        max_age="" if droplet.verdict.max_age is None else f"at most {short_duration(droplet.verdict.max_age)}",
-        volumes=f"{plural(what.volumes, 'volume')} not in backups" if what is not None and what.volumes else "",
+        max_age="" if droplet.verdict.max_age is None else f"limit {short_duration(droplet.verdict.max_age)}",
+        volumes=f"{plural(what.volumes, 'volume')}, not in its backups" if what is not None and what.volumes else "",
         chart=chart_of(droplet, now),
     )
 
@@ -281,6 +285,8 @@ def _health(status: Status, fleet: Fleet, now: float) -> tuple[Health, str]:
         return "bad", "failing"
     if _is_old(status, now):
         return "bad", "data are old"
+    if fleet.clock_ahead is not None:
+        return "warn", "clocks differ"
     if status.result == "partial":
         return "warn", "complete except for some lists"
     if not fleet.droplets:

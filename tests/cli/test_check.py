@@ -134,6 +134,8 @@ class TestExitCode:
             done = command("check", at=AT, **running.environment)
         assert done.code == 2
         assert "the API's clock is 2 days ahead of this host's: set the clock\n" in done.out
+        note = "the API's clock is 2 days ahead of this host's, so nothing is judged until they agree; set the clock"
+        assert f"Note: default: {note}.\n" in done.out
 
     def test_no_droplets(self) -> None:
         """No Droplet at all is no good news: often the token is another team's, or a name is mistyped."""
@@ -141,7 +143,7 @@ class TestExitCode:
         assert done.code == 2
         assert done.out == (
             "Note: default: no droplets; if there should be some, the token may be another team's, "
-            "or select leave them out.\nNo droplet was looked at.\n"
+            "or select leave them out.\nThere is no droplet to look at.\n"
         )
 
     def test_nothing_learned(self) -> None:

@@ -106,7 +106,7 @@ class TestTheCard:
             document = command("show", "1", f"--config.file={file}", "--format=json", at=at, TOKEN="t").json
         assert "age limit    26 hours for the newest backup\n" in card
         assert "volumes      2 attached volumes, which backups do not hold\n" in card
-        assert "verdict      stale: the newest backup is 1 d 4 h old; at most 1 d 2 h are allowed\n" in card
+        assert "verdict      stale: the newest backup is 1 d 4 h old, over its limit of 1 d 2 h\n" in card
         (droplet,) = document["droplets"]
         assert droplet["max_age_seconds"] == 26 * HOUR
         assert droplet["stale"] is True

@@ -71,6 +71,8 @@ def droplet(
     first_counted: float | None = None,
     age: float | None = 30 * DAY,
     name: str = "web",
+    tags: tuple[str, ...] | None = (),
+    lost: int | None = 0,
     **told: Any,
 ) -> Droplet:
     intervals = {"daily": DAY, "weekly": WEEK, "intra_daily_4h": 4 * HOUR}
@@ -84,7 +86,7 @@ def droplet(
     }
     return Droplet(
         1,
-        Description(name, created_at=None if age is None else NOW - age),
+        Description(name, created_at=None if age is None else NOW - age, tags=tags),
         policy,
         None if kept is None else tuple(kept),
         expected=True,
@@ -95,6 +97,7 @@ def droplet(
             reason,
             missed,
             max_age,
+            lost=lost,
             schedule=schedule,
             slack=4 * HOUR,
             first_counted=first_counted,
@@ -183,7 +186,7 @@ class TestWhyMissed:
         subject = missing(DAILY, 56, windows=2, reason=Reason.CLOCK, clock_ahead=2 * DAY)
         assert verdict_sentence(subject, NOW) == (
             "no backup since Tuesday's window, 2 missed; "
-            "for now, the API's clock is 2 days ahead of this host's: set the clock"
+            "later windows are not judged, because the API's clock is 2 days ahead of this host's: set the clock"
         )
 
 
@@ -193,13 +196,19 @@ class TestWhyStale:
 
     def test_too_old(self) -> None:
         """The age is said, and the limit that it is over."""
-        assert verdict_sentence(self.stale(27), NOW) == "the newest backup is 1 d 3 h old; at most 1 d 2 h are allowed"
+        assert verdict_sentence(self.stale(27), NOW) == "the newest backup is 1 d 3 h old, over its limit of 1 d 2 h"
 
     @pytest.mark.parametrize(("gone", "words"), [(1, "1 newer backup is gone"), (3, "3 newer backups are gone")])
     def test_newer_ones_are_gone(self, gone: int, words: str) -> None:
         """Where newer backups were deleted, that is the cause, and it is said."""
         subject = self.stale(80, newer_gone=gone, newest_ever=NOW - 8 * HOUR)
         assert verdict_sentence(subject, NOW) == f"the newest backup is 3 d 8 h old; {words}"
+
+    def test_a_newer_one_was_turned_into_a_snapshot(self) -> None:
+        """Where the age counts from a snapshot, the snapshot is told."""
+        subject = self.stale(90, newest_snapshot=NOW - 11 * DAY / 4)
+        said = verdict_sentence(subject, NOW)
+        assert said == "the newest backup is 3 d 18 h old; a newer one, of 28 Sep, was turned into a snapshot"
 
     def test_none_is_kept(self) -> None:
         """The newest that was seen is named by its day, and that it is gone."""
@@ -238,6 +247,11 @@ class TestWhyWaiting:
         subject = self.waiting(first_counted=None if first is None else MIDNIGHT + first)
         assert verdict_sentence(subject, NOW) == f"no backup is kept yet; {words}"
 
+    def test_switched_on_just_now(self) -> None:
+        """Less than a minute is not counted in seconds."""
+        subject = self.waiting(on_since=NOW - 9, first_seen=NOW - 400 * DAY, first_counted=MIDNIGHT + 20 * HOUR)
+        assert verdict_sentence(subject, NOW) == "backups were switched on just now; the first window opens at 20:00"
+
     def test_its_newest_was_turned_into_a_snapshot(self) -> None:
         """Long after the first window that counted, the next one is what is waited for."""
         subject = self.waiting(ever_backed_up=True, first_counted=MIDNIGHT - 9 * DAY)
@@ -262,7 +276,16 @@ class TestWhyUnjudged:
                 {"policy": OFF},
                 "backups are off, and whether they are expected is not known",
             ),
-            (Reason.NO_SCHEDULE, {"policy": replace(DAILY, plan="x")}, 'the plan "x" is not known'),
+            (
+                Reason.UNKNOWN_POLICY,
+                {"policy": OFF, "tags": None},
+                "backups are off, and whether they are expected is not known, because the API shows no tags",
+            ),
+            (
+                Reason.NO_SCHEDULE,
+                {"policy": replace(DAILY, plan="x")},
+                'how often the plan "x" makes a backup is not known',
+            ),
             (Reason.NO_SCHEDULE, {"policy": replace(DAILY, plan=None)}, "the API does not name its plan"),
             (
                 Reason.NO_SCHEDULE,
@@ -270,7 +293,7 @@ class TestWhyUnjudged:
                 "the API does not say when its windows are",
             ),
             (Reason.UNREAD, {"kept": None}, "its backups could not be read yet"),
-            (Reason.UNREAD, {}, "a backup is due, and its backups could not be read since"),
+            (Reason.UNREAD, {}, "a backup is due, and its list of backups could not be read"),
             (
                 Reason.FIRST_LOOK,
                 {"kept": backups(240), "first_seen": NOW - 2 * HOUR, "first_counted": MIDNIGHT + 92 * HOUR},
@@ -297,13 +320,15 @@ class TestWhyUnjudged:
     ("subject", "words"),
     [
         (droplet(), "backed up on time"),
+        (droplet(lost=1), "backed up on time; 1 backup is gone before its time"),
+        (droplet(lost=3), "backed up on time; 3 backups are gone before their time"),
         (
             droplet(kept=(), state=State.NEVER_TAKEN, age=6.5 * DAY),
-            "backups are on, and none was ever taken; created 6 days ago",
+            "backups are on, and none was ever seen; created 6 days ago",
         ),
         (
             droplet(kept=(), state=State.NEVER_TAKEN, on_since=NOW - 3 * DAY, first_seen=NOW - 400 * DAY),
-            "backups are on, and none was ever taken; they were switched on 3 days ago",
+            "backups are on, and none was ever seen; they were switched on 3 days ago",
         ),
         (droplet(OFF, (), state=State.UNPROTECTED), "backups are off, though expected"),
         (droplet(OFF, backups(80), state=State.UNPROTECTED), "backups are off, though expected; 1 old backup left"),
@@ -311,7 +336,7 @@ class TestWhyUnjudged:
         (droplet(None, (), state=State.NOT_EXPECTED), "no backups, and none are expected"),
         (
             droplet(kept=None, state=State.GONE),
-            "the API names a policy, and no longer knows the droplet's backups",
+            "the droplet is gone; the API still names its policy",
         ),
     ],
 )
@@ -331,7 +356,7 @@ def test_a_sentence_whatever_is_known(state: State, kept: Sequence[Backup] | Non
 @pytest.mark.parametrize(
     ("states", "words"),
     [
-        ([], "No droplet was looked at"),
+        ([], "There is no droplet to look at"),
         ([State.PROTECTED], "The one droplet is protected"),
         ([State.PROTECTED] * 2, "All 2 droplets are protected"),
         ([State.PROTECTED] * 1200, "All 1,200 droplets are protected"),

@@ -186,11 +186,11 @@ class TestText:
         config = Config((), poll=Poll(timeout=2.0), max_age=(limit,))
         async with site(account, at=MONDAY + 5 * HOUR, watched_for=0.0, config=config) as running:
             text = text_of((await running.get()).text)
-        assert "stale the newest backup is 1 d 4 h old; at most 1 d 2 h are allowed" in text
-        assert "1 d 4 h yesterday 01:00 at most 1 d 2 h" in text
-        assert "4 h today 01:00 at most 2 d 8 h" in text
-        assert "2 volumes not in backups" in text
-        assert "1 volume not in backups" in text
+        assert "stale the newest backup is 1 d 4 h old, over its limit of 1 d 2 h" in text
+        assert "1 d 4 h yesterday 01:00 limit 1 d 2 h" in text
+        assert "4 h today 01:00 limit 2 d 8 h" in text
+        assert "2 volumes, not in its backups" in text
+        assert "1 volume, not in its backups" in text
 
     async def test_first_look(self) -> None:
         """A Droplet that cannot be judged yet says what is known of it, and which window will tell."""
@@ -331,7 +331,9 @@ class TestUnwell:
             running.apis[0].now = lambda: NOON + 60
             await running.poll()
             agreed = text_of((await running.get()).text)
-        assert f"The API's clock is {words} this host's. Nothing is judged until they agree: set the clock" in text
+        assert f"The API's clock is {words} this host's, so nothing is judged." in text
+        assert "prod clocks differ" in text
+        assert "Nothing is judged until the clocks agree: set the clock of this host." in text
         assert "2 of 2 droplets could not be judged" in text
         assert "clock" not in agreed
         assert "All 2 droplets are protected" in agreed
@@ -369,7 +371,7 @@ class TestUnwell:
             page = (await running.get()).text
         text = text_of(page)
         assert 'class="summary warn"' in page
-        assert "No droplet was looked at" in text
+        assert "There is no droplet to look at" in text
         assert "A token of the wrong team looks the same." in text
 
     async def test_many_problems(self) -> None:
