@@ -25,8 +25,8 @@ default grace:
 - `db-replica` (daily) is overdue by one window at the start and well with its next backup, between the hours 8 and 16;
   then it misses every seventh.
 - `db-analytics` (daily) is overdue by four at the start, misses one more, takes five, misses five, and so on.
-- `shop-next` (created an hour before the start) and `crm` (its backups were switched on at the start) get their first
-  backups within 12 hours.
+- `shop-next` (created an hour before the start) and `crm` (backups are switched on half an hour after the start) get
+  their first backups within 12 hours.
 - `vpn-gateway` never gets a backup.
 """
 
@@ -70,6 +70,8 @@ class DemoDroplet:
     future: str = "."
     history: int | None = None
     """Backups had been on for so many windows up to window 0; `None`: since the droplet was created."""
+    switched_on: float = -math.inf
+    """Until so many hours after the start its backups are off."""
     gib: float = 3.0
     """Size of a backup."""
     age: float = 400.0
@@ -136,7 +138,7 @@ DROPLETS = (
     DemoDroplet("api-stage-02", hour=8, record="silent", tags=STAGE),
     DemoDroplet('кафе "résumé" C:\\tmp\n東京 🦀 {a="b"}', hour=0, tags=("team:кафе", 'note:"x"\\y'), region="fra1"),
     DemoDroplet("shop-next", began=-4, age=1 / 24, tags=WEB, gib=2.4),
-    DemoDroplet("crm", began=-8, history=0, tags=INTERNAL, gib=5.1),
+    DemoDroplet("crm", began=-8, history=0, switched_on=0.5, tags=INTERNAL, gib=5.1),
     DemoDroplet("destroyed-yesterday", hour=12, listed=False),
     DemoDroplet("imported", None, record="none", tags=INTERNAL),
     # Not protected: by oversight, on purpose, or because backups cannot be had.
@@ -287,9 +289,14 @@ class _Machine:
         """Below the id of any backup, and not a custom image's."""
         return 9_000_000 + self.index * 100 + number
 
+    def _is_on(self, now: float) -> bool:
+        """Whether backups are on."""
+        row = self.row
+        return row.plan is not None and row.record != "disabled" and now >= self.start + row.switched_on * HOUR
+
     def _named_window(self, now: float) -> float | None:
         """The start of the window that the policy names: the open one until its backup is there, else the next."""
-        if self.row.names == "null" or self.row.plan is None or self.row.record == "disabled":
+        if self.row.names == "null" or not self._is_on(now):
             return None
         current = math.floor((now - self.phase) / self.interval)
         start = self.window_start(current)
@@ -317,7 +324,7 @@ class _Machine:
             status=row.status,
             next_backup_window=None if window is None else records.window(window, row.window_hours),
         )
-        if row.plan is not None and row.record != "disabled" and not row.features_lag:
+        if self._is_on(now) and not row.features_lag:
             record["features"] = _FEATURES_WITH_BACKUPS
         return record
 
@@ -325,7 +332,7 @@ class _Machine:
         row = self.row
         if row.record == "none":
             return None
-        if row.record == "disabled":
+        if not self._is_on(now):
             return records.disabled(self.id)
         missing = {"bare": "backup_policy", "silent": "backup_enabled"}.get(row.record)
         return records.policy(

@@ -58,6 +58,8 @@ class Watch:
 
     def missed(self, now: float) -> int:
         record = policy(self.fleet, self.name, now)
+        if not record["backup_enabled"]:
+            return 0
         interval = INTERVALS[record["backup_policy"]["plan"]]
         length = record["backup_policy"]["window_length_hours"] * HOUR
         for one in backups(self.fleet, self.name, now):
@@ -202,6 +204,16 @@ def test_each_story_is_told_as_written(
     assert [missed for _, missed in changes][: len(counts)] == counts
     if first is not None:
         assert first[0] <= changes[1][0] <= first[1]
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_backups_are_switched_on(start: float) -> None:
+    """The policy of a droplet says that backups are off, and half an hour after the start that they are on."""
+    account, droplet_id = demo_fleet(start), str(demo_fleet(start).id_of("crm"))
+    for minutes, on in ((0, False), (29, False), (30, True)):
+        assert account.policies(start + minutes * 60)[droplet_id]["backup_enabled"] is on
+        (record,) = [one for one in account.droplets(start + minutes * 60) if str(one["id"]) == droplet_id]
+        assert ("backups" in record["features"]) is on
 
 
 @pytest.mark.parametrize("start", STARTS)

@@ -272,4 +272,4 @@ def test_node_exporter(tool: Callable[[str], str], tmp_path: Path) -> None:
         }
         assert got == expected
         overdue = prometheus.instant("sum(digitalocean_backup_overdue)", time.time())
-        assert overdue[0]["value"][1] == "5"
+        assert overdue[0]["value"][1] == "4"
