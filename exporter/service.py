@@ -78,10 +78,12 @@ class Service:
 
     @property
     def fleets(self) -> tuple[Fleet, ...]:
+        """What is known of each account, as of its last poll."""
         return tuple(poller.fleet for poller in self._pollers.values())
 
     @property
     def statuses(self) -> tuple[Status, ...]:
+        """How the polls of each account go, in the order of `fleets`."""
         return tuple(poller.status for poller in self._pollers.values())
 
     def stuck(self) -> list[str]:
@@ -105,6 +107,7 @@ class Service:
 
     @property
     def tag_labels(self) -> tuple[str, ...]:
+        """The names of the configured tag labels."""
         return tuple(label.label for label in self._config.tag_labels)
 
     def start(self) -> None:

@@ -19,7 +19,7 @@ REFRESH = 0.1
 async def progress(doing: str, statuses: Callable[[], Sequence[Status]] = lambda: ()) -> AsyncIterator[None]:
     """Shows a progress bar on stderr while the context lasts, if stderr is a terminal. Log lines appear above the bar.
 
-    `doing` is the text beside the bar until the polls begin to read lists of backups.
+    `doing` is the text at the bar until the polls begin to read lists of backups.
     """
     if not is_terminal(sys.stderr):
         yield

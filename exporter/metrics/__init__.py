@@ -1,1 +1,1 @@
-"""What is told to Prometheus: the families, their text, and the exporter's own figures."""
+"""What Prometheus scrapes: the metric families, their text, and the exporter's own metrics."""

@@ -156,6 +156,7 @@ class _StaticSamples:
     deflated: bytes | None = None
 
     def compressed(self) -> _StaticSamples:
+        """The same samples with their deflate blocks."""
         if self.deflated is not None:
             return self
         return _StaticSamples(self.text, _deflate(self.text, POLL_LEVEL, zlib.Z_FULL_FLUSH))
@@ -216,6 +217,7 @@ class _AccountText:
     moving: tuple[_MovingSamples, ...]
 
     def compressed(self) -> _AccountText:
+        """The same samples, with deflate blocks for those that do not change with the clock."""
         return _AccountText(self.batches, tuple(samples.compressed() for samples in self.static), self.moving)
 
 
@@ -241,6 +243,7 @@ class _Snapshot:
 
     @classmethod
     def of(cls, accounts: Sequence[_AccountText]) -> _Snapshot:
+        """The snapshot of these accounts. They must be compressed if the compressed text is needed."""
         text: list[bytes] = []
         deflated = [GZIP_HEADER]
         for place, family in enumerate(STATIC_FAMILIES):
@@ -280,12 +283,14 @@ class _TextAtSecond:
         self._deflated: asyncio.Task[_Deflated] | None = None
 
     async def text(self) -> tuple[bytes, ...]:
+        """The text of `CLOCK_FAMILIES`."""
         if self._text is None:
             self._text = asyncio.create_task(run_with_pauses(self.snapshot.moving_text(self.now)))
         # A scraper that gives up must not cancel the work that others wait for.
         return await asyncio.shield(self._text)
 
     async def deflated(self) -> _Deflated:
+        """The same text as deflate blocks."""
         if self._deflated is None:
             self._deflated = asyncio.create_task(self._deflate())
         return await asyncio.shield(self._deflated)

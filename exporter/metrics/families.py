@@ -31,7 +31,7 @@ class Family:
 
     @property
     def series(self) -> tuple[str, ...]:
-        """The names under which samples are stored: a histogram has three."""
+        """The names of the series that Prometheus stores: a histogram has three."""
         if self.type == "histogram":
             return tuple(self.name + suffix for suffix in ("_bucket", "_count", "_sum"))
         return (self.name,)
@@ -49,6 +49,7 @@ class DropletFamily(Family):
     """Whether the configured tag labels follow after those."""
 
     def label_names(self, tag_labels: Iterable[str]) -> tuple[str, ...]:
+        """The names of all labels, given the configured tag labels."""
         return (*self.labels, *tag_labels) if self.tagged else self.labels
 
 
@@ -243,7 +244,7 @@ DROPLET_FAMILIES: tuple[DropletFamily | ListingFamily | ClockFamily, ...] = (
     ),
     DropletFamily(
         name="digitalocean_backup_attached_volumes",
-        help="Block storage volumes attached to the Droplet, which its backups do not hold.",
+        help="Block storage volumes attached to the Droplet, which are not in its backups.",
         value=lambda d: d.description.volumes if d.description else None,
     ),
     ListingFamily(

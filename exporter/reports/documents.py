@@ -32,7 +32,7 @@ ExitCode = Literal[0, 1, 2]
 Counts = Annotated[
     dict[State, Count],
     Meta(
-        description="Droplets in each state, of all looked at, whatever --only shows.",
+        description="How many Droplets are in each state, including states that --only leaves out.",
         extra_json_schema={
             "required": [state.value for state in State],
             "properties": {state.value: {"type": "integer", "minimum": 0} for state in State},
@@ -42,11 +42,15 @@ Counts = Annotated[
 
 
 class WindowDocument(Struct, frozen=True):
+    """A backup window."""
+
     start: Instant | None
     end: Instant | None
 
 
 class BackupDocument(Struct, frozen=True):
+    """A backup of a Droplet."""
+
     id: int
     created_at: Instant | None
     age_seconds: Count | None
@@ -54,18 +58,22 @@ class BackupDocument(Struct, frozen=True):
 
 
 class PolicyDocument(Struct, frozen=True):
+    """A Droplet's backup policy."""
+
     plan: str | None
     weekday: str | None
-    hour: Annotated[int | None, Meta(description="UTC.")]
+    hour: Annotated[int | None, Meta(description="The hour in UTC.")]
     window_hours: float | None
     retention_days: float | None
-    interval_seconds: Annotated[float | None, Meta(description="Expected between two backups.")]
+    interval_seconds: Annotated[float | None, Meta(description="Expected time between two backups.")]
     supported: Annotated[
         bool | None, Meta(description="Whether hour and weekday are among those that DigitalOcean offers for the plan.")
     ]
 
 
 class DropletDocument(Struct, frozen=True):
+    """A Droplet and the state of its backups."""
+
     account: str
     id: int
     name: str | None
@@ -74,58 +82,73 @@ class DropletDocument(Struct, frozen=True):
     status: str | None
     created_at: Instant | None
     tags: list[str] | None
-    labels: Annotated[dict[str, str], Meta(description="The configuration's labels.tags; empty where no tag has one.")]
+    labels: Annotated[
+        dict[str, str], Meta(description="The configuration's labels.tags. A label is empty if no tag has its prefix.")
+    ]
     state: State
     verdict: Annotated[str, Meta(description="The state in a sentence; its wording may change.")]
-    reason: Annotated[Reason | None, Meta(description="Why it cannot be judged, if it cannot.")]
+    reason: Annotated[Reason | None, Meta(description="Why it cannot be judged; null if it can.")]
     missed_windows: Annotated[Count | None, Meta(description="Windows missed since the newest backup.")]
     missed_window_starts: Annotated[list[Instant] | None, Meta(description="The starts of those windows.")]
     max_age_seconds: Annotated[Count | None, Meta(description="How old the newest backup may be.")]
-    stale: Annotated[bool | None, Meta(description="Whether it is older, or none is kept and one should be.")]
-    lost_backups: Annotated[Count | None, Meta(description="Backups that are gone before their time.")]
-    attached_volumes: Annotated[
-        Count | None, Meta(description="Block storage volumes, which the Droplet's backups do not hold.")
+    stale: Annotated[
+        bool | None,
+        Meta(description="Whether the newest backup is older than that, or none is kept although one should be."),
     ]
-    expected: Annotated[bool | None, Meta(description="Whether it ought to have backups.")]
+    lost_backups: Annotated[Count | None, Meta(description="Backups that are gone before their retention ended.")]
+    attached_volumes: Annotated[
+        Count | None, Meta(description="Attached block storage volumes, which are not in the Droplet's backups.")
+    ]
+    expected: Annotated[bool | None, Meta(description="Whether it should have backups, by the configuration.")]
     enabled: Annotated[bool | None, Meta(description="Whether its policy says that backups are on.")]
     policy: PolicyDocument | None
     next_window: Annotated[WindowDocument | None, Meta(description="The window that is open or comes next.")]
     newest_backup: BackupDocument | None
     oldest_backup: BackupDocument | None
     backups_kept: Count | None
-    backups_size_bytes: Annotated[int | None, Meta(description="Of all that are kept; null if one is unknown.")]
+    backups_size_bytes: Annotated[
+        int | None, Meta(description="The size of all kept backups together; null if one is not known.")
+    ]
     refreshed_at: Annotated[Instant | None, Meta(description="When its list of backups was last read.")]
 
 
 class ShownDropletDocument(DropletDocument, frozen=True):
-    backups: Annotated[list[BackupDocument] | None, Meta(description="Those that are kept, the newest first.")]
+    """A Droplet, the state of its backups, and all kept backups."""
+
+    backups: Annotated[list[BackupDocument] | None, Meta(description="The kept backups, the newest first.")]
 
 
 class AccountDocument(Struct, frozen=True):
+    """How the poll of an account went."""
+
     name: str
     result: PollResult
-    remembered: Annotated[bool, Meta(description="Whether a state file told what was known before.")]
+    remembered: Annotated[bool, Meta(description="Whether a state file contained what was known before.")]
     unread_droplets: Annotated[Count, Meta(description="Droplets whose list of backups had to be read and was not.")]
     problems: list[str]
 
 
 class CheckDocument(Struct, frozen=True):
+    """What `check` prints."""
+
     checked_at: Instant | None
     exit_code: Annotated[
         ExitCode,
-        Meta(description="0: all that was asked for is well; 1: something is wrong; 2: something is not known."),
+        Meta(description="0: nothing is wrong; 1: something is wrong; 2: something is not known."),
     ]
-    summary: Annotated[str, Meta(description="One sentence about all Droplets looked at; its wording may change.")]
+    summary: Annotated[str, Meta(description="One sentence about all Droplets; its wording may change.")]
     complete: Annotated[
         bool, Meta(description="Whether the listings of every account were complete, so that no Droplet is missing.")
     ]
-    notes: Annotated[list[str], Meta(description="What a reader has to know to read it right.")]
+    notes: Annotated[list[str], Meta(description="What a reader needs to know to understand the result correctly.")]
     accounts: list[AccountDocument]
     counts: Counts
     droplets: Annotated[list[DropletDocument], Meta(description="The worst first.")]
 
 
 class ShowDocument(Struct, frozen=True):
+    """What `show` prints."""
+
     checked_at: Instant | None
     exit_code: Annotated[
         ExitCode, Meta(description="0: shown; 1: shown, but something could not be read; 2: not shown.")

@@ -64,7 +64,7 @@ def droplet_report(
         facts.append(("age limit", f"{duration_words(limit)} for the newest backup"))
     volumes = droplet.description.volumes if droplet.description else None
     if volumes:
-        facts.append(("volumes", f"{plural(volumes, 'attached volume')}, which backups do not hold"))
+        facts.append(("volumes", f"{plural(volumes, 'attached volume')}, which are not in the backups"))
     facts.append(("verdict", f"{entry.state.words}: {printable(verdict_sentence(droplet, at))}"))
     drawn = timeline(droplet, at)
     line = (*drawn.lines(width), LEGEND) if drawn is not None else ()

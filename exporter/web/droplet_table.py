@@ -20,7 +20,7 @@ from exporter.reports.phrases import count_states, next_window_of, weekday_numbe
 
 
 class SortColumn(StrEnum):
-    """What the table can be sorted by. The values are those of the query string."""
+    """The columns by which the table can be sorted. The values are used in the query string."""
 
     STATE = "state"
     NAME = "name"
@@ -32,7 +32,7 @@ class SortColumn(StrEnum):
 
     @property
     def descends_first(self) -> bool:
-        """Whether the largest comes first at the first click."""
+        """Whether the first click on the column shows the largest value first."""
         return self in (SortColumn.AGE, SortColumn.SIZE)
 
 
@@ -49,11 +49,12 @@ class DropletTable:
     """Bytes of the backups whose size is known."""
     made_at: float
     _orders: dict[SortColumn, tuple[list[int], list[int]]] = field(default_factory=dict)
-    """By column: the indexes of the Droplets that have a value, ascending, and of those that have none."""
+    """For each column, the indexes of the Droplets with a value, in ascending order, and of those without one."""
     _texts: list[str] = field(default_factory=list)
-    """The text that a search looks at, for each Droplet, in lower case. Made at the first search."""
+    """For each Droplet, the text that is searched, in lower case. Made at the first search."""
 
     def is_of(self, fleets: Sequence[Fleet]) -> bool:
+        """Whether the table was made from these very fleets."""
         return len(fleets) == len(self.fleets) and all(a is b for a, b in zip(fleets, self.fleets, strict=True))
 
     async def select(
@@ -127,7 +128,7 @@ async def make_table(fleets: tuple[Fleet, ...], now: float) -> DropletTable:
 
 
 class CurrentTable:
-    """The table of the current fleets. It is made once, however many readers ask."""
+    """The table of the current fleets. It is made once for all readers."""
 
     def __init__(self, fleets: Callable[[], tuple[Fleet, ...]], now: Callable[[], float]) -> None:
         self._fleets = fleets
@@ -136,27 +137,27 @@ class CurrentTable:
         self._making: asyncio.Task[DropletTable] | None = None
 
     async def current(self) -> DropletTable:
-        """The table of the fleets as they were when the reader asked, or newer.
+        """The table of the fleets as they were when this was called, or newer.
 
-        A reader waits for two tables at most: the one being made, and one more if that was begun before the fleets
-        changed. Fleets that change faster than a table is made therefore never keep a reader waiting for ever.
+        A reader waits for at most two tables: the one that is being made, and another one if the fleets changed after
+        the first was begun. So a reader does not wait for ever if fleets change faster than a table is made.
         """
         fleets = self._fleets()
         if self._table is not None and self._table.is_of(fleets):
             return self._table
-        # A reader that leaves must not cancel the table that others wait for.
+        # A reader that leaves must not cancel the work that others wait for.
         table = await asyncio.shield(self._make())
         if not table.is_of(fleets):
             table = await asyncio.shield(self._make())
         return table
 
     def prepare(self) -> None:
-        """A fleet has changed: begins to make the new table, if anybody has ever asked for one."""
+        """Begins to make the new table after a fleet has changed, if anybody has ever asked for a table."""
         if self._table is not None and not self._table.is_of(self._fleets()):
             self._make()
 
     def _make(self) -> asyncio.Task[DropletTable]:
-        """The task that makes a table; never one that is done, because awaiting that does not yield to other tasks."""
+        """The task that makes a table. Never a finished one, because awaiting it would not let other tasks run."""
         if self._making is None or self._making.done():
             self._making = asyncio.create_task(self._made(self._fleets()), name="make the table of droplets")
         return self._making
@@ -177,7 +178,7 @@ def _search_text(entry: AccountDroplet) -> str:
 
 
 def _plan_key(entry: AccountDroplet, _: float) -> tuple[float, str, int, float, float] | None:
-    """Sorts by how often a backup is made, then by weekday and hour."""
+    """Sorts by the time between two backups, then by weekday and hour."""
     policy, retention = entry.droplet.policy, entry.droplet.retention_days
     if policy is None or not policy.enabled:
         return None

@@ -105,7 +105,7 @@ class TestTheCard:
             card = command("show", "1", f"--config.file={file}", at=at, TOKEN="t").out
             document = command("show", "1", f"--config.file={file}", "--format=json", at=at, TOKEN="t").json
         assert "age limit    26 hours for the newest backup\n" in card
-        assert "volumes      2 attached volumes, which backups do not hold\n" in card
+        assert "volumes      2 attached volumes, which are not in the backups\n" in card
         assert "verdict      stale: the newest backup is 1 d 4 h old, over its limit of 1 d 2 h\n" in card
         (droplet,) = document["droplets"]
         assert droplet["max_age_seconds"] == 26 * HOUR
