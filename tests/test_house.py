@@ -99,6 +99,20 @@ def test_each_step_of_a_journey_names_its_module() -> None:
                 assert (ROOT / "exporter" / module).exists(), module
 
 
+def test_what_the_table_sends_a_reader_to_is_there() -> None:
+    """In "Where to look", each name is defined in its module, and every file exists."""
+    (table,) = re.findall(r"^## Where to look\n(.*?)(?=^## )", HOUSE.read_text(), re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\| (?!to change|---)[^|]+ \| (.*) \|$", table, re.MULTILINE)
+    assert len(rows) >= 10
+    for row in rows:
+        files = re.findall(r"`([\w/]+\.(?:py|html))`", row)
+        assert files, row
+        assert all((ROOT / "exporter" / file).exists() for file in files), row
+        for name, file in re.findall(r"`(\w+)` in `([\w/]+\.py)`", row):
+            defined = rf"^ *(?:async )?(?:def|class) {name}\b"
+            assert re.search(defined, (ROOT / "exporter" / file).read_text(), re.MULTILINE), f"{name} in {file}"
+
+
 def test_every_make_target_is_described() -> None:
     """CONTRIBUTING describes the targets of the Makefile, and no other."""
     (phony,) = versions(ROOT / "Makefile", r"^\.PHONY: (.*)$")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from exporter.cli.options import CheckConfigOptions
 from exporter.cli.source import load_configurations
-from exporter.config.state_files import why_unwritable
+from exporter.config.state_location import why_unwritable
 from exporter.config.tokens import writable_by_others
 from exporter.config.yaml_document import ConfigError
 from exporter.console import print_error, print_result

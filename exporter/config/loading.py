@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from exporter.config import proxies, state_files
+from exporter.config import proxies, state_location
 from exporter.config.durations import parse_duration
 from exporter.config.model import API_URL, Account, Config, MaxAge, Poll, RateLimit, TagLabel
 from exporter.config.patterns import compile_pattern
@@ -60,7 +60,7 @@ def load_environment(environ: Mapping[str, str] = os.environ) -> Config:
     proxy = _proxies([api_url], environ, problems)
     if problems:
         raise ConfigError(*problems)
-    state_file = state_files.automatic_state_file(environ)
+    state_file = state_location.automatic_state_file(environ)
     return Config(accounts=(Account("default", token, api_url),), state_file=state_file, proxies=proxy)
 
 
@@ -92,7 +92,7 @@ def load_file(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         raise ConfigError(*problems)
     overdue, labels = given.pop("overdue", {}), given.pop("labels", {})
     if "state_file" not in root.entries():
-        given["state_file"] = state_files.automatic_state_file(environ)
+        given["state_file"] = state_location.automatic_state_file(environ)
     return Config(**given, **overdue, tag_labels=labels.get("tags", ()), proxies=proxy)
 
 
@@ -236,7 +236,7 @@ def _path(value: Value) -> Path:
 
 def _state_file(value: Value) -> Path | None:
     if value.is_text and value.text() == "auto":
-        return state_files.automatic_state_file()
+        return state_location.automatic_state_file()
     path = _path(value)
     if path.is_dir():
         raise ValueError(f"{quoted(str(path))} is a directory; name a file in it, like {path / 'state.json'}")

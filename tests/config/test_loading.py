@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from exporter.config.loading import load_environment, load_file
 from exporter.config.model import Account, Config, MaxAge, Poll, RateLimit, TagLabel
-from exporter.config.state_files import automatic_state_file
+from exporter.config.state_location import automatic_state_file
 from exporter.config.tokens import TokenSource
 from exporter.config.yaml_document import ConfigError
 from exporter.fleet.model import Description

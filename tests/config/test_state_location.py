@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.config.state_files import automatic_state_file
+from exporter.config.state_location import automatic_state_file
 
 
 def test_systemd_first(tmp_path: Path) -> None:
