@@ -1,6 +1,6 @@
-"""DigitalOcean's API: a method for each endpoint, and pages read to their end.
+"""A client of DigitalOcean's API: one method for each endpoint. Listings are read page by page to their end.
 
-Of the links in an answer only the page numbers are used: the token must not go where a link leads.
+It uses only the page numbers of the links in an answer, because the token must not be sent to a link's address.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ImagePage:
 
     records: dict[int, records.ImageRecord]
     pages: int
-    """How many pages there seem to be."""
+    """How many pages there are, as far as this page shows."""
     rejected: frozenset[int] = frozenset()
     unidentified: int = 0
 
@@ -41,7 +41,7 @@ class ImagePage:
 class Client:
     """One account's access to the API.
 
-    All its methods raise ApiError and nothing else, but for the listings, which carry the error beside what was read.
+    All methods raise ApiError and nothing else. Listings do not raise it: their `error` says why they are not complete.
     """
 
     def __init__(
@@ -58,18 +58,18 @@ class Client:
         budget_of: Callable[[str], Budget] | None = None,
         log: Any = None,
     ) -> None:
-        """`token` reads the token, `timeout` bounds a request with its whole answer, in seconds of the machine.
+        """`token` reads the token. `timeout` limits a request and its whole answer, in real seconds.
 
-        `proxy` is the address of the proxy to send requests through; the variables of the environment are not looked
-        at, but for SSL_CERT_FILE and SSL_CERT_DIR. `budget_of` gives the budget of a token that is new. `log` is a
-        structlog logger, bound to the account.
+        `proxy` is the address of the proxy to send requests through. Of the environment's variables only SSL_CERT_FILE
+        and SSL_CERT_DIR are used. `budget_of` gives the budget of a new token. `log` is a structlog logger, bound to
+        the account.
         """
         self._clock = clock
         self._observer: Observer = observer or NullObserver()
         self._concurrency = concurrency
         self._log = log if log is not None else structlog.get_logger()
         self._last_pages: dict[str, dict[int, tuple[bytes, Page[Any]]]] = {}
-        """The pages of each listing as last read, with the digest of their bodies."""
+        """The last pages of each listing, and the digests of their bodies."""
         self._known_rejects: dict[str, tuple[frozenset[int], int]] = {}
         self.http = Http(
             base_url,
@@ -92,30 +92,27 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
         await self.http.close()
 
     async def refresh_token(self) -> None:
-        """Read the token anew, as at the beginning of a poll. Where that fails the one known stays in use.
-
-        Raises Unauthorized where it cannot be read or can be no token; whatever else reading it raises goes through.
-        """
+        """Reads the token again, at the beginning of a poll; see `Http.refresh_token`."""
         await self.http.refresh_token()
 
     @property
     def clock_skew(self) -> float | None:
-        """By how many seconds at least the API's `Date` was ahead of our clock, in the last answer that had one."""
+        """By how many seconds, at least, the last `Date` of the API was ahead of the clock. `None`: none came yet."""
         return self.http.clock_skew
 
     # Endpoints ------------------------------------------------------------------------------------------------------
 
     async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Pages[records.DropletRecord]:
-        """`/v2/droplets`: those without a GPU, or with `gpus` those with one."""
+        """`/v2/droplets`: the Droplets without a GPU; with `gpus`, those with one."""
         path = "/v2/droplets?type=gpus" if gpus else "/v2/droplets"
         return await self._listing("droplets", path, records.droplets, keep, remember=True)
 
     async def droplet_count(self) -> int | None:
-        """How many Droplets without a GPU `/v2/droplets` counts; `None` where it does not tell."""
+        """How many Droplets without a GPU `/v2/droplets` counts; `None` if the answer has no count."""
         endpoint, path = "droplets", "/v2/droplets"
         answer = await self.http.get(endpoint, path, {"page": "1", "per_page": "1"}, 0)
         return self._page(endpoint, path, answer, records.droplets).total
@@ -125,11 +122,11 @@ class Client:
         return await self._listing("policies", "/v2/droplets/backups/policies", records.policies, keep, remember=True)
 
     async def backups(self, droplet_id: int, *, keep: int = 0) -> Pages[records.BackupRecord]:
-        """`/v2/droplets/{id}/backups`; its error is NotFound where the Droplet is gone."""
+        """`/v2/droplets/{id}/backups`. Its error is NotFound if the Droplet is gone."""
         return await self._listing("backups", f"/v2/droplets/{droplet_id}/backups", records.backups, keep)
 
     async def supported_policies(self, *, keep: int = 0) -> Pages[records.SupportedPolicyRecord]:
-        """`/v2/droplets/backups/supported_policies`: one page, numbered from 1 in the API's order."""
+        """`/v2/droplets/backups/supported_policies`: one page. Its records are numbered from 1 in the API's order."""
         endpoint, path = "supported_policies", "/v2/droplets/backups/supported_policies"
         begun = self._clock.now()
         try:
@@ -142,7 +139,7 @@ class Client:
         return listing
 
     async def images(self, number: int, *, keep: int = 0) -> ImagePage:
-        """One page of `/v2/images?private=true`, from 1: backups (reported), snapshots, custom images."""
+        """One page of `/v2/images?private=true`, counted from 1: snapshots, custom images, and usually backups."""
         path = "/v2/images"
         answer = await self.http.get(
             "images", path, {"private": "true", "page": str(number), "per_page": str(PER_PAGE)}, keep
@@ -188,11 +185,11 @@ class Client:
         *,
         remember: bool = False,
     ) -> Pages[T]:
-        """Read all pages: the first alone, because it says how many there are, the others side by side.
+        """Reads all pages: first the first page, because it shows how many there are, then several at the same time.
 
-        `remember`: the listing is read at every poll and hardly changes, so its pages are kept to compare with.
+        `remember`: keep the pages. A page that is unchanged at the next poll is not decoded again.
         """
-        gathering: PageCollector[T] = PageCollector(endpoint, self.http.where(path))
+        collector: PageCollector[T] = PageCollector(endpoint, self.http.where(path))
         before, pages = self._last_pages.get(path, {}), dict[int, tuple[bytes, Page[T]]]()
         started_at = self._clock.now()
 
@@ -203,16 +200,16 @@ class Client:
         under_way: dict[int, asyncio.Task[ApiAnswer]] = {}
         number = 1
         try:
-            while gathering.wants(number):
-                last = min(gathering.ahead(number), number + self._concurrency - 1)
+            while collector.wants(number):
+                last = min(collector.ahead(number), number + self._concurrency - 1)
                 for each in range(number, last + 1):
                     if each not in under_way:
                         under_way[each] = asyncio.create_task(fetch(each))
                 try:
                     answer = await under_way[number]
-                    # Decoding a page takes milliseconds, so others have the loop between two that came together.
+                    # Decoding a page takes milliseconds: let other tasks run between two pages.
                     await asyncio.sleep(0)
-                    # A page that says what it said before is not decoded again, and its records are the very same.
+                    # An unchanged page is not decoded again, and its records are the same objects as before.
                     digest = hashlib.blake2b(answer.body).digest()
                     known = before.get(number)
                     if known is not None and known[0] == digest:
@@ -222,9 +219,9 @@ class Client:
                         page = self._page(endpoint, path, answer, read)
                     if remember:
                         pages[number] = digest, page
-                    gathering.add(number, page)
+                    collector.add(number, page)
                 except ApiError as error:
-                    gathering.fail(number, error)
+                    collector.fail(number, error)
                 else:
                     if number == 1:
                         started_at = answer.sent_at
@@ -235,9 +232,9 @@ class Client:
                 task.cancel()
             await asyncio.gather(*under_way.values(), return_exceptions=True)
         if remember:
-            self._last_pages[path] = {**before, **pages} if gathering.failed else pages
-        listing = gathering.listing(started_at)
-        self._note_rejects(endpoint, path, listing, gathering.reason)
+            self._last_pages[path] = {**before, **pages} if collector.failed else pages
+        listing = collector.listing(started_at)
+        self._note_rejects(endpoint, path, listing, collector.reason)
         return listing
 
     def _page(self, endpoint: str, path: str, answer: ApiAnswer, read: Callable[[bytes], Page[T]]) -> Page[T]:
@@ -255,14 +252,14 @@ class Client:
         try:
             yield
         except UnreadableBody as error:
-            raise Unreadable(endpoint, f"{self.http.where(path)} answered what is not the API's: {error}") from error
+            raise Unreadable(endpoint, f"{self.http.where(path)} did not answer as the API does: {error}") from error
 
     def _reject(self, endpoint: str, path: str, reason: str) -> Rejected:
         self._observer.rejected(endpoint, 1)
         return Rejected(endpoint, f"the record of {self.http.where(path)} cannot be understood: {reason}")
 
     def _note_rejects(self, endpoint: str, path: str, listing: Pages[Any], reason: str | None) -> None:
-        """Log what was left out, loudly once and quietly while it stays the same."""
+        """Logs which records were left out: once as a warning, then at the level debug while they stay the same."""
         key = f"{endpoint} {path}"
         found = (listing.rejected, listing.unidentified)
         before = self._known_rejects.pop(key, None)

@@ -1,48 +1,48 @@
-# ruff: noqa: N818 - the names say what happened, as those of httpx do
-"""What can go wrong between us and the API.
+# ruff: noqa: N818  # the names say what happened, as those of httpx do
+"""What can go wrong between the exporter and the API.
 
 ApiError
   Unauthorized    401, 403, or a token that cannot be sent
-  NotFound        404, by the API itself
+  NotFound        404 from the API itself
   Refused         any other 3xx and 4xx
   Throttled       429 that asks for a longer wait than the poll has
   ServerError     5xx
-  Unreachable     no answer, or one that broke off
+  Unreachable     no answer, or only a part of one
   Unreadable      an answer that cannot be understood
-    Rejected      one that holds a single record, and that record cannot be understood
-  Incomplete      pages that were all read and do not add up
-  OutOfBudget     not sent: the pacing or the reserve does not allow it in time
+    Rejected      an answer with a single record that cannot be understood
+  Incomplete      a listing whose pages have fewer records than it counts
+  OutOfBudget     not sent, because a limit or the reserve does not allow it in time
 """
 
 from __future__ import annotations
 
 
 class ApiError(Exception):
-    """A request, or a listing, that did not bring what it was sent for.
+    """A request or a listing failed.
 
-    The text says what was found, where, and what to do; it never holds the token.
+    The text says what was found, where, and what to do. It never contains the token.
     """
 
     def __init__(self, endpoint: str, message: str) -> None:
         super().__init__(message)
         self.endpoint = endpoint
-        """As in the label `endpoint` of the exporter's own metrics."""
+        """The value of the label `endpoint` in the exporter's own metrics."""
 
 
 class Unauthorized(ApiError):
-    """The token was refused, or is none: mended by another token."""
+    """The token was refused, or is no token at all. Another token is needed."""
 
 
 class NotFound(ApiError):
-    """The API says that there is no such thing."""
+    """The API does not know what was asked for."""
 
 
 class Refused(ApiError):
-    """The API, or something before it, does not want this request: asking again would change nothing."""
+    """The API, or a proxy before it, refuses this request. Asking again would change nothing."""
 
 
 class Throttled(ApiError):
-    """Too many requests, and the wait asked for ends after the poll."""
+    """Too many requests: the API asks to wait until after the poll's end."""
 
     def __init__(self, endpoint: str, message: str, until: float) -> None:
         super().__init__(endpoint, message)
@@ -51,27 +51,27 @@ class Throttled(ApiError):
 
 
 class ServerError(ApiError):
-    """The API failed, and failed again when asked again."""
+    """The API failed, each time it was asked."""
 
 
 class Unreachable(ApiError):
-    """No whole answer came: name resolution, connection, TLS, a reset, a time limit."""
+    """No whole answer came: the name, the connection or TLS failed, or a time limit was reached."""
 
 
 class Unreadable(ApiError):
-    """A whole answer came and is not what the API's document describes."""
+    """A whole answer came, and it is not what the API's document describes."""
 
 
 class Rejected(Unreadable):
-    """The answer's one record could not be understood; the thing itself exists."""
+    """The answer's only record could not be understood. What was asked for exists."""
 
 
 class Incomplete(ApiError):
-    """A listing whose pages hold fewer records than it counts, or do not end."""
+    """A listing has fewer records than it counts, or its pages do not end."""
 
 
 class OutOfBudget(ApiError):
-    """Not sent, so as to leave the token's other users their share or to stay within a limit."""
+    """Not sent, to stay within a limit or to leave the token's other users their share."""
 
     def __init__(self, endpoint: str, message: str, until: float) -> None:
         super().__init__(endpoint, message)

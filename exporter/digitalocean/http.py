@@ -1,6 +1,6 @@
-"""One request to DigitalOcean's API: paced, sent, bounded in time and size, and its failure put in words.
+"""Sends one request to DigitalOcean's API within the budget and within limits of time and size; explains its failure.
 
-The token goes to the configured host and to no other: redirects are not followed.
+The token is only sent to the configured host: redirects are not followed.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-# httpx would import it at the first request, and hold up the loop for as long as that takes.
+# Otherwise httpx imports it during the first request, which blocks the event loop.
 import anyio._backends._asyncio  # noqa: F401
 import httpx
 import msgspec
 
 from exporter import __version__
 from exporter.clock import Clock
-from exporter.digitalocean.budget import HOUR, MINUTE, Budget, BudgetSpent, moment
+from exporter.digitalocean.budget import HOUR, MINUTE, Budget, BudgetSpent, utc_text
 from exporter.digitalocean.errors import (
     ApiError,
     NotFound,
@@ -47,39 +47,39 @@ from exporter.digitalocean.records import MAX_BODY, UnreadableBody
 from exporter.threads import ThreadPool, ThreadPoolError
 
 FILES_WITHIN = 10.0
-"""Seconds for reading the token or the certificate authorities."""
+"""Seconds that reading the token or the certificate authorities may take."""
 RETRIES = 2
-"""How often a request that met a broken connection, a time limit or a 5xx is sent again."""
+"""How often a request is sent again after a broken connection, a time limit or a 5xx."""
 
 _PAUSES = (0.5, 1.0)
 _CERTIFICATES = ThreadPool("certificates", 1)
-"""Loading them takes a tenth of a second of one core. One at a time leaves the others to scrapes."""
+"""Loading certificates keeps one core busy for 0.1 s. One load at a time leaves the other cores to scrapes."""
 _CHUNK = 64 * 1024
 _ERROR_BODY = 16 * 1024
 _ERROR_PATIENCE = 1.0
 
-# They would log each request at the level info, and its details at debug.
+# These libraries log each request at the level info, and its details at debug.
 for _noisy in ("httpx", "httpcore"):
     logging.getLogger(_noisy).setLevel(logging.WARNING)
 
 
 class Observer(Protocol):
-    """Hears what goes over the wire; the exporter's own metrics listen here."""
+    """Is called for each request and answer. The exporter's own metrics implement it."""
 
     def sent(self, endpoint: str, code: str, seconds: float) -> None:
-        """A request was sent, a retry included; `code` is the HTTP status, or `error` where none came."""
+        """A request was sent, also if it is a retry. `code` is the HTTP status, or `error` if no answer came."""
 
     def throttled(self, seconds: float) -> None:
-        """Requests were held back so long, by our pacing or because the API asked for it. The budget reports this."""
+        """Requests were delayed for so long, by the budget or because the API asked for it. The budget reports this."""
 
     def rejected(self, endpoint: str, count: int) -> None:
         """So many records of an answer could not be understood."""
 
     def rate_limit(self, limit: float | None, remaining: float | None, reset: float | None) -> None:
-        """An answer's `ratelimit-` headers, as they came; `None` for one that is missing or no number."""
+        """An answer's `ratelimit-` headers. `None`: missing, or not a number."""
 
     def clock_skew(self, seconds: float) -> None:
-        """By how much an answer's `Date` was ahead of our clock; negative where it was behind."""
+        """By how many seconds an answer's `Date` was ahead of the exporter's clock; negative if it was behind."""
 
 
 class NullObserver:
@@ -94,7 +94,7 @@ class NullObserver:
 
 @dataclass(frozen=True, slots=True)
 class ApiAnswer:
-    """A whole answer with a good status."""
+    """A whole answer."""
 
     status: int
     headers: httpx.Headers
@@ -104,7 +104,7 @@ class ApiAnswer:
 
 
 class Http:
-    """Sends an account's requests. It raises `ApiError` and nothing else."""
+    """Sends an account's requests. Raises `ApiError` and nothing else."""
 
     def __init__(
         self,
@@ -119,12 +119,12 @@ class Http:
         proxy: str | None,
         budget_of: Callable[[str], Budget] | None = None,
     ) -> None:
-        """`budget_of` gives the budget of a token that is new; without it a new token goes on with the same one."""
+        """`budget_of` gives the budget of a new token. Without it, a new token uses the budget of the old one."""
         self.deadline = math.inf
-        """Until when requests may be sent and answers awaited, in Unix seconds of the clock."""
+        """Until when requests may be sent and answers may come, in Unix seconds of the clock."""
         self.clock_skew: float | None = None
-        """By how many seconds at least the API's `Date` was ahead of our clock, in the last answer that had one."""
-        # A name or password in the address would take the token's place in the request, and show in messages.
+        """By how many seconds, at least, the last `Date` of the API was ahead of the clock. `None`: none came yet."""
+        # httpx would send a name and password in the address instead of the token, and errors would show them.
         self.base_url = re.sub(r"//[^/@]*@", "//", base_url.rstrip("/"))
         self.timeout = timeout
         self._read_token = token
@@ -140,39 +140,40 @@ class Http:
         self._http: httpx.AsyncClient | None = None
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
         http, self._http = self._http, None
         if http is not None:
             await http.aclose()
 
     async def refresh_token(self) -> None:
-        """Read the token anew, as at the beginning of a poll. Where that fails the one known stays in use.
+        """Reads the token again, at the beginning of a poll. If that fails, the last token stays in use.
 
-        Raises Unauthorized where it cannot be read or can be no token; whatever else reading it raises goes through.
+        Raises Unauthorized if the token cannot be read, or if no token can look like that. Other errors of the function
+        that reads the token are not caught.
         """
         try:
             token = await self._files.run(self._read_token, within=FILES_WITHIN)
         except (OSError, ValueError, ThreadPoolError) as error:
             raise Unauthorized("token", f"the token cannot be read: {self._quote(str(error))}") from error
         if not re.fullmatch(r"[\x21-\x7e]+", token):
-            what = "is empty" if not token else "holds a space, a line break or another character that no token has"
-            raise Unauthorized("token", f"the token {what}: put the token alone in its source")
+            what = "is empty" if not token else "has a space, a line break or another character that no token has"
+            raise Unauthorized("token", f"the token {what}: write only the token into its source")
         if token != self._token:
             if self._budget_of is not None:
                 self.budget = self._budget_of(token)
             elif self._token is not None:
-                self.budget.forget()
+                self.budget.forget_headers()
             self._token = token
 
     async def get(self, endpoint: str, path: str, params: Mapping[str, str], keep: int) -> ApiAnswer:
-        """The answer to a request, once it is a good one; asked for again where that may help."""
+        """The answer to a request, with a status from 200 to 299. Sends the request again if that may help."""
         failures = refusals = 0
         while True:
             try:
                 answer = await self._attempt(endpoint, path, params, keep)
             except (Unreachable, ServerError) as error:
                 failures += 1
-                pause = _PAUSES[min(failures, len(_PAUSES)) - 1] * random.uniform(0.5, 1.5)  # noqa: S311 - only jitter
+                pause = _PAUSES[min(failures, len(_PAUSES)) - 1] * random.uniform(0.5, 1.5)  # noqa: S311  # only jitter
                 if failures > RETRIES or self._clock.now() + pause >= self.deadline:
                     times = f" (asked {failures} times)" if failures > 1 else ""
                     unheard = isinstance(error, Unreachable)
@@ -184,21 +185,21 @@ class Http:
                 return answer
             refusals += 1
             now = self._clock.now()
-            wait = _wait_told(answer.headers, now)
-            # An API that goes on saying "in a second" is not asked every second.
+            wait = _wait_after_429(answer.headers, now)
+            # If the API refuses again and again and always asks to wait one second, wait longer each time.
             wait = max(wait, min(MINUTE, wait * 2.0 ** min(10, max(0, refusals - 3))))
             until = now + wait
             self.budget.hold_until(until)
             if until > self.deadline:
                 raise Throttled(
                     endpoint,
-                    f"{self.where(path)} answered 429, too many requests: nothing is sent before {moment(until)};"
-                    " lower rate_limit.per_hour, or raise poll.interval or the reserve, if this happens often",
+                    f"{self.where(path)} answered 429, too many requests: no request is sent before {utc_text(until)};"
+                    " if this happens often, lower rate_limit.per_hour, or raise poll.interval or rate_limit.reserve",
                     until,
                 )
 
     async def _attempt(self, endpoint: str, path: str, params: Mapping[str, str], keep: int) -> ApiAnswer:
-        """Send a request once; the answer is a good one or a 429."""
+        """Sends a request once. The answer's status is from 200 to 299, or 429."""
         if self._token is None:
             await self.refresh_token()
         http = await self._connect(endpoint)
@@ -206,14 +207,14 @@ class Http:
             try:
                 ticket = await self.budget.acquire(self.deadline, keep)
             except BudgetSpent as error:
-                raise OutOfBudget(endpoint, f"{self.where(path)} was not asked: {error}", error.until) from error
+                raise OutOfBudget(endpoint, f"{self.where(path)} was not sent: {error}", error.until) from error
             try:
                 answer = await self._send(http, endpoint, path, params, ticket)
             finally:
                 self.budget.close(ticket)
         if answer.status == 429:
             return answer
-        self.budget.welcome()
+        self.budget.accepted()
         if not 200 <= answer.status < 300:
             raise self._refusal(endpoint, path, answer)
         kind = answer.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
@@ -221,7 +222,7 @@ class Http:
             raise Unreadable(
                 endpoint,
                 f"{self.where(path)} answered {answer.status} with {self._quote(kind)} instead of JSON:"
-                " is api_url the API's own address, or does a proxy answer for it?",
+                " check that api_url is the API's address, and that no proxy answers instead of the API",
             )
         return answer
 
@@ -240,7 +241,7 @@ class Http:
                     "GET",
                     httpx.URL(self.base_url + path).copy_merge_params(dict(params)),
                     headers={"Authorization": f"Bearer {self._token}"},
-                    # A connection that is still being made is only put away if it is not cancelled from outside.
+                    # httpx does not close a connection that is cancelled while it is being made: limit that, too.
                     timeout=httpx.Timeout(None, connect=0.45 * limit),
                 ) as response,
             ):
@@ -250,14 +251,14 @@ class Http:
                 if response.is_success:
                     body = await _read_body(response, MAX_BODY)
                 else:
-                    # Its text is a help and no more: the status says what is to be done.
+                    # The text of an error only helps people; the status decides.
                     with suppress(Exception):
                         async with asyncio.timeout(_ERROR_PATIENCE):
                             body = await _read_body(response, _ERROR_BODY)
                 return ApiAnswer(response.status_code, response.headers, body, sent_at)
         except TimeoutError as error:
             why = "poll.timeout" if limit == self.timeout else "the poll's end"
-            raise Unreachable(endpoint, f"{where}: no whole answer within {limit:.3g} s ({why})") from error
+            raise Unreachable(endpoint, f"{where}: no complete answer within {limit:.3g} s ({why})") from error
         except UnreadableBody as error:
             raise Unreadable(
                 endpoint, f"{where} answered {code} with a body that cannot be read: {self._quote(str(error))}"
@@ -265,13 +266,13 @@ class Http:
         except httpx.ConnectTimeout as error:
             raise Unreachable(endpoint, f"{where}: no connection within {0.45 * limit:.3g} s") from error
         except httpx.HTTPError as error:
-            # Not chained either: its text may hold what the server sent, and that may be what it was sent.
+            # Not chained: its text may contain what the server sent, and the server may send the token back.
             raise Unreachable(endpoint, f"{where}: {self._quote(_describe(error))}") from None
         except Exception as error:  # noqa: BLE001
-            # Headers and bodies can be garbage in more ways than httpx and h11 have exceptions for. The exception
-            # itself is not chained: its text may hold the request's headers.
+            # Broken headers and bodies raise more than the exceptions of httpx and h11. Not chained: its text may
+            # contain the request's headers.
             raise Unreadable(
-                endpoint, f"{where}: an answer that is no HTTP ({type(error).__name__}: {self._quote(str(error))})"
+                endpoint, f"{where}: the answer is not HTTP ({type(error).__name__}: {self._quote(str(error))})"
             ) from None
         finally:
             self._observer.sent(endpoint, code, time.perf_counter() - begun)
@@ -279,7 +280,7 @@ class Http:
     async def _connect(self, endpoint: str) -> httpx.AsyncClient:
         if self._http is None:
             try:
-                # Loading the certificate authorities takes longer than most requests, and their disk may hang.
+                # In a thread: loading the certificate authorities takes longer than most requests, and a disk may hang.
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 if self.base_url.startswith("https:"):
                     context = await _CERTIFICATES.run(httpx.create_ssl_context, within=FILES_WITHIN)
@@ -294,7 +295,7 @@ class Http:
                     cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
                     follow_redirects=False,
                     event_hooks={"response": [_put_location_aside]},
-                    timeout=None,  # noqa: S113 - the whole request has one limit, set where it is sent
+                    timeout=None,  # noqa: S113  # `_send` limits the whole request
                     limits=httpx.Limits(
                         max_connections=self._concurrency,
                         max_keepalive_connections=self._concurrency,
@@ -319,15 +320,15 @@ class Http:
         self.budget.learn(ticket, limit, remaining, reset)
         if limit is not None or remaining is not None or reset is not None:
             self._observer.rate_limit(limit, remaining, reset)
-        told = _http_date(headers.get("date"))
-        if told is not None:
+        date = _http_date(headers.get("date"))
+        if date is not None:
             # `Date` has a resolution of one second, so differences within the request's own duration are ignored.
-            behind, ahead = told + 1.0 - sent_at, told - self._clock.now()
+            behind, ahead = date + 1.0 - sent_at, date - self._clock.now()
             self.clock_skew = max(ahead, min(0.0, behind))
             self._observer.clock_skew(self.clock_skew)
 
     def _refusal(self, endpoint: str, path: str, answer: ApiAnswer) -> ApiError:
-        """The error that a status outside 200 to 299 stands for."""
+        """The error for a status outside 200 to 299."""
         status, kind = answer.status, answer.headers.get("content-type", "").lower()
         said = self._quote(_api_message(answer.body))
         what = f"{self.where(path)} answered {status}" + (f' ("{said}")' if said else "")
@@ -339,9 +340,9 @@ class Http:
                     endpoint, f"{what}: the token may not read this; it needs the scopes droplet:read and image:read"
                 )
             case 404 if "html" not in kind:
-                return NotFound(endpoint, f"{what}: there is no such thing")
+                return NotFound(endpoint, f"{what}: it does not exist")
             case 404:
-                return Refused(endpoint, f"{what} with a page of HTML, not by the API: is api_url its own address?")
+                return Refused(endpoint, f"{what} with a page of HTML, so it is not the API: check api_url")
             case _ if 300 <= status < 400:
                 return Refused(
                     endpoint,
@@ -350,20 +351,20 @@ class Http:
                 )
             case _ if status >= 500:
                 return ServerError(endpoint, f"{what}: the API failed; see https://status.digitalocean.com")
-        return Refused(endpoint, f"{what}: the API does not want this request")
+        return Refused(endpoint, f"{what}: the API refuses this request")
 
     def where(self, path: str) -> str:
         return f"GET {self.base_url}{path}"
 
     def _quote(self, text: str) -> str:
-        """Text from elsewhere, made fit for a message. A server may echo the token, and in another case."""
+        """Text from a server, made safe for a message. A server may send the token back, also in another case."""
         if self._token:
             text = re.sub(re.escape(self._token), "[token]", text, flags=re.IGNORECASE)
         return _clean(text)
 
 
 def _clean(text: str, length: int = 200) -> str:
-    """Text of another's making on one short line, without control characters."""
+    """The text on one short line, without control characters."""
     text = " ".join("".join(char if char.isprintable() else " " for char in text[: length * 4]).split())
     return text if len(text) <= length else text[: length - 3] + "..."
 
@@ -372,16 +373,16 @@ _LOCATION = "x-location"
 
 
 async def _put_location_aside(response: httpx.Response) -> None:
-    """Hide where a redirect leads from httpx, which would trip over an address that is none."""
+    """Hides the address of a redirect from httpx, which fails if the address is not valid."""
     if "location" in response.headers:
         response.headers[_LOCATION] = response.headers.pop("location")
 
 
 async def _read_body(response: httpx.Response, limit: int) -> bytes:
-    """The body, unpacked by steps; raises UnreadableBody where it is too large or packed in a way not asked for."""
+    """The body, unpacked in steps. Raises UnreadableBody if it is too large or not packed by gzip."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
-        raise UnreadableBody(f"it is packed as {encoding}, and only gzip was asked for")
+        raise UnreadableBody(f"it is packed as {encoding}, but the request only accepts gzip")
     packed = encoding in ("gzip", "x-gzip")
     body = bytearray()
     gzip = _Gunzip()
@@ -398,7 +399,7 @@ async def _read_body(response: httpx.Response, limit: int) -> bytes:
 
 
 class _Gunzip:
-    """Unpacks gzip in steps of bounded size, whatever the packed data would grow to."""
+    """Unpacks gzip in steps of limited size, however large the unpacked data is."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(wbits=31)
@@ -413,15 +414,15 @@ class _Gunzip:
                 yield self._member.decompress(data, _CHUNK)
                 data = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
         except zlib.error as error:
-            raise UnreadableBody(f"it is said to be gzip and is not: {error}") from error
+            raise UnreadableBody(f"its header says gzip, and it is not gzip: {error}") from error
 
     def finish(self) -> None:
         if self._begun and not self._member.eof:
-            raise UnreadableBody("its gzip stream breaks off")
+            raise UnreadableBody("its gzip data ends too early")
 
 
 def _describe(error: BaseException) -> str:
-    """What lies at the bottom of a connection's failure, in its own words."""
+    """The cause of a connection's failure, as the system says it."""
     found: BaseException | None = error
     seen: list[BaseException] = []
     while found is not None and found not in seen and len(seen) < 20:
@@ -444,7 +445,7 @@ def _describe(error: BaseException) -> str:
 
 
 def _api_message(body: bytes) -> str:
-    """The text of the API's error object, or nothing."""
+    """The message of the API's error object; empty if there is none."""
     try:
         parsed: Any = msgspec.json.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -457,11 +458,11 @@ def _host_of(location: str) -> str:
     try:
         return urlsplit(location).hostname or "another path"
     except ValueError:
-        return "an address that is none"
+        return "an address that is not valid"
 
 
 def _number(text: str | None) -> float | None:
-    """A header's number; `None` where there is none."""
+    """A header's number; `None` if it is missing or not a number."""
     if text is None or not re.fullmatch(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", text.strip(), re.ASCII):
         return None
     return float(text)
@@ -477,13 +478,13 @@ def _http_date(text: str | None) -> float | None:
         return None
 
 
-def _wait_told(headers: httpx.Headers, now: float) -> float:
-    """How long a 429 asks to wait: at least a second, at most the hour after which every request has expired."""
-    told = headers.get("retry-after")
-    if told is not None:
-        seconds = _number(told)
+def _wait_after_429(headers: httpx.Headers, now: float) -> float:
+    """Seconds that a 429 asks to wait: at least one, at most an hour, after which every request has expired."""
+    retry_after = headers.get("retry-after")
+    if retry_after is not None:
+        seconds = _number(retry_after)
         if seconds is None:
-            date = _http_date(told)
+            date = _http_date(retry_after)
             seconds = 0.0 if date is None else date - now
         return min(HOUR, max(1.0, seconds))
     reset = _number(headers.get("ratelimit-reset"))

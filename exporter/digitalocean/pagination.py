@@ -1,8 +1,8 @@
-"""Pages taken together: which to read next, when to stop, and whether all of them have come.
+"""Which page of a listing to read next, when to stop, and whether the listing is complete.
 
-Neither the links nor `meta.total` are to be trusted alone: either may be missing or wrong, pages shift while they are
-read, and a faulty API could go on for ever. So a page is asked for because something says that it exists, and the
-reading ends where pages bring nothing new.
+Links and `meta.total` may be missing or wrong, pages shift while they are read, and the pages of a faulty API may never
+end. So a page is read if links, `meta.total` or a full page show that it exists, and reading ends when pages bring
+nothing new.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from exporter.digitalocean.records import PER_PAGE, Page
 T = TypeVar("T")
 
 MAX_PAGES = 1000
-"""Where a listing is given up whatever it says: more than a token's budget can read again and again."""
+"""A listing is read no further than this: a token's budget does not allow more at every poll."""
 _SURPLUS = 50
-"""How many pages beyond those announced are read while each of them brings something new."""
+"""How many pages beyond the announced ones are read, while each of them brings something new."""
 _FATAL = (Unauthorized, Throttled, OutOfBudget, Unreachable)
-"""Errors that the next page would meet as well."""
+"""Errors that the next page would have as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pages(Generic[T]):
-    """All that a paginated endpoint told."""
+    """A listing: the records of all its pages."""
 
     started_at: float
-    """When its first page was asked for, in Unix seconds: what it tells is no older."""
+    """When its first page was asked for, in Unix seconds. Its records are not older than that."""
     records: dict[int, T] = field(default_factory=dict)
-    """Distinct by id; one that came twice counts as it was read last."""
+    """By id. If a record came twice, the last one counts."""
     rejected: frozenset[int] = frozenset()
-    """The ids of records that could not be understood: what they are of exists."""
+    """The ids of records that could not be understood. The Droplets, or whatever else they describe, exist."""
     unidentified: int = 0
     """Records that could not be understood and whose id could not be read either."""
     total: int | None = None
     """The greatest `meta.total` of the pages."""
     error: ApiError | None = None
-    """Why it is not complete."""
+    """Why it is not complete; `None`: it is."""
 
     @property
     def complete(self) -> bool:
-        """Whether every page was read and the records, those rejected included, are no fewer than `meta.total`."""
+        """Whether all pages were read, and they have at least `meta.total` records, including rejected ones."""
         return self.error is None
 
 
 class PageCollector(Generic[T]):
-    """A listing in the making. Pages are added, or reported as failed, in the order of their numbers from 1."""
+    """Collects the pages of a listing. Pages are added, or reported as failed, in the order of their numbers from 1."""
 
     def __init__(self, endpoint: str, where: str) -> None:
-        """`where` is what errors call the listing."""
+        """`where`: how errors name the listing."""
         self._endpoint = endpoint
         self._where = where
         self._records: dict[int, T] = {}
@@ -73,15 +73,15 @@ class PageCollector(Generic[T]):
         """What was wrong with the first rejected record."""
 
     def wants(self, number: int) -> bool:
-        """Whether this page is to be read, all before it having been dealt with."""
+        """Whether to read this page, after all pages before it were added or failed."""
         return not self._ended and number <= self._limit
 
     def ahead(self, number: int) -> int:
-        """The last page that may be asked for together with this one."""
+        """The last page that may be read at the same time as this one."""
         return min(self._expected, self._limit) if self._steady and number <= self._expected else number
 
     def add(self, number: int, page: Page[T]) -> None:
-        """Take a page in."""
+        """Adds a page."""
         known = len(self._ids)
         self._ids |= page.records.keys()
         self._ids |= page.rejected
@@ -107,11 +107,11 @@ class PageCollector(Generic[T]):
             more = page.next_page or (full and not counted)
             self._ended = not more or (number > 1 and not fruitful)
         else:
-            # One page without news may be an old one, shifted by records that were added meanwhile.
+            # New records at the front shift old ones to this page, so one page without anything new is no end.
             self._ended = self._fruitless > 1
 
     def fail(self, number: int, error: ApiError) -> None:
-        """A page could not be read. One such page costs only itself; after a second the rest is left alone."""
+        """A page could not be read. The others are still read; after a second failure they are not."""
         self._error = self._error or error
         self._failures += 1
         self._ended = (
@@ -124,7 +124,7 @@ class PageCollector(Generic[T]):
         return self._failures > 0
 
     def listing(self, started_at: float) -> Pages[T]:
-        """What was gathered."""
+        """The listing so far."""
         return Pages(
             started_at=started_at,
             records=self._records,
@@ -140,7 +140,7 @@ class PageCollector(Generic[T]):
         self._expected = min(said, default=1)
         self._limit = min(MAX_PAGES, max(said, default=1) + _SURPLUS)
         self._first_length = page.length
-        # A short page that says nothing of a next one, yet counts more: the count may well be wrong, so ask singly.
+        # If the first page is short and has no link to a next one, `meta.total` may be wrong: read one page at a time.
         self._steady = page.length >= PER_PAGE or page.next_page
 
     def _count(self) -> int:
@@ -149,11 +149,11 @@ class PageCollector(Generic[T]):
     def _shortfall(self) -> Incomplete | None:
         count = self._count()
         if not self._ended:
-            text = f"{self._where} does not end: {self._limit} pages were read, {count} records"
+            text = f"{self._where} does not end: {self._limit} pages with {count} records were read"
         elif self._total is not None and count < self._total:
-            text = f"{self._where} counts {self._total} records, and its pages hold {count}"
+            text = f"{self._where} counts {self._total} records, and its pages have {count}"
         elif self._total is None and self._promised:
-            text = f"{self._where} promises more pages, and they hold nothing new after {count} records"
+            text = f"{self._where} links to more pages, and they have nothing new after {count} records"
         else:
             return None
-        return Incomplete(self._endpoint, f"{text}: what is missing keeps its last known state until the next poll")
+        return Incomplete(self._endpoint, f"{text}; what is missing is served as last known until the next poll")

@@ -1,11 +1,11 @@
-"""The API's records, only the fields that are used, and the lenient reading of a page of them.
+"""The API's records, with the fields that the exporter uses, and the decoding of pages of them.
 
-A page is split into raw records and each is decoded by itself, so a record that cannot be understood costs only
-itself: it is counted, named where its id can be read, and left out. For an optional field, `null` and missing are the
-same: `None`. The units are the API's: gigabytes, hours, days.
+A page is split into raw records, and each is decoded by itself. A record that cannot be understood is counted and left
+out; its id is kept if it can be read. If an optional field is missing or `null`, it is `None`. The units are the API's:
+gigabytes, hours, days.
 
-An answer may come from a broken or hostile server. So sizes are bounded: of the answer, of a page, and of each text
-and list in a record.
+A server may be broken or hostile, so there are limits for the size of an answer, for the number of records on a page,
+and for each text and list in a record.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ PER_PAGE = 200
 MAX_BODY = 8 * 1024 * 1024
 """Bytes of an unpacked answer; a page of 200 of the largest records is under 2 MiB."""
 MAX_RECORDS = 5 * PER_PAGE
-"""Records of one answer beyond which it is not the API's."""
+"""An answer with more records is not the API's."""
 MAX_COMMAS = 400_000
-"""Commas in an answer. They bound how many values it holds; 200 large Droplets have about 80,000."""
+"""Commas in an answer. They limit how many values it has; 200 large Droplets have about 80,000."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_2200 = 7_258_118_400.0
 
-# The bounds are far beyond anything real. They keep what is computed from the numbers finite, and labels short.
+# These limits are far above real values. They keep computed numbers finite, and labels short.
 Id = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Gigabytes = Annotated[float, Meta(ge=0, le=1e9)]
 Length = Annotated[float, Meta(ge=0, le=1e6)]
@@ -61,13 +61,13 @@ class DropletRecord(Struct, frozen=True, gc=False):
     created_at: datetime | None = None
     disk: Gigabytes | None = None
     tags: Texts | None = None
-    """`None` where the answer lacks them, as without the scope `tag:read`."""
+    """`None` if the answer has no tags, for example without the scope `tag:read`."""
     backup_ids: Ids | None = None
-    """`None` where the answer lacks them; without the scope `image:read` they may also be empty while backups exist."""
+    """`None` if the answer has no ids. Without the scope `image:read` they may be empty although backups exist."""
     snapshot_ids: Any = None
-    """Ids of snapshots, if it is a list of numbers; anything else tells nothing and does not cost the record."""
+    """Ids of snapshots if it is a list of numbers. Anything else is ignored and does not reject the record."""
     volume_ids: Any = None
-    """Ids of attached volumes, if it is a list of texts; anything else tells nothing and does not cost the record."""
+    """Ids of attached volumes if it is a list of texts. Anything else is ignored and does not reject the record."""
 
 
 class NamedWindow(Struct, frozen=True, gc=False):
@@ -78,10 +78,10 @@ class NamedWindow(Struct, frozen=True, gc=False):
 
 
 class PolicySettings(Struct, frozen=True, gc=False):
-    """The part `backup_policy` of a policy's record: what the Droplet's owner has set."""
+    """The field `backup_policy` of a policy's record: what the Droplet's owner has chosen."""
 
     plan: Text | None = None
-    """An open string: `daily`, `weekly`, `intra_daily_4h`, or another."""
+    """`daily`, `weekly`, `intra_daily_4h`, or a plan that is not known yet."""
     weekday: Text | None = None
     hour: Hour | None = None
     """UTC."""
@@ -98,7 +98,7 @@ class PolicyRecord(Struct, frozen=True, gc=False):
 
 
 class BackupRecord(Struct, frozen=True, gc=False):
-    """A record of `/v2/droplets/{id}/backups`: a restore point, whichever `type` it has."""
+    """A record of `/v2/droplets/{id}/backups`: a backup, whatever its `type` is."""
 
     id: Id
     created_at: datetime
@@ -115,7 +115,7 @@ class ImageRecord(Struct, frozen=True, gc=False):
     id: Id
     type: Text | None = None
     status: Text | None = None
-    """`available` once it is whole."""
+    """`available` when it is complete."""
     created_at: datetime | None = None
     size_gigabytes: Gigabytes | None = None
     min_disk_size: Gigabytes | None = None
@@ -136,11 +136,11 @@ class SupportedPolicyRecord(Struct, frozen=True, gc=False):
 def unix_seconds(value: datetime | None) -> float | None:
     """The instant in Unix seconds; a date without an offset is in UTC.
 
-    `None` for a date before 1970 or after 2200: year 1 is how Go writes a time that was not set, 9999 a "never".
+    `None` for a date before 1970 or after 2200: Go writes a time that was not set as year 1, and year 9999 means never.
     """
     if value is None:
         return None
-    # Not value.timestamp(): at the ends of the calendar that leaves the range of a datetime.
+    # Not value.timestamp(): that fails at the first and the last day of the calendar.
     seconds = ((value if value.tzinfo else value.replace(tzinfo=UTC)) - _EPOCH).total_seconds()
     return seconds if 0 <= seconds < _YEAR_2200 else None
 
@@ -161,7 +161,7 @@ _CANNOT_DECODE = (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """One answer, read as far as it can be."""
+    """One answer of a listing, with the records that could be decoded."""
 
     records: dict[int, T]
     rejected: frozenset[int]
@@ -169,27 +169,27 @@ class Page(Generic[T]):
     unidentified: int
     """Records that could not be understood and whose id could not be read either."""
     reason: str | None
-    """What was wrong with the first of those."""
+    """What was wrong with the first record that could not be understood."""
     length: int
-    """How many records the answer held, of whatever kind."""
+    """How many records the answer had, including those that could not be understood."""
     total: int | None
-    """`meta.total`; `None` where it is missing or no count."""
+    """`meta.total`; `None` if it is missing or not a count."""
     next_page: bool
-    """Whether the links name a page after this one."""
+    """Whether there is a link to a next page."""
     last_page: int | None
-    """The number of the last page, by the links."""
+    """The number of the last page in the links."""
 
     @property
     def rejections(self) -> int:
         return len(self.rejected) + self.unidentified
 
 
-class UnreadableBody(ValueError):  # noqa: N818 - says what was found
+class UnreadableBody(ValueError):  # noqa: N818  # the name says what was found
     """An answer's body is not what the API's document describes; the text says what was found."""
 
 
 class TooLarge(UnreadableBody):
-    """An answer that is not read, because reading it would take long."""
+    """The answer is too large to be decoded in a short time."""
 
 
 def droplets(body: bytes) -> Page[DropletRecord]:
@@ -197,7 +197,7 @@ def droplets(body: bytes) -> Page[DropletRecord]:
 
 
 def policies(body: bytes) -> Page[PolicyRecord]:
-    """By the id of the Droplet."""
+    """Policies by the id of the Droplet."""
     return _read_page(body, "policies", _each_policy)
 
 
@@ -210,7 +210,7 @@ def images(body: bytes) -> Page[ImageRecord]:
 
 
 def supported_policies(body: bytes) -> Page[SupportedPolicyRecord]:
-    """The plans have no id: they are numbered from 1 in the answer's order."""
+    """Plans have no id, so they are numbered from 1 in the answer's order."""
     return _read_page(body, "supported_policies", _each_supported_policy)
 
 
@@ -280,13 +280,13 @@ def _each_supported_policy(part: _Part) -> Iterator[tuple[int, SupportedPolicyRe
 
 
 def _read_page(body: bytes, key: str, each: Callable[[_Part], Iterable[tuple[int, T] | _Rejection]]) -> Page[T]:
-    """Raises UnreadableBody, and nothing else, whatever the body."""
+    """Raises UnreadableBody, and nothing else, for any body."""
     try:
-        return _assemble(_open(body), key, each)
+        return _assemble(_parts_of(body), key, each)
     except TooLarge:
         raise
     except UnreadableBody:
-        envelope = _open_leniently(body)
+        envelope = _split_leniently(body)
         if envelope is None:
             raise
         return _assemble(envelope, key, each)
@@ -303,7 +303,7 @@ def _assemble(
     unidentified = length = 0
     reason = None
     if part is None or (isinstance(part, Raw) and bytes(part).strip() == b"null"):
-        # Go writes an empty list as null, or leaves it out; without the count beside it, it proves nothing.
+        # Go writes an empty list as null, or leaves it out. It is only an empty list if the count is 0.
         if total != 0:
             raise UnreadableBody(f"no `{key}` in the answer")
         return Page({}, frozenset(), 0, None, 0, total, next_page, last_page)
@@ -328,19 +328,19 @@ def _assemble(
 
 
 def _single(body: bytes, key: str) -> Raw:
-    raw = _open(body).get(key)
+    raw = _parts_of(body).get(key)
     if raw is None:
         raise UnreadableBody(f"no `{key}` in the answer")
     return raw
 
 
 _Part = Raw | list[Raw] | dict[str, Raw]
-"""A part of an answer: unread, or already split into its raw records."""
+"""A part of an answer: not decoded, or already split into raw records."""
 _Many = TypeVar("_Many", list[Raw], dict[str, Raw])
 
 
-def _open(body: bytes) -> dict[str, Raw]:
-    """The answer's parts."""
+def _parts_of(body: bytes) -> dict[str, Raw]:
+    """The answer's parts by their keys."""
     if not body.strip():
         raise UnreadableBody("an empty answer")
     if len(body) > MAX_BODY or body.count(b",") > MAX_COMMAS:
@@ -353,12 +353,12 @@ def _open(body: bytes) -> dict[str, Raw]:
         raise UnreadableBody(f"not JSON: {error}") from error
 
 
-def _open_leniently(body: bytes) -> Mapping[str, _Part] | None:
-    """The parts of an answer at which msgspec gave up the whole, split so that what it minds costs only its record:
-    a NaN, half a surrogate pair, a key that is no UTF-8.
+def _split_leniently(body: bytes) -> Mapping[str, _Part] | None:
+    """The parts of an answer that msgspec refuses as a whole, because of a NaN, half a surrogate pair, or a key that is
+    not UTF-8. They are split into records, so that only the record with the error is refused.
     """
     try:
-        # Bytes that are no UTF-8 become half surrogate pairs too, which the record's own decoder refuses.
+        # Bytes that are not UTF-8 become half surrogate pairs, which the decoder of the record refuses.
         parsed: Any = json.loads(body.decode("utf-8-sig", "surrogateescape"))
         return {key: _split(value) for key, value in parsed.items()} if isinstance(parsed, dict) else None
     except _CANNOT_DECODE:
@@ -392,7 +392,7 @@ def _bounded(records: _Many) -> _Many:
 
 
 def _unsplit(part: _Part) -> Raw:
-    """An already split part of the other kind, for the decoder to refuse."""
+    """The part for the decoder; a part that is already split is of the wrong kind, and the decoder refuses it."""
     return part if isinstance(part, Raw) else Raw(b"{}" if isinstance(part, dict) else b"[]")
 
 
@@ -403,7 +403,7 @@ def _id_of_text(text: str) -> int | None:
 
 
 def _read_id(raw: Raw, name: str) -> int | None:
-    """The id of a record, even of one whose other fields, or whose id's type, are wrong."""
+    """The id of a record, even if its other fields or the type of its id are wrong."""
     try:
         value: Any = json.loads(bytes(raw).decode(errors="replace"))[name]
     except (LookupError, TypeError, *_CANNOT_DECODE):
@@ -424,7 +424,7 @@ def _total(meta: _Part | None) -> int | None:
 
 
 def _links(links: _Part | None) -> tuple[bool, int | None]:
-    """Whether there is a next page, and the last one's number. Of the links' addresses nothing else is ever used."""
+    """Whether there is a next page, and the number of the last page. Nothing else of the links is used."""
     try:
         pages = _as_map(_as_map(links)["pages"]) if links is not None else {}
         following: Any = msgspec.json.decode(pages.get("next", b"null"))

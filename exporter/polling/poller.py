@@ -82,7 +82,7 @@ class Poller:
         if successor_of is not None and successor_of.account.token == account.token:
             # The API still counts the requests that were sent before the reload.
             self._budget: Budget = successor_of._budget
-            self._budget.limit(limits.per_minute, limits.per_hour, limits.reserve)
+            self._budget.set_limits(limits.per_minute, limits.per_hour, limits.reserve)
         else:
             self._budget = Budget(limits.per_minute, limits.per_hour, limits.reserve, clock, telemetry.throttled)
         self._client = Client(
@@ -134,7 +134,7 @@ class Poller:
         assert self._budgets is not None
         limits = self._config.rate_limit
         budget = self._budgets.of(self.account.api_url, token, self._budget)
-        budget.limit(limits.per_minute, limits.per_hour, limits.reserve)
+        budget.set_limits(limits.per_minute, limits.per_hour, limits.reserve)
         budget.report_to(self._telemetry.throttled)
         return budget
 

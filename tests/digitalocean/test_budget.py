@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.digitalocean.budget import Budget, BudgetSpent, moment
+from exporter.digitalocean.budget import Budget, BudgetSpent, utc_text
 from tests.digitalocean.clocks import NOON, EventClock, JumpClock
 
 HOUR = 3600.0
@@ -79,7 +79,7 @@ async def test_a_wait_beyond_the_deadline_is_refused_at_once_and_says_until_when
     pacing = budget(clock, per_minute=1)
     await send(pacing)
     with pytest.raises(
-        BudgetSpent, match=r"1 requests were sent in the last minute; the next may go at .* UTC"
+        BudgetSpent, match=r"1 requests were sent in the last minute; the next request may be sent at .* UTC"
     ) as spent:
         await pacing.acquire(clock.now() + 59)
     assert spent.value.until == NOON + 60
@@ -90,7 +90,7 @@ async def test_a_wait_beyond_the_deadline_is_refused_at_once_and_says_until_when
 async def test_after_the_deadline_nothing_is_sent() -> None:
     """A poll that is over sends no more, whatever the limits allow."""
     clock = JumpClock()
-    with pytest.raises(BudgetSpent, match="the poll's time is over"):
+    with pytest.raises(BudgetSpent, match="the time of this poll is over"):
         await budget(clock).acquire(NOON - 1)
 
 
@@ -149,7 +149,7 @@ async def test_the_remaining_as_told_binds_where_others_have_spent() -> None:
     await pacing.acquire(math.inf)
     assert pacing.spare() == 0
     with pytest.raises(
-        BudgetSpent, match=r"20 of the token's 100 requests an hour are left, of which 20 are kept back"
+        BudgetSpent, match=r"20 of the token's 100 requests an hour are left, of which 20 are kept in reserve"
     ):
         await pacing.acquire(NOON + 99)
 
@@ -172,7 +172,7 @@ async def test_own_counting_keeps_back_as_well() -> None:
     pacing = budget(clock, per_minute=1000)
     for _ in range(70):
         await send(pacing, NOON, keep=10)
-    with pytest.raises(BudgetSpent, match="this exporter's share of the hour, 80 of 100 requests, is spent"):
+    with pytest.raises(BudgetSpent, match="this exporter's share of the hour, 80 of 100 requests, is used up"):
         await pacing.acquire(NOON, keep=10)
     await pacing.acquire(NOON)
 
@@ -316,7 +316,7 @@ async def test_another_token_starts_with_a_clean_slate_but_for_own_requests() ->
     pacing = budget(clock)
     await told(pacing, 100, 20, NOON + 100)
     pacing.hold_until(NOON + 1000)
-    pacing.forget()
+    pacing.forget_headers()
     assert pacing.spare() == 79
     await pacing.acquire(clock.now())
 
@@ -355,7 +355,7 @@ async def test_after_a_429_one_request_finds_out_whether_the_others_may_follow()
     await clock.run(NOON + 40)
     assert len(tickets) == 2
     pacing.learn(tickets[1], None, None, None)
-    pacing.welcome()
+    pacing.accepted()
     await clock.run(NOON + 40)
     assert len(tickets) == 4
     await asyncio.gather(*tasks)
@@ -391,7 +391,7 @@ async def test_a_clock_set_forward_does_not_crash() -> None:
 @pytest.mark.parametrize(("instant", "text"), [(0.0, "1970-01-01 00:00:00 UTC"), (1e300, "1e+300"), (math.inf, "inf")])
 def test_a_moment_can_always_be_told(instant: float, text: str) -> None:
     """An instant beyond the calendar is told as its number."""
-    assert moment(instant) == text
+    assert utc_text(instant) == text
 
 
 # Simulated time with other users --------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ def test_a_count_that_lies_high_costs_few_requests_and_is_incomplete(total: int,
     )
     assert len(listing.records) == 3
     assert isinstance(listing.error, Incomplete)
-    assert str(listing.error).startswith(f"GET /v2/droplets counts {total} records, and its pages hold 3")
+    assert str(listing.error).startswith(f"GET /v2/droplets counts {total} records, and its pages have 3")
     assert asked == [1, 2]
 
 
@@ -136,7 +136,7 @@ def test_pages_that_repeat_themselves_end_the_listing() -> None:
     assert asked == [1, 2]
     listing, asked = read(lambda number: page(range(3), following=True))
     assert isinstance(listing.error, Incomplete)
-    assert "promises more pages" in str(listing.error)
+    assert "links to more pages" in str(listing.error)
     assert asked == [1, 2]
 
 
@@ -144,7 +144,7 @@ def test_an_endless_pagination_ends_and_is_incomplete() -> None:
     """New ids on every page, for ever: given up some pages after those announced."""
     listing, asked = read(lambda number: page(range(number * 5, number * 5 + 5), total=10, following=True))
     assert isinstance(listing.error, Incomplete)
-    assert "does not end: 52 pages were read, 260 records" in str(listing.error)
+    assert "does not end: 52 pages with 260 records were read" in str(listing.error)
     assert len(asked) == 52
 
 
