@@ -1,1 +1,1 @@
-"""A look-alike of DigitalOcean's API on loopback, and the made-up fleet it serves in the demo."""
+"""The demo: DigitalOcean's API on loopback, and the made-up fleet that it serves."""

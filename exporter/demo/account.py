@@ -1,4 +1,4 @@
-"""The demo's account: the made-up fleet behind the look-alike of the API, and the configuration to poll it by."""
+"""The demo's account: serves the made-up fleet by the demo's API, and gives the configuration that polls it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from exporter.demo.api import DemoApi
 from exporter.demo.fleet import demo_fleet
 
 WATCHED_FOR = 30 * 86400.0
-"""Seconds for which the exporter is taken to have watched the demo: a first look has no missed windows to show."""
+"""The exporter counts as having watched the demo for so many seconds; otherwise it would show no missed windows."""
 POLL_AT_MOST_EVERY = 1.0
-"""Seconds of the machine, whatever the demo's speed."""
+"""Real seconds between two polls, at least, at any speed of the demo."""
 
 
 @dataclass(frozen=True, slots=True)
 class _DemoToken(TokenSource):
-    """A token that is nowhere but here."""
+    """A token that is kept in memory only."""
 
     token: str = ""
 
@@ -40,7 +40,7 @@ async def demo_account(clock: Clock) -> AsyncIterator[Config]:
     async with DemoApi(demo_fleet(clock.now()), now=clock.now, token=token) as api:
         yield Config(
             accounts=(Account("demo", _DemoToken(token=token), api.url, watched_since=clock.now() - WATCHED_FOR),),
-            # At speed, polls follow each other so fast that they would have no time to be answered.
+            # At a high speed, five minutes of the demo's time would be too short for a poll.
             poll=Poll(interval=max(300.0, clock.speed * POLL_AT_MOST_EVERY)),
             tag_labels=(TagLabel("team", "team:"), TagLabel("env", "env:")),
         )

@@ -91,7 +91,7 @@ class _Refusal(Exception):  # noqa: N818  # an answer of the API, not an error h
 
 
 class _SpentRequests:
-    """Requests of one token in the last minute and the last hour; each expires on its own."""
+    """The requests of one token in the last minute and the last hour. Each expires by itself."""
 
     def __init__(self, per_minute: int | None, per_hour: int | None) -> None:
         self.per_minute = per_minute
@@ -130,8 +130,8 @@ class _SpentRequests:
 class DemoApi:
     """Serves an account over HTTP.
 
-    `token` is the only one accepted; with `None` any bearer token will do, but one must come. A limit of `None` is
-    switched off, and with the hourly one its headers.
+    It accepts `token` only; if that is `None`, any bearer token. A limit of `None` is switched off. Without an hourly
+    limit, answers have no headers of the rate limit.
     """
 
     def __init__(
@@ -231,7 +231,7 @@ class DemoApi:
             raise _Refusal(422, "type must be droplets or gpus.")
         records = self.account.droplets(now)
         if tag is not None:
-            # Whether a tag finds GPU droplets too is not documented; asked for by neither type, both are found.
+            # It is not documented whether `tag_name` finds droplets with GPUs. Here it does.
             records = [record for record in records if tag in (_field(record, "tags") or ())]
         else:
             gpus = kind == "gpus"
@@ -272,7 +272,7 @@ class DemoApi:
         kind, tag = query.get("type"), query.get("tag_name")
         if kind not in (None, "application", "distribution"):
             raise _Refusal(422, "type must be application or distribution.")
-        # Public images, of which there are none here, are what `type` selects from.
+        # `type` selects public images, and this account has none.
         records: Sequence[Any] = () if kind is not None else self.account.images(now)
         if tag is not None:
             records = [record for record in records if tag in (_field(record, "tags") or ())]
@@ -280,7 +280,7 @@ class DemoApi:
 
 
 def is_gpu(record: object) -> bool:
-    """Whether a droplet's record is one of those that only `type=gpus` lists."""
+    """Whether it is the record of a droplet with a GPU, which only `type=gpus` lists."""
     return isinstance(record, Mapping) and ("gpu_info" in record or str(record.get("size_slug")).startswith("gpu-"))
 
 
@@ -299,7 +299,7 @@ def _page_of(query: Mapping[str, str]) -> tuple[int, int]:
 
 
 def _page(key: str, records: Sequence[Any], query: Mapping[str, str], single: dict[str, Any]) -> dict[str, Any]:
-    """One page of an answer; `single` are the links of an answer of one page (the document shows two forms)."""
+    """One page of a listing. `single`: the links if there is only one page; the document's examples differ in it."""
     page, per_page = _page_of(query)
     return {
         key: list(records[(page - 1) * per_page : page * per_page]),
@@ -309,7 +309,7 @@ def _page(key: str, records: Sequence[Any], query: Mapping[str, str], single: di
 
 
 def _links(request: web.Request, single: dict[str, Any], total: int) -> dict[str, Any]:
-    """Whole URLs, back to the host that was asked; a page beyond the last leads back only."""
+    """Links as whole URLs of the host that was asked. A page after the last has no links to later pages."""
     page, per_page = _page_of(request.query)
     last = max(1, math.ceil(total / per_page))
     if last == 1 and page == 1:

@@ -396,7 +396,7 @@ _FEATURES_WITH_BACKUPS = ["backups", "droplet_agent", "private_networking"]
 
 
 def _first_window(row: DemoDroplet, start: float) -> float:
-    """The start of one of its windows, after 1970."""
+    """The start of one of the droplet's windows."""
     if row.began is not None:
         return (start - row.began * HOUR) // (4 * HOUR) * 4 * HOUR
     if row.plan == "weekly":
@@ -407,7 +407,7 @@ def _first_window(row: DemoDroplet, start: float) -> float:
 
 
 def _noise(index: int, number: int) -> tuple[float, float, float]:
-    """Three numbers from 0 to 1 that look random and are the same every time."""
+    """Three numbers from 0 to 1 that look random, and are always the same for a droplet and a window."""
     mixed = ((index << 40 ^ number) + 0x9E3779B97F4A7C15) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
     mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
     mixed ^= mixed >> 31

@@ -1,7 +1,7 @@
-"""Records as DigitalOcean's API sends them: complete, and valid by its OpenAPI document unless overridden.
+"""Builds records as DigitalOcean's API sends them: with all attributes, and valid by its OpenAPI document.
 
-Every builder makes all attributes from the few values that matter here; keyword overrides replace whole attributes.
-An override of `OMIT` leaves the attribute out. Instants go in as Unix seconds and come out as the API writes them.
+Each function takes the few values that matter here. Further keywords replace whole attributes; the value `OMIT` leaves
+the attribute out. Instants are Unix seconds, and are written as the API writes them.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def policy(
     next_window: float | None = None,
     **over: Any,
 ) -> dict[str, Any]:
-    """A policy record of a droplet whose backups are on; `next_window` is the start of the window it names."""
+    """The policy record of a droplet whose backups are on. `next_window`: the start of the window that it names."""
     settings: dict[str, Any] = {"plan": plan}
     if weekday is not None:
         settings["weekday"] = weekday
@@ -128,12 +128,12 @@ def policy(
 
 
 def disabled(droplet_id: int, **over: Any) -> dict[str, Any]:
-    """The policy record of a droplet whose backups are off, as bare as the API sends it."""
+    """The policy record of a droplet whose backups are off. The API sends nothing else in it."""
     return _override({"droplet_id": droplet_id, "backup_enabled": False}, over)
 
 
 def backup(backup_id: int, created_at: float, *, size: float | None = 2.34, **over: Any) -> dict[str, Any]:
-    """A record of a droplet's own list of backups; `size` in gigabytes."""
+    """A record of a droplet's list of backups. `size` is in gigabytes."""
     record = {
         "id": backup_id,
         "name": f"droplet-{instant(created_at)[:10]}",
@@ -150,14 +150,14 @@ def backup(backup_id: int, created_at: float, *, size: float | None = 2.34, **ov
 
 
 def image(image_id: int, created_at: float, *, size: float | None = 2.34, **over: Any) -> dict[str, Any]:
-    """A record of the account's private images; a backup unless `type` says otherwise."""
+    """A record of the account's private images: a backup, unless `type` is given."""
     record = backup(image_id, created_at, size=size)
     record |= {"description": "", "tags": [], "status": "available", "error_message": ""}
     return _override(record, over)
 
 
 def supported_policy(name: str, **over: Any) -> dict[str, Any]:
-    """A plan that is offered: `daily` and `weekly` as in the document's example."""
+    """A supported policy, as in the document's example."""
     record = {
         "name": name,
         "possible_window_starts": list(HOURS),
@@ -170,7 +170,7 @@ def supported_policy(name: str, **over: Any) -> dict[str, Any]:
 
 @cache
 def base_image() -> dict[str, Any]:
-    """The public image that droplets were made from."""
+    """The public image of all droplets."""
     return {
         "id": BASE_IMAGE_ID,
         "name": "24.04 (LTS) x64",
@@ -224,7 +224,7 @@ def region_record(slug: str) -> dict[str, Any]:
 
 @cache
 def _networks(number: int) -> dict[str, Any]:
-    """An address of a block that is set aside for documentation, and a private one. Droplets may share them here."""
+    """A private address, and one that is reserved for documentation. Several droplets may have the same."""
     return {
         "v4": [
             {"ip_address": f"10.128.0.{number + 2}", "netmask": "255.255.0.0", "gateway": "nil", "type": "private"},

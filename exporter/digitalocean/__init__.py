@@ -1,1 +1,1 @@
-"""DigitalOcean's API as it is, knowing nothing of us: its endpoints, its records, its limits."""
+"""DigitalOcean's API: its endpoints, records and limits. It knows nothing of the rest of the exporter."""

@@ -1,1 +1,1 @@
-"""Learning an account: whom to ask, when, and what to keep."""
+"""Polling an account: what to ask the API, when, and what to keep."""
