@@ -253,12 +253,11 @@ class Scene:
 
 @dataclass(frozen=True)
 class Condition:
-    """What is odd, and whether the contract names it as left: then a miss may pass unseen."""
+    """What is odd, from the beginning on or before each poll."""
 
     name: str
     begin: Callable[[Scene], None] = lambda _: None
     poll: Callable[[Scene, Watch], None] = lambda _, __: None
-    excused: bool = False
 
 
 class Watch:
@@ -724,7 +723,7 @@ CONDITIONS = (
 )
 
 
-ACCOUNTS = 6
+ACCOUNTS = 4
 """Of each condition."""
 _COLUMNS = (
     "condition",
@@ -763,7 +762,7 @@ def _told(found: Sequence[Tally]) -> Told:
                 f"{one.unjudged_hours:,.0f}",
             )
         )
-        if one.false_alarms or (not condition.excused and (one.never_shown or one.protected_hours)):
+        if one.false_alarms or one.never_shown or one.protected_hours:
             wrong += [f"{condition.name}: {example}" for example in one.examples or ("a miss was never shown",)]
     sums = [
         ("conditions", f"{len(found)}"),
@@ -775,7 +774,7 @@ def _told(found: Sequence[Tally]) -> Told:
 
 
 def _begin(condition: Condition, weeks: float) -> tuple[str, str]:
-    return condition.name + (" (left by the contract)" if condition.excused else ""), f"{weeks:,.0f}"
+    return condition.name, f"{weeks:,.0f}"
 
 
 _WEEKS = "droplet-weeks simulated"
