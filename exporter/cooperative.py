@@ -37,23 +37,25 @@ async def with_pauses(items: Iterable[_T]) -> AsyncIterator[_T]:
 
 async def run_with_pauses(steps: Steps[_T]) -> _T:
     """The result of the work. Other tasks run between its steps."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            result: _T = done.value
-            return result
+    while (result := _step(steps)) is None:
         await asyncio.sleep(0)
+    return result[0]
 
 
 def run_without_pauses(steps: Steps[_T]) -> _T:
     """The result of the work, done without a pause."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            result: _T = done.value
-            return result
+    while (result := _step(steps)) is None:
+        pass
+    return result[0]
+
+
+def _step(steps: Steps[_T]) -> tuple[_T] | None:
+    """Does one step. Returns the result in a tuple when the work is done, else `None`."""
+    try:
+        next(steps)
+    except StopIteration as done:
+        return (done.value,)
+    return None
 
 
 async def sorted_with_pauses(items: Sequence[Any]) -> list[Any]:

@@ -20,7 +20,7 @@ def check(options: CheckOptions) -> int:
     report = threads.run(_report(options))
     no_droplets = not sum(report.counts.values())
     if options.as_json:
-        print_result(documents.encode(documents.check_document(report)))
+        print_result(documents.encode_document(documents.check_document(report)))
     elif options.tags and no_droplets and report.complete:
         print_error(f"no droplet has the tag {' or '.join(options.tags)}; check without --tag shows all droplets")
     elif report.learned or not no_droplets:

@@ -66,7 +66,7 @@ def show(options: ShowOptions) -> int:
         labels = tuple(label.label for label in config.tag_labels)
         problems = [f"{answer.account.name}: {problem}" for answer in answers for problem in answer.lookup.errors]
         document = documents.show_document([droplet for _, droplet in found], at, labels, code, problems)
-        print_result(documents.encode(document))
+        print_result(documents.encode_document(document))
         return code
     width = LINE_WIDTH
     if is_terminal(sys.stdout):

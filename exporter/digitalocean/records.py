@@ -118,7 +118,6 @@ class ImageRecord(Struct, frozen=True, gc=False):
     """`available` when it is complete."""
     created_at: datetime | None = None
     size_gigabytes: Gigabytes | None = None
-    min_disk_size: Gigabytes | None = None
 
 
 class SupportedPolicyRecord(Struct, frozen=True, gc=False):

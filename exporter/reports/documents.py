@@ -285,7 +285,7 @@ def _number(value: float | None) -> float | None:
     return int(value) if value == int(value) else value
 
 
-def encode(document: CheckDocument | ShowDocument) -> bytes:
+def encode_document(document: CheckDocument | ShowDocument) -> bytes:
     """The document as JSON in UTF-8, whatever the terminal's encoding is.
 
     Tokens are removed. Characters that change what a terminal shows or the direction of text are escaped. Half of a

@@ -67,20 +67,20 @@ def verdict_sentence(droplet: Droplet, now: float) -> str:
         case State.STALE:
             return _why_stale(droplet, now)
         case State.NEVER_TAKEN:
-            return f"backups are on, and none was ever seen{_since(droplet, now)}"
+            return f"backups are on, and none was ever seen{_on_or_created_since(droplet, now)}"
         case State.UNJUDGED:
             return _why_unjudged(droplet, now)
         case State.UNPROTECTED:
-            return "backups are off, though expected" + _left(droplet)
+            return "backups are off, though expected" + _old_backups_left(droplet)
         case State.WAITING:
             return _why_waiting(droplet, now)
         case State.NOT_EXPECTED:
             off = "backups are off" if droplet.policy and droplet.policy.enabled is False else "no backups"
-            return f"{off}, and none are expected" + _left(droplet)
+            return f"{off}, and none are expected" + _old_backups_left(droplet)
         case State.GONE:
             return "the droplet is gone; the API still names its policy"
         case State.PROTECTED:
-            return "backed up on time" + _lost(droplet)
+            return "backed up on time" + _lost_backups(droplet)
 
 
 def _why_missed(droplet: Droplet, now: float) -> str:
@@ -155,7 +155,8 @@ def _with_preposition(moment: str) -> str:
     return moment if moment.startswith(("tomorrow", "yesterday", "at ")) else f"on {moment}"
 
 
-def _since(droplet: Droplet, now: float) -> str:
+def _on_or_created_since(droplet: Droplet, now: float) -> str:
+    """Since when backups are on, or else since when the Droplet exists; empty if neither is known."""
     if droplet.on_since is not None and droplet.on_since > droplet.first_seen:
         return f"; they were switched on {_ago(now - droplet.on_since)}"
     created_at = droplet.description.created_at if droplet.description else None
@@ -205,14 +206,15 @@ def _ago(seconds: float) -> str:
     return f"{duration_words(seconds)} ago" if seconds >= MINUTE else "just now"
 
 
-def _lost(droplet: Droplet) -> str:
+def _lost_backups(droplet: Droplet) -> str:
     """What is to say about backups that are gone before their time."""
     lost = droplet.verdict.lost or 0
     whose = "its" if lost == 1 else "their"
     return f"; {plural(lost, 'backup')} {_is_are(lost)} gone before {whose} time" if lost else ""
 
 
-def _left(droplet: Droplet) -> str:
+def _old_backups_left(droplet: Droplet) -> str:
+    """What is to say about backups that are left although backups are off."""
     kept = len(droplet.backups or ())
     return f"; {plural(kept, 'old backup')} left" if kept else ""
 
@@ -269,7 +271,7 @@ def schedule_words(droplet: Droplet) -> str:
         return "not known"
     if policy.enabled is False:
         return "off"
-    return ", ".join(filter(None, (plan_words(policy.plan), _when(policy))))
+    return ", ".join(filter(None, (plan_words(policy.plan), _policy_times(policy))))
 
 
 def retention_words(droplet: Droplet) -> str:
@@ -296,7 +298,8 @@ def weekday_number(weekday: str | None) -> int:
     return next((place for place, full in enumerate(_WEEKDAYS) if name and full.upper().startswith(name)), -1)
 
 
-def _when(policy: Policy) -> str:
+def _policy_times(policy: Policy) -> str:
+    """`Sundays 20:00-24:00 UTC`, as far as it is known; empty for plans with several windows a day."""
     interval, hour, weekday = interval_of(policy.plan), policy.hour, weekday_number(policy.weekday)
     window = policy.next_window
     then = _utc(window.start) if window else None

@@ -163,7 +163,7 @@ def account_view(status: Status, fleet: Fleet, allowance: Allowance, now: float)
     """What the page says about an account."""
     remarks = []
     if status.result is not None and _is_old(status, now):
-        remarks.append(_since(status, fleet, now))
+        remarks.append(_old_data_remark(status, fleet, now))
     if status.result is not None and fleet.known and not fleet.droplets:
         remarks.append(
             "The account has no droplets, or its selection matches none. A token of the wrong team looks the same."
@@ -183,7 +183,7 @@ def account_view(status: Status, fleet: Fleet, allowance: Allowance, now: float)
         health=health,
         state=state,
         droplets=plural(len(fleet.droplets), "droplet") if fleet.known else "not known yet",
-        last_poll="none yet" if status.last_poll_at is None else _ago(status.last_poll_at, now),
+        last_poll="none yet" if status.last_poll_at is None else _short_ago(status.last_poll_at, now),
         next_poll=_next_poll(status, now),
         limit=_limit(allowance, now),
         progress=progress,
@@ -270,7 +270,7 @@ def _why_unknown(status: Status) -> str:
     return "no listing could be read" + (f"; {_shortened(status.problems[0])}" if status.problems else "")
 
 
-def _since(status: Status, fleet: Fleet, now: float) -> str:
+def _old_data_remark(status: Status, fleet: Fleet, now: float) -> str:
     listed = status.last_listing_at
     if listed is None:
         return "There was no complete listing yet" + ("; only a part is shown." if fleet.known else ".")
@@ -329,7 +329,7 @@ def _limit(allowance: Allowance, now: float) -> RequestsLeft | None:
     return RequestsLeft(min(remaining, of), of, words)
 
 
-def _ago(instant: float, now: float) -> str:
+def _short_ago(instant: float, now: float) -> str:
     return "just now" if now - instant < 1 else f"{short_duration(now - instant)} ago"
 
 
