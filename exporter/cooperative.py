@@ -37,9 +37,11 @@ async def with_pauses(items: Iterable[_T]) -> AsyncIterator[_T]:
 
 async def run_with_pauses(steps: Steps[_T]) -> _T:
     """The result of the work. Other tasks run between its steps."""
-    while (result := _step(steps)) is None:
+    while True:
+        result = _step(steps)
+        if result is not None:
+            return result[0]
         await asyncio.sleep(0)
-    return result[0]
 
 
 def run_without_pauses(steps: Steps[_T]) -> _T:

@@ -343,7 +343,7 @@ def test_images_are_read() -> None:
         "slug": None,
     }
     page = records.images(body("images", [full, {"id": 6}, {"id": 8, "created_at": 3}]))
-    assert page.records == {5: ImageRecord(5, "backup", "available", date(10), 1.5, 25.0), 6: ImageRecord(6)}
+    assert page.records == {5: ImageRecord(5, "backup", "available", date(10), 1.5), 6: ImageRecord(6)}
     assert page.rejected == {8}
 
 

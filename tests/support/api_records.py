@@ -60,4 +60,4 @@ def backup_record(backup_id: int, created_at: float, gigabytes: float | None) ->
 
 
 def image_record(backup_id: int, created_at: float, gigabytes: float | None, status: str = "available") -> ImageRecord:
-    return ImageRecord(backup_id, "backup", status, date(created_at), gigabytes, 25.0)
+    return ImageRecord(backup_id, "backup", status, date(created_at), gigabytes)

@@ -203,10 +203,7 @@ class CountingClient(Client):
         pages = max(1, math.ceil(len(images) / PER_PAGE))
         page = images[(number - 1) * PER_PAGE : number * PER_PAGE]
         return ImagePage(
-            {
-                one.id: ImageRecord(one.id, "backup", "available", one.created_at, one.size_gigabytes, 25.0)
-                for one in page
-            },
+            {one.id: ImageRecord(one.id, "backup", "available", one.created_at, one.size_gigabytes) for one in page},
             pages,
         )
 
