@@ -23,7 +23,7 @@ DRAIN_SECONDS = 1.0
 """How long the process waits at its end until the last lines are written to stderr."""
 
 
-class Stderr:
+class CurrentStderr:
     """A file for loggers that writes to what `sys.stderr` is at the moment: a progress bar replaces it, for example.
 
     If there is no stderr or it takes nothing, the text is dropped.
@@ -132,7 +132,7 @@ def print_text(text: str) -> None:
     """Writes the text to stderr, without tokens."""
     from exporter.config.tokens import redact  # imported here because `--help` does not need it
 
-    Stderr().write(redact(text))
+    CurrentStderr().write(redact(text))
 
 
 def print_error(problem: str) -> None:

@@ -13,7 +13,7 @@ from structlog.typing import Processor
 
 from exporter import NAME
 from exporter.config.tokens import redact
-from exporter.console import Stderr, printable
+from exporter.console import CurrentStderr, printable
 
 Level = Literal["debug", "info", "warn", "error"]
 Format = Literal["logfmt", "json", "sentences"]
@@ -48,7 +48,7 @@ def configure(level: Level, style: Format) -> None:
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, Stderr())),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, CurrentStderr())),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.ERROR, handlers=[_LibraryLogHandler()], force=True)

@@ -17,12 +17,12 @@ from exporter import NAME, __version__
 from exporter.cli.options import (
     CheckConfigOptions,
     CheckOptions,
-    Logging,
+    ConfigurationSource,
+    LogOptions,
     OnceOptions,
     Options,
     ServeOptions,
     ShowOptions,
-    Source,
 )
 from exporter.console import print_error
 from exporter.fleet.state import State
@@ -398,17 +398,17 @@ def _command_first(arguments: list[str], parser: _Parser, commands: dict[str, _P
 # From argparse's namespace to options
 
 
-def _logging_options(given: argparse.Namespace) -> Logging:
-    return Logging(given.log_level, given.log_format)
+def _logging_options(given: argparse.Namespace) -> LogOptions:
+    return LogOptions(given.log_level, given.log_format)
 
 
-def _source(given: argparse.Namespace) -> Source:
+def _source(given: argparse.Namespace) -> ConfigurationSource:
     command: _Parser = given.parser
     if given.demo and given.config:
         command.error("--demo has an account of its own; leave out --demo or --config.file")
     if given.speed is not None and not given.demo:
         command.error("--demo.speed is only for the demo; add --demo, or leave out --demo.speed")
-    return Source(given.config, given.demo, given.speed or 1.0)
+    return ConfigurationSource(given.config, given.demo, given.speed or 1.0)
 
 
 def _serve_options(given: argparse.Namespace) -> ServeOptions:

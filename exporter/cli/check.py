@@ -7,7 +7,7 @@ import sys
 from exporter import __version__, threads
 from exporter.cli.options import CheckOptions
 from exporter.cli.progress import progress
-from exporter.cli.source import DEMO_NOTE, configuration_source, restricted
+from exporter.cli.source import DEMO_NOTE, loaded_configuration, restricted
 from exporter.console import is_terminal, print_error, print_result, printable
 from exporter.metrics.telemetry import Telemetry
 from exporter.reports import documents, table
@@ -29,9 +29,9 @@ def check(options: CheckOptions) -> int:
 
 
 async def _report(options: CheckOptions) -> CheckReport:
-    async with configuration_source(options.source) as source:
-        config = restricted(source.config, options.accounts)
-        service = Service(config, source.reread, source.clock, Telemetry(__version__, process=False), guest=True)
+    async with loaded_configuration(options.source) as loaded:
+        config = restricted(loaded.config, options.accounts)
+        service = Service(config, loaded.reread, loaded.clock, Telemetry(__version__, process=False), guest=True)
         async with progress("listing droplets and policies", lambda: service.statuses):
             results = await service.poll_once()
         accounts = [
@@ -47,7 +47,7 @@ async def _report(options: CheckOptions) -> CheckReport:
             for account, status, result in zip(config.accounts, service.statuses, results, strict=True)
         ]
         return check_report(
-            source.clock.now(),
+            loaded.clock.now(),
             accounts,
             service.fleets,
             tags=options.tags,

@@ -7,7 +7,7 @@ import structlog
 from exporter import __version__, threads
 from exporter.cli.options import OnceOptions
 from exporter.cli.progress import progress
-from exporter.cli.source import configuration_source
+from exporter.cli.source import loaded_configuration
 from exporter.console import print_error, print_result
 from exporter.metrics.exposition import render
 from exporter.metrics.telemetry import Telemetry
@@ -45,12 +45,12 @@ def once(options: OnceOptions) -> int:
 
 async def _metrics(options: OnceOptions) -> tuple[bytes | None, list[str]]:
     """The text of the metrics, or `None` if the poll learned nothing; and each account's result."""
-    async with configuration_source(options.source) as source:
+    async with loaded_configuration(options.source) as loaded:
         telemetry = Telemetry(__version__, process=False)
-        service = Service(source.config, source.reread, source.clock, telemetry, guest=True)
+        service = Service(loaded.config, loaded.reread, loaded.clock, telemetry, guest=True)
         async with progress("listing droplets and policies", lambda: service.statuses):
             results: list[str] = list(await service.poll_once())
         if not any(status.learned for status in service.statuses):
             return None, results
         own = textfile.own_figures(telemetry.registry)
-        return render(service.fleets, source.clock.now(), service.tag_labels) + own, results
+        return render(service.fleets, loaded.clock.now(), service.tag_labels) + own, results

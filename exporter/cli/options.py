@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Logging:
+class LogOptions:
     """The lowest level that is logged to stderr, and the format."""
 
     level: Level
@@ -21,7 +21,7 @@ class Logging:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ConfigurationSource:
     """Where the configuration comes from: a file, the demo, or, with neither, the environment."""
 
     config_file: Path | None = None
@@ -37,8 +37,8 @@ class Source:
 class ServeOptions:
     """The flags of `serve`."""
 
-    logging: Logging
-    source: Source
+    logging: LogOptions
+    source: ConfigurationSource
     addresses: tuple[tuple[str, int], ...]
     """Hosts and ports to listen on. An empty host means every interface."""
     systemd_socket: bool
@@ -53,8 +53,8 @@ class ServeOptions:
 class OnceOptions:
     """The flags of `once`."""
 
-    logging: Logging
-    source: Source
+    logging: LogOptions
+    source: ConfigurationSource
     output: Path | None
     """The file for the metrics; `None`: stdout."""
 
@@ -63,8 +63,8 @@ class OnceOptions:
 class CheckOptions:
     """The flags of `check`."""
 
-    logging: Logging
-    source: Source
+    logging: LogOptions
+    source: ConfigurationSource
     accounts: tuple[str, ...]
     """Names of the accounts to ask; empty: all."""
     tags: tuple[str, ...]
@@ -78,8 +78,8 @@ class CheckOptions:
 class ShowOptions:
     """The flags of `show`."""
 
-    logging: Logging
-    source: Source
+    logging: LogOptions
+    source: ConfigurationSource
     droplet: int | str
     """Its id, or its exact name."""
     accounts: tuple[str, ...]
@@ -91,8 +91,8 @@ class ShowOptions:
 class CheckConfigOptions:
     """The flags of `check-config`."""
 
-    logging: Logging
-    source: Source
+    logging: LogOptions
+    source: ConfigurationSource
     web_config: Path | None
 
 

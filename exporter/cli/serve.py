@@ -15,7 +15,7 @@ import structlog
 
 from exporter import __version__, threads
 from exporter.cli.options import ServeOptions
-from exporter.cli.source import configuration_source, load_configurations
+from exporter.cli.source import load_configurations, loaded_configuration
 from exporter.config.model import Config
 from exporter.config.yaml_document import ConfigError
 from exporter.console import write_in_background
@@ -52,9 +52,9 @@ async def _serve(
     for account in config.accounts if config else ():
         if account.token.warning:
             log.warning("file open to everybody", account=account.name, problem=account.token.warning)
-    async with configuration_source(options.source, config) as source:
+    async with loaded_configuration(options.source, config) as loaded:
         service = Service(
-            source.config, source.reread, source.clock, Telemetry(__version__, log_lines_dropped=log_lines_dropped)
+            loaded.config, loaded.reread, loaded.clock, Telemetry(__version__, log_lines_dropped=log_lines_dropped)
         )
         stopping = asyncio.Event()
         for number in STOP_SIGNALS:

@@ -16,7 +16,7 @@ from msgspec import structs
 from exporter import log, threads
 from exporter.cli.options import ShowOptions
 from exporter.cli.progress import progress
-from exporter.cli.source import DEMO_NOTE, configuration_source, restricted
+from exporter.cli.source import DEMO_NOTE, loaded_configuration, restricted
 from exporter.clock import Clock
 from exporter.config.model import Account, Config
 from exporter.config.tokens import TokenError
@@ -86,18 +86,18 @@ def show(options: ShowOptions) -> int:
 
 async def _ask_accounts(options: ShowOptions) -> tuple[list[_AccountAnswer], float, Config]:
     """The accounts' answers, the time of the answers in Unix seconds, and the configuration used."""
-    async with configuration_source(options.source) as source:
-        config = restricted(source.config, options.accounts)
+    async with loaded_configuration(options.source) as loaded:
+        config = restricted(loaded.config, options.accounts)
         store = StateFile(config.state_file, guest=True)
         async with progress("asking for the droplet"):
             if isinstance(options.droplet, int):
                 places = [(account, options.droplet) for account in config.accounts]
             else:
-                places = await _find_by_name(options.droplet, config, store, source.clock)
+                places = await _find_by_name(options.droplet, config, store, loaded.clock)
             answers = await asyncio.gather(
-                *(_ask_account(droplet_id, account, config, store, source.clock) for account, droplet_id in places)
+                *(_ask_account(droplet_id, account, config, store, loaded.clock) for account, droplet_id in places)
             )
-        return answers, source.clock.now(), config
+        return answers, loaded.clock.now(), config
 
 
 async def _find_by_name(name: str, config: Config, store: StateFile, clock: Clock) -> list[tuple[Account, int]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from exporter.cli.options import Source
+from exporter.cli.options import ConfigurationSource
 from exporter.clock import Clock
 from exporter.config import loading
 from exporter.config.model import Config
@@ -20,7 +20,7 @@ DEMO_NOTE = "a made-up account: nothing here is real"
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigurationSource:
+class LoadedConfiguration:
     """A configuration, how to read it again, and the clock that goes with it."""
 
     config: Config
@@ -29,28 +29,30 @@ class ConfigurationSource:
 
 
 @contextlib.asynccontextmanager
-async def configuration_source(source: Source, config: Config | None = None) -> AsyncIterator[ConfigurationSource]:
-    """Yields the configuration. For the demo, serves the demo's API while the context lasts.
+async def loaded_configuration(
+    source: ConfigurationSource, config: Config | None = None
+) -> AsyncIterator[LoadedConfiguration]:
+    """A context that yields the configuration. For the demo, it serves the demo's API while the context lasts.
 
     `config` is the configuration if it was read already. Raises `ConfigError`.
     """
     if not source.demo:
-        yield ConfigurationSource(config or load_config(source), lambda: load_config(source), Clock())
+        yield LoadedConfiguration(config or load_config(source), lambda: load_config(source), Clock())
         return
     from exporter.demo.account import demo_account
 
     clock = Clock(speed=source.demo_speed)
     async with demo_account(clock) as demo:
         structlog.get_logger().info("demo", note=DEMO_NOTE, speed=clock.speed)
-        yield ConfigurationSource(demo, lambda: demo, clock)
+        yield LoadedConfiguration(demo, lambda: demo, clock)
 
 
-def load_config(source: Source) -> Config:
+def load_config(source: ConfigurationSource) -> Config:
     """The configuration of a file or of the environment. Raises `ConfigError`."""
     return loading.load_file(source.config_file) if source.config_file else loading.load_environment()
 
 
-def load_configurations(source: Source, web_config: Path | None) -> tuple[Config | None, WebSettings]:
+def load_configurations(source: ConfigurationSource, web_config: Path | None) -> tuple[Config | None, WebSettings]:
     """The configuration, `None` for the demo, and the web configuration.
 
     Raises one `ConfigError` with the mistakes of both.
