@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import helm_python as helm
@@ -16,6 +17,7 @@ from tests.deploy import chart_values
 from tests.deploy.chart_values import SCHEMA, Schema, described, is_group
 from tests.deploy.helm_chart import EVERYTHING, VALUES, configuration, container, pod, render, validate
 from tests.deploy.image import ROOT
+from tests.support.configuration_keys import configuration_keys
 
 
 def test_values_and_readme_are_made_from_the_schema() -> None:
@@ -292,3 +294,24 @@ def test_the_chart_takes_every_key_of_the_exporters_own_example() -> None:
     values = {"config": example, "accounts": [{**account, "existingSecret": "digitalocean-token"}]}
     made = configuration(render(values))
     assert {key: made[key] for key in example} == example
+
+
+def test_config_takes_every_key_of_the_configuration_file(tmp_path: Path) -> None:
+    """Below `config` are the keys that the loader knows; accounts and state are values of their own."""
+    keys = configuration_keys(tmp_path)
+    assert keys.pop("") - {"accounts", "state_file"} == SCHEMA["properties"]["config"]["properties"].keys()
+    for place, known in keys.items():
+        section, *path = place.replace("[0]", ".items").split(".")
+        schema = SCHEMA["properties"] if section == "accounts" else SCHEMA["properties"]["config"]["properties"]
+        found = schema[section]
+        for step in path:
+            found = resolved(found["items"] if step == "items" else found["properties"][step])
+        # The chart makes token_file from the Secret that it is given instead.
+        own = {"existingSecret", "key"} if place == "accounts[0]" else set()
+        assert found["properties"].keys() - own == known - {"token_file", "token_env"}, place
+
+
+def resolved(schema: Schema) -> Schema:
+    """The schema, or the definition that it refers to."""
+    (reference,) = re.findall(r"#/definitions/(\w+)", str(schema.get("$ref", schema.get("allOf", "")))) or [""]
+    return SCHEMA["definitions"][reference] if reference else schema
