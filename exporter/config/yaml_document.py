@@ -278,8 +278,8 @@ def _syntax_problem(error: MarkedYAMLError, path: Path) -> str:
     context, problem = (re.sub(r" '[^'<]{3,}'", "", text or "") for text in (error.context, error.problem))
     if context and error.context_mark:
         context += f" in line {error.context_mark.line + 1}"
-    what = ": ".join(filter(None, (context, problem)))
+    text = ": ".join(filter(None, (context, problem)))
     mark = error.problem_mark or error.context_mark
     if mark is None:
-        return f"not YAML: {what}; correct it ({path})"
-    return f"not YAML at line {mark.line + 1}, column {mark.column + 1}: {what}; correct it ({path}:{mark.line + 1})"
+        return f"not YAML: {text}; correct it ({path})"
+    return f"not YAML at line {mark.line + 1}, column {mark.column + 1}: {text}; correct it ({path}:{mark.line + 1})"

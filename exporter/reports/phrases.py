@@ -106,12 +106,12 @@ def _why_stale(droplet: Droplet, now: float) -> str:
         droplet.newest_snapshot,
     )
     if newest is not None:
-        said = f"the newest backup is {short_duration(now - newest.created_at)} old"
+        age = f"the newest backup is {short_duration(now - newest.created_at)} old"
         if snapshot is not None and snapshot > newest.created_at:
-            return f"{said}; a newer one, of {_day(snapshot, now)}, was turned into a snapshot"
+            return f"{age}; a newer one, of {_day(snapshot, now)}, was turned into a snapshot"
         if droplet.newer_gone:
-            return f"{said}; {plural(droplet.newer_gone, 'newer backup')} {_is_are(droplet.newer_gone)} gone"
-        return f"{said}, over its limit of {short_duration(limit)}" if limit is not None else said
+            return f"{age}; {plural(droplet.newer_gone, 'newer backup')} {_is_are(droplet.newer_gone)} gone"
+        return f"{age}, over its limit of {short_duration(limit)}" if limit is not None else age
     if ever is None:
         return "no backup is kept"
     became = "was turned into a snapshot" if snapshot is not None and snapshot >= ever else "is gone"

@@ -168,10 +168,10 @@ class CurrentTable:
 
 
 def _search_text(entry: AccountDroplet) -> str:
-    what, policy = entry.droplet.description, entry.droplet.policy
+    description, policy = entry.droplet.description, entry.droplet.policy
     words = [entry.account, str(entry.droplet.id)]
-    if what is not None:
-        words += (what.name, what.region, what.size, what.status, *(what.tags or ()))
+    if description is not None:
+        words += (description.name, description.region, description.size, description.status, *(description.tags or ()))
     if policy is not None and policy.enabled and policy.plan:
         words.append(policy.plan)
     return "\n".join(words).casefold()

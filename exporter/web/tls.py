@@ -31,8 +31,8 @@ def make_context(tls: Tls) -> ssl.SSLContext:
             raise _file_error(
                 "key_file", tls.key_file, f"the key is not that of {tls.cert_file}; name the pair"
             ) from None
-        what = f"certificate or key cannot be used ({error.reason or error}); renew the pair with {tls.key_file}"
-        raise _file_error("cert_file", tls.cert_file, what) from None
+        problem = f"certificate or key cannot be used ({error.reason or error}); renew the pair with {tls.key_file}"
+        raise _file_error("cert_file", tls.cert_file, problem) from None
     except (OSError, ValueError) as error:
         raise _file_error("cert_file", tls.cert_file, f"certificate or key cannot be used: {error}") from None
     if tls.client_auth != "NoClientCert":
@@ -47,8 +47,8 @@ def make_context(tls: Tls) -> ssl.SSLContext:
             try:
                 made.load_verify_locations(tls.client_ca_file)
             except (OSError, ValueError) as error:
-                what = f"no certificates can be read: {getattr(error, 'reason', None) or error}; write them in PEM"
-                raise _file_error("client_ca_file", tls.client_ca_file, what) from None
+                problem = f"no certificates can be read: {getattr(error, 'reason', None) or error}; write them in PEM"
+                raise _file_error("client_ca_file", tls.client_ca_file, problem) from None
     return made
 
 
@@ -94,5 +94,5 @@ def _require_content(key: str, file: Path, mark: bytes, what: str) -> None:
         raise _file_error(key, file, f"the file holds no {what.removeprefix('a ')} in PEM format; name one that does")
 
 
-def _file_error(key: str, file: Path, what: str) -> ConfigError:
-    return ConfigError(f"tls_server_config.{key}: {what} ({file})")
+def _file_error(key: str, file: Path, problem: str) -> ConfigError:
+    return ConfigError(f"tls_server_config.{key}: {problem} ({file})")

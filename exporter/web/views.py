@@ -208,14 +208,14 @@ def _warnings(fleet: Fleet) -> list[str]:
 
 def row_of(entry: AccountDroplet, now: float, *, several_accounts: bool) -> DropletRow:
     """What the page says about a Droplet."""
-    droplet, what = entry.droplet, entry.droplet.description
+    droplet, description = entry.droplet, entry.droplet.description
     details = [f"id {droplet.id}"]
     tags: tuple[str, ...] = ()
-    if what is not None:
-        details += [detail for detail in (what.region, what.size) if detail]
-        if what.status and what.status != "active":
-            details.append(what.status)
-        tags = what.tags or ()
+    if description is not None:
+        details += [detail for detail in (description.region, description.size) if detail]
+        if description.status and description.status != "active":
+            details.append(description.status)
+        tags = description.tags or ()
     window = next_window_of(droplet, now)
     following = None
     if window is not None:
@@ -252,7 +252,9 @@ def row_of(entry: AccountDroplet, now: float, *, several_accounts: bool) -> Drop
         size=size_words(size) if kept else "",
         newest_size=size_words(newest.size) if newest and newest.size is not None and len(kept or ()) > 1 else "",
         max_age="" if droplet.verdict.max_age is None else f"limit {short_duration(droplet.verdict.max_age)}",
-        volumes=f"{plural(what.volumes, 'volume')}, not in its backups" if what is not None and what.volumes else "",
+        volumes=f"{plural(description.volumes, 'volume')}, not in its backups"
+        if description is not None and description.volumes
+        else "",
         chart=chart_of(droplet, now),
     )
 
