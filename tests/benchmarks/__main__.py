@@ -1,4 +1,4 @@
-"""All measurements, as tables: `make bench`. Writes RESULTS.md and growth.svg beside this file.
+"""All measurements, as tables: `make bench`. Writes RESULTS.md and growth.svg beside this file, if all is committed.
 
 Each figure stands beside its floor, where there is one: the requests that must be, the time that the API takes, the
 bytes joined; and beside the plain way: every list read at every poll, one after the other, and the client library
@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from exporter import log
-from tests.benchmarks import chart, economy, notifications, polls, rules, scrape
+from tests.benchmarks import chart, dashboards, economy, notifications, polls, rules, scrape, steady
 from tests.benchmarks.economy import ALLOWED, LARGE, Count
 from tests.benchmarks.polls import Times
 from tests.benchmarks.scrape import Row
+from tests.benchmarks.steady import Steady
 from tests.support import measured_process
+from tests.support.committed import committed
 from tests.support.generations import GENERATIONS
 from tests.support.machine import machine
 from tests.support.measured_process import Served
@@ -35,6 +37,11 @@ HERE = Path(__file__).resolve().parent
 GROWTH_OF = (100, 1_000, LARGE, 20_000)
 POLLS_FOR_GROWTH = 1_000
 SMALL = 100
+POLLS_FOR_MEMORY = 8
+RESULTS = HERE / "RESULTS.md"
+GROWTH = HERE / "growth.svg"
+STEADY_SHARE = 1 / 3
+"""Of what a steady poll took at `steady.BEFORE`, that it may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,7 @@ class Line:
 
 def main() -> None:
     log.configure("error", "logfmt")
+    commit = committed(RESULTS, GROWTH)
     begun = time.monotonic()
     with subprocess.Popen(
         [sys.executable, "-m", "tests.benchmarks.economy"], stdout=subprocess.PIPE, text=True
@@ -58,17 +66,19 @@ def main() -> None:
         # Beside it only what hardly depends on who else computes.
         growth = _step("memory, poll after poll", lambda: measured_process.served(SMALL, POLLS_FOR_GROWTH, rest=0.5))
         plain_seconds, plain_requests = _step("the plain way", lambda: polls.plain(100))
-        timed = _step("polls of a slow API", lambda: asyncio.run(polls.times(LARGE)))
         counted, _ = _step("requests", counting.communicate)
         assert counting.returncode == 0
+    sizes = _step("notifications", lambda: {one.name: notifications.measure(one) for one in GENERATIONS})
+    timed = _step("polls of a slow API", lambda: asyncio.run(polls.times(LARGE)))
+    steady_cpu = _step("CPU of a steady poll", steady.measure)
     counts = [Count(**one) for one in json.loads(counted)]
     pauses = _step("pauses", lambda: asyncio.run(polls.pauses(LARGE)))
-    served = _step("memory and scrapes", lambda: measured_process.served(LARGE, 8))
+    served = _step("memory and scrapes", lambda: measured_process.served(LARGE, POLLS_FOR_MEMORY))
     cpu = _step("commands", lambda: [measured_process.command_cpu("--help"), measured_process.command_cpu("--version")])
     bare = measured_process.python_cpu()
     scrapes = {count: _step(f"scrapes at {count:,}", partial(scrape.measure, count)) for count in GROWTH_OF}
-    rule_costs = _step("rules", lambda: [cost for one in GENERATIONS for cost in rules.measure(one)])
-    sizes = _step("notifications", lambda: {one.name: notifications.measure(one) for one in GENERATIONS})
+    rule_costs = _step("rules", rules.measure)
+    loads = _step("dashboards", dashboards.measure)
 
     large = {row.what: row for row in scrapes[LARGE]}
     days = [count for count in counts if count.what == "day"]
@@ -76,7 +86,8 @@ def main() -> None:
         [
             "# Benchmarks",
             "",
-            f"Measured by `make bench` in {(time.monotonic() - begun) / 60:.0f} minutes on {machine()}.",
+            f"Measured by `make bench` of commit {commit or '(none: what ran is not committed)'} in",
+            f"{(time.monotonic() - begun) / 60:.0f} minutes on {machine()}.",
             "The API is a look-alike, of healthy Droplets, two thirds daily and one third weekly (for memory: all",
             "daily, seven backups each). The floor is what must be: pages, answer times, joined bytes, a bare",
             "interpreter. The plain way reads every Droplet's list at every poll, one after the other, and lets the",
@@ -88,6 +99,7 @@ def main() -> None:
                 [
                     *_requests([count for count in counts if count.droplets == LARGE]),
                     *_times(timed, plain_seconds / plain_requests),
+                    *_steady(steady_cpu),
                     *_scrapes(large),
                     *_process(served, growth, cpu, bare),
                     Line("longest pause of the loop, steady poll", _ms(pauses.steady)),
@@ -104,9 +116,16 @@ def main() -> None:
             "",
             f"## Rules, with {rules.DROPLETS:,} Droplets of which {rules.MISSING:,} miss their backups",
             "",
-            "In the real Prometheus, with all annotations (`python -m tests.benchmarks.rules`).",
+            "In the real Prometheus, with all annotations (`python -m tests.benchmarks.rules`). Here and below,",
+            f"{' and '.join(f'`{one.name}` is {one.versions()}' for one in GENERATIONS)}.",
             "",
             *rules.table(rule_costs),
+            "",
+            f"## The fleet dashboard, with {dashboards.DROPLETS:,} Droplets served by {dashboards.REPLICAS} replicas",
+            "",
+            "Seven days, unfiltered, all queries of one load (`python -m tests.benchmarks.dashboards`).",
+            "",
+            *dashboards.table(loads),
             "",
             "## Notifications",
             "",
@@ -116,9 +135,11 @@ def main() -> None:
             "",
         ]
     )
-    (HERE / "RESULTS.md").write_text(text)
-    (HERE / "growth.svg").write_text(chart.growth(days))
     sys.stdout.write(text)
+    if commit is None or committed(RESULTS, GROWTH) != commit:
+        sys.exit(f"{RESULTS.name} is not written: commit what the working tree holds, then measure again")
+    RESULTS.write_text(text)
+    GROWTH.write_text(chart.growth(days))
 
 
 def _step(what: str, work: Callable[[], _T]) -> _T:
@@ -171,8 +192,20 @@ def _times(timed: Times, each: float) -> list[Line]:
         lines.append(
             Line(f"{what}, the API answering in 100 ms", f"{seconds:.1f} s", f"{rounds:.1f} s", f"{plain:,.0f} s")
         )
-    lines.append(Line("CPU of a steady poll", f"{timed.steady_cpu:.2f} s"))
     return lines
+
+
+def _steady(found: Steady) -> list[Line]:
+    before = f"of that at {steady.BEFORE[:7]}, which took {found.before:.2f} s; without the requests alone"
+    return [
+        Line("CPU of a steady poll; floor: its requests alone", f"{found.ours:.2f} s", f"{found.requests:.2f} s"),
+        Line(
+            f"the same, {before}",
+            f"{100 * found.share:.0f} %",
+            wanted=f"≤ {100 * STEADY_SHARE:.0f} %",
+            missed=found.share > STEADY_SHARE,
+        ),
+    ]
 
 
 def _scrapes(rows: Mapping[str, Row]) -> list[Line]:

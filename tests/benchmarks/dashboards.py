@@ -4,33 +4,28 @@
 point a minute; no filter. Both replicas are scraped until each series has as many samples as half an hour brings at a
 scrape a minute, and the recording rules are evaluated. Then every query of a load is asked, those of the variables and
 of the alerts' marks included, and the processor time of Prometheus is counted. The slowest of three loads counts.
+`--queries` tells the cost of each query.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.support.grafana import FOLDER, NEWEST, Period, Session, engine, load
-from tests.support.prometheus_server import Prometheus, backfill, running
+from tests.benchmarks.filled_prometheus import SHARE, Cost, Filled, filled
+from tests.support.grafana import FOLDER, NEWEST, Engine, Period, Session, engine, load
+from tests.support.prometheus_server import Prometheus
 
 DROPLETS, MISSING = 10_000, 3_000
 REPLICAS = 2
 DAY = 86_400
 SHOWN = 7 * DAY
-SAMPLES = 30
-SCRAPE_EVERY = 4
 LOADS = 3
 WHOLE_LOAD, ONE_QUERY, JOIN = 3.0, 1.0, 0.25
 """The budgets: processor seconds of Prometheus for a load and for its costliest query; seconds of the browser for a
@@ -41,11 +36,11 @@ GIB = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was measured: seconds of the processor for each query of the costliest load, and of the rules."""
+    """What was measured with one generation of Prometheus: processor seconds for each query of the costliest load."""
 
     prometheus: str
     queries: Mapping[str, float]
-    rules: float
+    rules: Cost
     """One evaluation of the recording rules, by the clock."""
     join: float
     """The transformations of the fleet's table of 200 rows, of which one query has no answer, by the clock."""
@@ -54,49 +49,40 @@ class Result:
     def load(self) -> float:
         return sum(self.queries.values())
 
+    @property
+    def costliest(self) -> str:
+        """The name of the query that costs most."""
+        return max(self.queries, key=lambda name: self.queries[name])
 
-def measure(prometheus: str, promtool: str, node: str) -> Result:
-    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
-        directory = Path(temporary)
-        began = time.time()
-        _say("writing seven days")
-        backfill(promtool, _history(began), directory)
-        pages = [stack.enter_context(_served(_page(replica, began))) for replica in range(REPLICAS)]
-        quick = {"scrape_interval": f"{SCRAPE_EVERY}s", "scrape_timeout": f"{SCRAPE_EVERY}s"}
-        server = stack.enter_context(
-            running(
-                prometheus, directory, targets={"digitalocean-backup": pages}, scrape=quick, rules=[RULES], every="20s"
-            )
-        )
-        filled = (
-            f'count_over_time(digitalocean_backup_droplet_info{{droplet_id="1",replica="0"}}[1h]) >= {SAMPLES} '
-            "and on () tags:digitalocean_backup_age_of_limit:max"
-        )
-        _say("scraping")
-        while not server.instant(filled, time.time()):
-            assert time.time() - began < 540, (directory / "prometheus.log").read_text()
-            time.sleep(2)
-        _say("asking")
-        (group,) = server.get("rules")["groups"]
-        assert all(rule["health"] == "ok" for rule in group["rules"]), group
-        moment = time.time() - 1
-        _rest(server, directory)
-        library = stack.enter_context(engine(node, NEWEST))
-        loads = []
-        for _ in range(LOADS):
-            meter = _Meter(server)
-            session = Session(load("fleet"), meter, library, Period(moment - SHOWN, moment, 60))
-            for panel in session.dashboard["panels"]:
-                for target in panel.get("targets", []):
-                    meter.name = f"{panel['title']}, {target['refId']}"
-                    session.series(panel, target)
-            meter.name = "marks of alerts"
-            session.annotations()
-            loads.append(meter.seconds)
-        costliest = max(loads, key=lambda seconds: sum(seconds.values()))
-        join = _join(session)
-        version = str(server.get("status/buildinfo")["version"])
-        return Result(version, costliest, float(group["evaluationTime"]), join)
+
+def measure() -> list[Result]:
+    """The costs under each generation of Prometheus."""
+    node = shutil.which("node")
+    assert node is not None, "not installed: node; apt-get install nodejs"
+    now = time.time()
+    pages = [_page(replica, now) for replica in range(REPLICAS)]
+    series = 'digitalocean_backup_droplet_info{droplet_id="1",replica="0"}'
+    with filled(_history(now), pages, series) as servers, engine(node, NEWEST) as library:
+        return [_measure(one, library) for one in servers]
+
+
+def _measure(one: Filled, library: Engine) -> Result:
+    (rules,) = one.rules_cost([RULES])
+    moment = time.time() - 1
+    _rest(one)
+    loads = []
+    for _ in range(LOADS):
+        meter = _Meter(one.server)
+        session = Session(load("fleet"), meter, library, Period(moment - SHOWN, moment, 60))
+        for panel in session.dashboard["panels"]:
+            for target in panel.get("targets", []):
+                meter.name = f"{panel['title']}, {target['refId']}"
+                session.series(panel, target)
+        meter.name = "marks of alerts"
+        session.annotations()
+        loads.append(meter.seconds)
+    costliest = max(loads, key=lambda seconds: sum(seconds.values()))
+    return Result(one.generation.name, costliest, rules, _join(session))
 
 
 class _Meter(Prometheus):
@@ -124,15 +110,10 @@ class _Meter(Prometheus):
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _say(what: str) -> None:
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {what}\n")
-
-
-def _rest(server: Prometheus, directory: Path) -> None:
-    """No more scrapes and rules, whose cost would count; what is asked from now on is of the moment before."""
-    (directory / "prometheus.json").write_text(json.dumps({"scrape_configs": []}), encoding="utf-8")
-    os.kill(server.pid, 1)
-    while server.get("targets")["activeTargets"]:
+def _rest(one: Filled) -> None:
+    """No more scrapes, whose cost would count; what is asked from now on is of the moment before."""
+    one.configure(scrape_configs=[])
+    while one.server.get("targets")["activeTargets"]:
         time.sleep(0.1)
     time.sleep(5)
 
@@ -148,21 +129,35 @@ def _join(session: Session) -> float:
     return max(view.milliseconds for view in views) / 1000
 
 
-def table(result: Result) -> list[str]:
-    """The result as lines of Markdown."""
-    costliest = max(result.queries, key=lambda name: result.queries[name])
+def missed(results: Sequence[Result]) -> bool:
+    """Whether some budget is exceeded."""
+    return any("**missed**" in line for line in table(results))
 
-    def line(what: str, found: float, budget: float | None = None) -> str:
-        wanted = "" if budget is None else f"≤ {budget:g} s{' **missed**' if found > budget else ''}"
-        return f"| {what} | {found:.2f} s | {wanted} |"
 
+def table(results: Sequence[Result]) -> list[str]:
+    """The results as lines of Markdown."""
+
+    def line(what: str, budget: float, found: Sequence[float]) -> str:
+        figures = " | ".join(f"{one:.2f} s" for one in found)
+        return f"| {what} | {figures} | ≤ {budget:g} s{' **missed**' if max(found) > budget else ''} |"
+
+    costliest = max(results, key=lambda one: one.queries[one.costliest]).costliest
+    interval = results[0].rules.interval
     return [
-        f"| fleet dashboard, Prometheus {result.prometheus} | measured | budget |",
-        "|---|---:|---:|",
-        line(f"processor time of Prometheus for a whole load, {len(result.queries)} queries", result.load, WHOLE_LOAD),
-        line(f"its costliest query ({costliest})", result.queries[costliest], ONE_QUERY),
-        line("one evaluation of the recording rules, each minute, by the clock", result.rules, 6.0),
-        line("joining the table's 200 rows where one query has no answer", result.join, JOIN),
+        f"| fleet dashboard, Prometheus | {' | '.join(one.prometheus for one in results)} | budget |",
+        f"|---|{'---:|' * (len(results) + 1)}",
+        line(
+            f"processor time of Prometheus for a whole load, {len(results[0].queries)} queries",
+            WHOLE_LOAD,
+            [one.load for one in results],
+        ),
+        line(f"its costliest query ({costliest})", ONE_QUERY, [one.queries[one.costliest] for one in results]),
+        line(
+            f"one evaluation of the recording rules, each {interval:.0f} s, by the clock",
+            SHARE * interval,
+            [one.rules.seconds for one in results],
+        ),
+        line("joining the table's 200 rows where one query has no answer", JOIN, [one.join for one in results]),
     ]
 
 
@@ -229,42 +224,14 @@ def _history(now: float) -> Iterator[str]:
     yield "# EOF\n"
 
 
-@contextmanager
-def _served(page: bytes) -> Iterator[str]:
-    """Serves one page on a free port of loopback; gives the address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", str(len(page)))
-            self.end_headers()
-            self.wfile.write(page)
-
-        def log_message(self, *_: Any) -> None:
-            """Logs nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def main() -> int:
-    programs = [shutil.which(name) for name in ("prometheus", "promtool", "node")]
-    if None in programs:
-        sys.exit("not installed: prometheus or node; apt-get install prometheus nodejs")
-    result = measure(*(str(program) for program in programs))
-    sys.stdout.write("\n".join(table(result)) + "\n")
+    results = measure()
+    sys.stdout.write("\n".join(table(results)) + "\n")
     if "--queries" in sys.argv:
-        for name, seconds in sorted(result.queries.items(), key=lambda item: -item[1]):
-            sys.stdout.write(f"{seconds:6.2f}  {name}\n")
-    return int(any("missed" in line for line in table(result)))
+        for one in results:
+            for name, seconds in sorted(one.queries.items(), key=lambda item: -item[1]):
+                sys.stdout.write(f"{one.prometheus} {seconds:6.2f}  {name}\n")
+    return int(missed(results))
 
 
 if __name__ == "__main__":

@@ -34,8 +34,6 @@ class Times:
     steady: float
     """With nothing new, the quickest."""
     steady_requests: int
-    steady_cpu: float
-    """Decoding, judging and rendering included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +81,11 @@ async def times(count: int) -> Times:
             found = []
             for _ in range(3):
                 sent = requests(telemetry)
-                begun, cpu = time.perf_counter(), time.process_time()
+                begun = time.perf_counter()
                 assert await poller.poll() == "success"
-                found.append((time.perf_counter() - begun, requests(telemetry) - sent, time.process_time() - cpu))
-    (cold, cold_requests, _), (steady, steady_requests, steady_cpu) = found[0], min(found[1:])
-    return Times(count, cold, cold_requests, steady, steady_requests, steady_cpu)
+                found.append((time.perf_counter() - begun, requests(telemetry) - sent))
+    (cold, cold_requests), (steady, steady_requests) = found[0], min(found[1:])
+    return Times(count, cold, cold_requests, steady, steady_requests)
 
 
 async def pauses(count: int) -> Pauses:

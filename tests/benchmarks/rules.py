@@ -8,127 +8,46 @@ group's shipped interval.
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
 import sys
-import tempfile
-import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
 
-import yaml
-
-from tests.support.generations import GENERATIONS, Generation
-from tests.support.prometheus_server import Prometheus, backfill, running
+from tests.benchmarks.filled_prometheus import SHARE, Cost, filled
 from tests.support.rule_files import RULE_FILES
 
 DROPLETS, MISSING = 10_000, 3_000
-SHARE = 0.1
-"""Of a group's interval that its evaluation may take."""
-SAMPLES = 32
-"""Of each series in half an hour, at a scrape a minute."""
-FILL_EVERY, THEN_EVERY = 4, 60
-EVALUATE_EVERY = 20
-EVALUATIONS = 3
-DEFAULT_INTERVAL = 60.0
 GIB = 1024**3
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Of the slowest evaluation of one group."""
-
-    prometheus: str
-    group: str
-    seconds: float
-    interval: float
-    firing: int
-
-    @property
-    def share(self) -> float:
-        return self.seconds / self.interval
+def measure() -> list[Cost]:
+    """The cost of every group under each generation of Prometheus."""
+    with filled(_sizes(time.time()), [_page()], 'digitalocean_backup_droplet_info{droplet_id="1"}') as servers:
+        return [cost for one in servers for cost in one.rules_cost(RULE_FILES)]
 
 
-def measure(generation: Generation) -> list[Cost]:
-    """The cost of every group, the one nearest to its budget first."""
-    with tempfile.TemporaryDirectory() as temporary, _target(_page()) as address:
-        directory = Path(temporary)
-        backfill(str(generation.promtool), _sizes(time.time()), directory)
-        rules = directory / "rules"
-        rules.mkdir()
-        intervals = {}
-        for path in RULE_FILES:
-            text = path.read_text(encoding="utf-8")
-            for group in yaml.safe_load(text)["groups"]:
-                intervals[group["name"]] = _seconds(group["interval"]) if "interval" in group else DEFAULT_INTERVAL
-            quick = re.sub(r"(?m)^    interval: .*$", f"    interval: {EVALUATE_EVERY}s", text)
-            (rules / path.name).write_text(quick, encoding="utf-8")
-        scraped = {"digitalocean-backups": [address]}
-        with running(
-            str(generation.prometheus),
-            directory,
-            targets=scraped,
-            scrape={"scrape_interval": f"{FILL_EVERY}s", "scrape_timeout": f"{FILL_EVERY}s"},
-            options=("--web.enable-lifecycle",),
-        ) as server:
-            filled = f'count_over_time(digitalocean_backup_droplet_info{{droplet_id="1"}}[30m]) >= {SAMPLES}'
-            while not server.instant(filled, time.time()):
-                time.sleep(1)
-            config = directory / "prometheus.json"
-            settings = json.loads(config.read_text())
-            settings["global"] = {"evaluation_interval": f"{EVALUATE_EVERY}s"}
-            settings["rule_files"] = [str(rules / "*.yml")]
-            settings["scrape_configs"][0] |= {"scrape_interval": f"{THEN_EVERY}s", "scrape_timeout": "10s"}
-            config.write_text(json.dumps(settings))
-            urllib.request.urlopen(f"{server.url}/-/reload", data=b"").close()
-            slowest = _slowest(server)
-            found = [
-                Cost(generation.name, name, seconds, intervals[name], firing)
-                for name, (seconds, firing) in slowest.items()
-            ]
-    return sorted(found, key=lambda cost: -cost.share)
-
-
-def _slowest(server: Prometheus) -> dict[str, tuple[float, int]]:
-    """Of each group, its slowest evaluation and how many alerts fire in the end."""
-    seconds: dict[str, dict[str, float]] = {}
-    while True:
-        groups: list[dict[str, Any]] = server.get("rules")["groups"]
-        for group in groups:
-            if not group["lastEvaluation"].startswith("0001"):
-                seconds.setdefault(group["name"], {})[group["lastEvaluation"]] = group["evaluationTime"]
-        if all(len(seconds.get(group["name"], ())) >= EVALUATIONS for group in groups):
-            break
-        time.sleep(1)
-    for group in groups:
-        for rule in group["rules"]:
-            assert rule["health"] == "ok", (rule["name"], rule.get("lastError"))
-    return {
-        group["name"]: (
-            max(seconds[group["name"]].values()),
-            sum(len(rule.get("alerts", ())) for rule in group["rules"]),
-        )
-        for group in groups
-    }
+def missed(costs: Sequence[Cost]) -> bool:
+    """Whether some group takes more than its share."""
+    return any(cost.share > SHARE for cost in costs)
 
 
 def table(costs: Sequence[Cost]) -> list[str]:
-    """The result as lines of Markdown."""
-    return [
-        "| group of rules | Prometheus | alerts firing | slowest evaluation | interval | share | budget |",
-        "|---|---|---:|---:|---:|---:|---:|",
-        *(
-            f"| {cost.group} | {cost.prometheus} | {cost.firing:,} | {cost.seconds:.2f} s | {cost.interval:.0f} s "
-            f"| {100 * cost.share:.1f} % | ≤ {100 * SHARE:.0f} %{' **missed**' if cost.share > SHARE else ''} |"
-            for cost in costs
-        ),
+    """The result as lines of Markdown: a row for each group, the one nearest to its budget first."""
+    names = list(dict.fromkeys(cost.prometheus for cost in costs))
+    groups: dict[str, list[Cost]] = {}
+    for cost in sorted(costs, key=lambda cost: -cost.share):
+        groups.setdefault(cost.group, []).append(cost)
+    measured_by = " | ".join(f"{name}: slowest, share" for name in names)
+    lines = [
+        f"| group of rules | alerts firing | interval | {measured_by} | budget |",
+        f"|---|---:|---:|{'---:|' * len(names)}---:|",
     ]
+    for group, found in groups.items():
+        by_name = {cost.prometheus: cost for cost in found}
+        measured = [f"{by_name[name].seconds:.2f} s, {100 * by_name[name].share:.1f} %" for name in names]
+        verdict = f"≤ {100 * SHARE:.0f} %{' **missed**' if missed(found) else ''}"
+        cells = [group, f"{found[0].firing:,}", f"{found[0].interval:.0f} s", *measured, verdict]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def _page() -> bytes:
@@ -193,48 +112,11 @@ def _sizes(now: float) -> Iterator[str]:
     yield "# EOF\n"
 
 
-class _Handler(BaseHTTPRequestHandler):
-    page = b""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain; version=0.0.4")
-        self.send_header("Content-Length", str(len(self.page)))
-        self.end_headers()
-        self.wfile.write(self.page)
-
-    def log_message(self, *_: Any) -> None:
-        """Logs nothing."""
-
-
-class _target:
-    """Serves one page on a free port of loopback."""
-
-    def __init__(self, page: bytes) -> None:
-        handler = type("Handler", (_Handler,), {"page": page})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> str:
-        self._thread.start()
-        return f"127.0.0.1:{self._server.server_port}"
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-def _seconds(duration: str) -> float:
-    return float(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
-
-
 def main() -> int:
-    costs = [cost for generation in GENERATIONS for cost in measure(generation)]
+    costs = measure()
     sys.stdout.write("\n".join(table(costs)) + "\n")
-    return 1 if any(cost.share > SHARE for cost in costs) else 0
+    return int(missed(costs))
 
 
 if __name__ == "__main__":
-    assert shutil.which("prometheus"), "apt-get install prometheus"
     sys.exit(main())

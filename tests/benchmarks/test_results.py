@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
 from tests.benchmarks.chart import growth
 from tests.benchmarks.economy import Count
+from tests.support.committed import committed
 
 HERE = Path(__file__).resolve().parent
 DAYS = [
@@ -18,6 +20,29 @@ def test_results_hold_what_was_wanted() -> None:
     results = (HERE / "RESULTS.md").read_text()
     assert "| requests, day |" in results
     assert "missed" not in results
+
+
+def test_figures_are_published_of_committed_code_alone(tmp_path: Path) -> None:
+    """A commit is named while the working tree is as committed, but for the results themselves."""
+
+    def git(*arguments: str) -> None:
+        command = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.com", *arguments]
+        subprocess.run(command, check=True, capture_output=True)
+
+    results, code = tmp_path / "RESULTS.md", tmp_path / "code.py"
+    git("init")
+    code.write_text("a = 1\n")
+    git("add", ".")
+    git("commit", "--message=one")
+    results.write_text("of a run\n")
+    name = committed(results, root=tmp_path)
+    assert name
+    code.write_text("a = 2\n")
+    assert committed(results, root=tmp_path) is None
+    git("commit", "--all", "--message=two")
+    assert committed(results, root=tmp_path) not in (None, name)
+    (tmp_path / "more.py").touch()
+    assert committed(results, root=tmp_path) is None
 
 
 def test_chart() -> None:

@@ -6,7 +6,9 @@ unpacks (3.x and 0.33).
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +58,16 @@ class Generation:
         if self.folder is None and shutil.which("alertmanager") is not None:
             return self.program("alertmanager")
         return self.program("prometheus-alertmanager")
+
+    def versions(self) -> str:
+        """Of Prometheus and Alertmanager, in words."""
+        found = []
+        for name, program in (("Prometheus", self.prometheus), ("Alertmanager", self.alertmanager)):
+            text = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+            version = re.search(r"version (\d+\.\d+\.\d+)", text.stdout + text.stderr)
+            assert version is not None, text
+            found.append(f"{name} {version[1]}")
+        return " and ".join(found)
 
 
 GENERATIONS = (Generation("stable", None), Generation("newest", NEWEST))
