@@ -2,12 +2,14 @@
 
 import html
 import json
+import re
 import signal
 import sys
 import threading
 from collections import deque
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 LARGEST = 16 << 20
 """Bytes of a notification that are read."""
@@ -17,6 +19,7 @@ PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="10"><title>Notifications</title>
 <style>body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em }}
 .firing {{ color: #b00020 }} .resolved {{ color: #1b6e3c }}
+ul {{ margin: .3em 0; padding-left: 1.3em }}
 article {{ border-top: 1px solid #ccc; padding: .5em 0 }}</style>
 <h1>Notifications</h1><p>What Alertmanager has sent since this page started, the newest first. {empty}</p>{articles}
 </html>
@@ -26,9 +29,15 @@ received: deque[str] = deque(maxlen=100)
 """The newest notifications as HTML, the newest first."""
 
 
-def _title(alert: dict[str, dict[str, str]]) -> str:
-    """What an alert says in one line."""
-    return alert["annotations"].get("summary") or alert["labels"]["alertname"]
+def _line(alert: dict[str, Any]) -> str:
+    """What is told of an alert. A summary says what is wrong, so of a resolved alert it only tells the Droplet."""
+    name, summary = alert["labels"]["alertname"], alert["annotations"].get("summary", "")
+    if alert["status"] == "firing":
+        return summary or name
+    droplet = re.match(r"Droplet (.+) in account ", summary)
+    subject = [droplet[1]] if droplet else []
+    subject += [f"{label} {alert['labels'][label]}" for label in ("account", "instance") if label in alert["labels"]]
+    return f"{name} is no longer true{' of ' * bool(subject)}{', '.join(subject)}"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -43,14 +52,14 @@ class Handler(BaseHTTPRequestHandler):
             body = json.loads(self.rfile.read(min(max(length, 0), LARGEST)))
             at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
             receiver, status, alerts = str(body["receiver"]), str(body["status"]), body["alerts"]
-            lines = [(str(one["status"]), _title(one)) for one in alerts[:SHOWN]]
+            lines = [(str(one["status"]), _line(one)) for one in alerts[:SHOWN]]
             more = len(alerts) - len(lines) + int(body.get("truncatedAlerts", 0))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self._answer(400, f"not a notification of Alertmanager: {error}\n")
             return
         if more:
-            lines.append((status, f"and {more} more"))
-        items = "".join(f'<li class="{html.escape(state)}">{html.escape(f"{state}: {text}")}' for state, text in lines)
+            lines.append((status, f"and {more:,} more"))
+        items = "".join(f'<li class="{html.escape(state)}">{html.escape(text)}' for state, text in lines)
         heading = html.escape(f"{at}, to {receiver}: {status}")
         received.appendleft(f"<article>{heading}<ul>{items}</ul></article>")
         for state, text in lines:

@@ -370,7 +370,7 @@ def test_the_stack_scrapes_judges_and_notifies(
         )
 
         def seen() -> bool:
-            return "firing: " in network.get("http://127.0.0.1:9095/")
+            return 'class="firing"' in network.get("http://127.0.0.1:9095/")
 
         sandboxes.wait_for("a notification on the page", seen, logs=list(logs.values()))
         receiver.terminate()
@@ -381,7 +381,7 @@ def test_the_stack_scrapes_judges_and_notifies(
 def test_the_page_of_notifications_shows_text_as_text_and_refuses_what_is_none(
     image: Image, network: Network, tmp_path: Path
 ) -> None:
-    """Of a thousand alerts ten are named; markup in a label stays text; anything but a notification is a 400."""
+    """Of a thousand alerts ten are named; markup stays text; what is resolved is told as such; all else is a 400."""
     script = "/usr/local/lib/notifications.py"
     box = image.sandbox(network, Mount(script, COMPOSE.parent / "compose" / "notifications.py"))
     alert = {"status": "firing", "labels": {"alertname": "<b>A</b>"}, "annotations": {}}
@@ -401,7 +401,15 @@ def test_the_page_of_notifications_shows_text_as_text_and_refuses_what_is_none(
         sandboxes.wait_for("the page", lambda: network.answers(url), process=process, logs=[tmp_path / "log"])
         assert [answer(text) for text in ("", "{}", "[]", '{"receiver": 1, "status": 2, "alerts": 3}')] == ["400"] * 4
         assert answer(json.dumps(body)) == "200"
+        over = {
+            "status": "resolved",
+            "labels": {"alertname": "DropletBackupOverdue", "account": "shop"},
+            "annotations": {"summary": "Droplet web-1 in account shop missed its backup window"},
+        }
+        assert answer(json.dumps({"receiver": "office-hours", "status": "resolved", "alerts": [over]})) == "200"
         page = network.get(url)
     assert page.count("&lt;b&gt;A&lt;/b&gt;") == 10
     assert "and 995 more" in page
     assert "<b>" not in page
+    assert "DropletBackupOverdue is no longer true of web-1, account shop" in page
+    assert "missed" not in page

@@ -250,7 +250,8 @@ def _alerts(name: str, account: str, count: int) -> list[dict[str, Any]]:
     """Alerts of so many droplets, with texts as long as the rules'."""
     (rule,) = [rule for rule in alerts() if rule.name == name]
     labels = {"alertname": name, "account": account, **rule.body["labels"]}
-    description = re.sub(r"\{\{[^}]*\}\}", "386734086", rule.body["annotations"]["description"])
+    without_cluster = re.sub(r"\{\{ with .*?\{\{ end \}\}", "", rule.body["annotations"]["description"])
+    description = re.sub(r"\{\{[^}]*\}\}", "386734086", without_cluster.replace("{{ $labels.account }}", account))
     return [
         {
             "labels": labels | {"droplet_id": str(386734086 + i)},
