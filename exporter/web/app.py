@@ -1,6 +1,6 @@
-"""The HTTP interface: metrics for Prometheus, health for orchestrators, a page for people.
+"""The paths of the HTTP server: metrics for Prometheus, health for orchestrators, a page for people.
 
-A handler makes an `Answer`; `server` sends it within the limits that hold for every client.
+A handler makes an `Answer`. `server` sends it, with limits that are the same for every client.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ READY = "/-/ready"
 RELOAD = "/-/reload"
 
 Routes = Mapping[str, Mapping[str, Respond]]
-"""For each path, its methods and the handler of each. `HEAD` is not listed: it is answered by `GET`."""
+"""For each path, its methods, and the handler of each method. `HEAD` is not in it, because `GET` answers it."""
 
 
 def routes(service: Service, telemetry_path: str, *, lifecycle: bool, demo: bool = False) -> Routes:
-    """Everything that is served. No request makes the exporter call the API. `demo`: the page says so."""
+    """Everything that is served. No request makes the exporter send a request to the API.
+
+    `lifecycle`: whether `POST /-/reload` is allowed. `demo`: the page says that this is the demo.
+    """
 
     async def metrics(request: web.BaseRequest) -> Answer:
         style = negotiate(header(request, hdrs.ACCEPT))
@@ -58,7 +61,7 @@ def routes(service: Service, telemetry_path: str, *, lifecycle: bool, demo: bool
 
     async def reload(request: web.BaseRequest) -> Answer:
         if _from_another_site(request):
-            return text("Reloading is refused to pages of other sites.\n", 403)
+            return text("A page of another site may not reload the configuration.\n", 403)
         if not lifecycle:
             return text("Reloading over HTTP is off; start with --web.enable-lifecycle, or send SIGHUP.\n", 403)
         try:
@@ -79,7 +82,10 @@ def routes(service: Service, telemetry_path: str, *, lifecycle: bool, demo: bool
 
 
 def locked(routes: Routes, guard: Guard) -> Respond:
-    """The routes behind the guard, except `/-/healthy`: it reveals nothing, and probes ask it without a password."""
+    """Answers requests after the guard has checked the password.
+
+    `/-/healthy` needs none, because it reveals nothing and probes have no password.
+    """
 
     async def respond(request: web.BaseRequest) -> Answer:
         if request.path != HEALTHY:
@@ -92,20 +98,22 @@ def locked(routes: Routes, guard: Guard) -> Respond:
 
 
 async def dispatch(routes: Routes, request: web.BaseRequest) -> Answer:
-    """The answer to a request: the handler's, or 404, or 405."""
+    """The answer of the path's handler; 404 if there is no such path, 405 if it does not have the method."""
     methods = routes.get(request.path)
     if methods is None:
-        return text("There is nothing here; see / for what there is.\n", 404)
+        return text("There is nothing at this path; see / for the paths.\n", 404)
     method = hdrs.METH_GET if request.method == hdrs.METH_HEAD else request.method
     handler = methods.get(method)
     if handler is None:
         allowed = [*methods, *([hdrs.METH_HEAD] if hdrs.METH_GET in methods else [])]
-        return text(f"Not allowed here; use {', '.join(allowed)}.\n", 405, {hdrs.ALLOW: ", ".join(allowed)})
+        return text(
+            f"This method is not allowed here; use {', '.join(allowed)}.\n", 405, {hdrs.ALLOW: ", ".join(allowed)}
+        )
     return await handler(request)
 
 
 def _from_another_site(request: web.BaseRequest) -> bool:
-    """Whether a browser sent the request for a page of another site. Other clients send neither header."""
+    """Whether a browser sent the request because of a page of another site. Other clients do not send these headers."""
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         return True
     origin = request.headers.get(hdrs.ORIGIN)

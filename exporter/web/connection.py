@@ -1,4 +1,4 @@
-"""One client's connection, and what a client may take."""
+"""One client's connection, and the limits for it."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
     from exporter.web.server import Server
 
 SERVER = "digitalocean-backup-exporter"
-"""The `Server` header. It holds no version: an attacker should not learn it from there."""
+"""The `Server` header. It contains no version, which would help an attacker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a client may take, in seconds and bytes. A client that is idle, stalled or trickling is cut off within
-    five seconds."""
+    """The limits for a client, in seconds and bytes. A client that is idle or too slow is disconnected within five
+    seconds."""
 
     silence: float = 4.0
-    """For a request to arrive with all its headers, on a new connection or on a kept one."""
+    """Until a request with all its headers has arrived, on a new connection or after the last answer."""
     body: float = 3.0
-    """For a request's body to arrive after the answer; no handler reads one."""
+    """Until a request's body has arrived after the answer. No handler reads a body."""
     handshake: float = 3.5
     """For a TLS handshake."""
     goodbye: float = 2.0
     """For the shutdown of a TLS connection."""
     stall: float = 5.0
-    """During which a client that has an answer to read reads no byte. It is noticed after at most twice this time."""
+    """Without a byte read by a client that has an answer to read. It is noticed after at most twice this time."""
     answer: float = 120.0
-    """For a whole answer to be read, however large it is. Prometheus itself gives up earlier."""
+    """Until a whole answer has been read, however large it is. Prometheus gives up earlier."""
     stop: float = 3.5
-    """For the answers that are being sent when the exporter is told to stop."""
+    """For the answers that are being sent when the exporter stops."""
     line: int = 8190
     """Bytes of the request line, and of each header."""
     headers: int = 64
@@ -123,10 +123,10 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's signature; aiohttp ends the connection
-        """The client will send no more, as socat and ncat do after their input. It may still read its answer."""
-        # By then, the answer to a request that has just arrived has begun.
+        """The client sends nothing more, like socat and ncat after their input. It may still read its answer."""
+        # One step of the loop later, the answer to a request that has just arrived has begun.
         asyncio.get_running_loop().call_soon(self.finish)
-        # TLS cannot end one direction alone.
+        # With TLS, both directions end together.
         return self._socket is not None and self._socket.get_extra_info("sslcontext") is None
 
     def pause_writing(self) -> None:
@@ -150,7 +150,7 @@ class Connection(web.RequestHandler):
             self._watch_reader()
 
     async def start(self) -> None:
-        """Answers one request after the other; then the client has a moment to read what is still unsent."""
+        """Answers one request after the other. After that, the client has a moment to read what is not sent yet."""
         try:
             await super().start()
         finally:
@@ -162,9 +162,9 @@ class Connection(web.RequestHandler):
         request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002  # not repeated: it quotes what the client sent
+        message: str | None = None,  # noqa: ARG002  # not sent back, because it quotes what the client sent
     ) -> web.StreamResponse:
-        """Answers what is not HTTP, and ends the connection of an answer that was interrupted."""
+        """Answers a request that is not HTTP, and ends the connection if an answer was interrupted."""
         if isinstance(exc, ConnectionError) or request.writer.output_size > 0:
             raise ConnectionResetError("the connection was interrupted")
         what = "Bad request.\n"
@@ -177,5 +177,5 @@ class Connection(web.RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Logs clients' mistakes, at debug level only. Our own errors are logged where they happen."""
+        """Logs mistakes of clients, only at debug level. The exporter's own errors are logged where they happen."""
         structlog.get_logger().debug("connection interrupted", problem=repr(kw.get("exc_info") or args[:1]))

@@ -1,5 +1,5 @@
-"""The status page. It is made on the server, has no script, and loads nothing from other hosts. Its query string is its
-only state."""
+"""The status page. It is made on the server, has no scripts, and loads nothing from other hosts. What it shows depends
+only on the fleet and its query string."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 STYLE = "/-/style.css"
 ICON = "/-/icon.svg"
 ASSETS = {STYLE: "text/css; charset=utf-8", ICON: "image/svg+xml"}
-"""The other files that the page loads: path and content type."""
+"""The paths of the other files that the page loads, and their content types."""
 
 ROWS = 100
 """Droplets on one page."""
@@ -45,7 +45,7 @@ LEVEL = 4
 REFRESH = 5
 """Seconds after which the page reloads itself during the first poll, when it can only show progress."""
 SHORTEST_REFRESH, LONGEST_REFRESH = 30.0, 3600.0
-"""Seconds; the page reloads itself at the poll interval, within these bounds. Its address keeps search and place."""
+"""Seconds. The page reloads itself at the poll interval, but not more and not less often than this."""
 PAGE_THREADS = ThreadPool("render the page", 2, caller_may_work=True)
 RENDERED_WITHIN = 20.0
 
@@ -60,10 +60,10 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""Headers of the page and its assets. Even markup that escaping missed could load nothing and run nothing."""
+"""Headers of the page and its assets. If escaping failed, foreign markup could still load nothing and run nothing."""
 
 ATTENTION = "attention"
-"""The value of `state` that selects all states that somebody should look at."""
+"""The value of `state` that selects all states that need attention."""
 _STATES = {
     ATTENTION: frozenset(state for state in State if state.is_bad or state is State.UNJUDGED),
     **{state.value: frozenset({state}) for state in State},
@@ -116,11 +116,11 @@ class Query:
     """A column; a `-` before it sorts the largest first."""
     page: int = 1
     notes: tuple[str, ...] = ()
-    """Messages about what was asked and is not possible."""
+    """Messages about parts of the query that were ignored."""
 
     @classmethod
     def of(cls, asked: Mapping[str, str]) -> Query:
-        """From a query string. An invalid value is ignored, and a note says so."""
+        """The query of a query string. An invalid value is ignored, and a note says so."""
         notes = []
         text = " ".join(asked.get("q", "").split())
         if len(text) > LONGEST_TEXT:
@@ -156,7 +156,7 @@ class Query:
         return bool(self.text or self.state or self.account)
 
     def link(self, **changes: str | int) -> str:
-        """The address of this view with these changes, on its first page unless `page` is given."""
+        """The address of the page with these changes of the query. Without `page`, it leads to the first page."""
         changed = replace(self, **{"page": 1, **changes})  # type: ignore[arg-type]
         given = {
             "q": without_surrogates(changed.text),
@@ -169,7 +169,7 @@ class Query:
         return f"./?{query}#droplets" if query else "./#droplets"
 
     def sort_link(self, column: SortColumn) -> str:
-        """Sorts by the column, or reverses the order if the table is sorted by it already."""
+        """The address that sorts by the column, or that reverses the order if the table is sorted by it."""
         if self.column is column:
             return self.link(sort=column.value if self.descending else f"-{column.value}")
         return self.link(sort=f"-{column.value}" if column.descends_first else column.value)
@@ -182,7 +182,7 @@ class Query:
 
 
 class StatusPage:
-    """Renders the page from what the service knows. Nothing here waits for a poll."""
+    """Renders the page from what the service knows. It never waits for a poll."""
 
     def __init__(self, service: Service, *, metrics: str, healthy: str, ready: str, demo: bool = False) -> None:
         self._service = service
@@ -199,7 +199,7 @@ class StatusPage:
         headers = {**HEADERS, hdrs.VARY: hdrs.ACCEPT_ENCODING}
         if request.path in ASSETS:
             content_type, body = ASSETS[request.path], asset(request.path)
-            # The address changes with the content.
+            # If the content changes, the address changes too.
             headers[hdrs.CACHE_CONTROL] = "max-age=86400"
         else:
             content_type, body = HTML, await self.html(request.query)
@@ -210,7 +210,7 @@ class StatusPage:
         return Answer((body,), content_type=content_type, headers=headers)
 
     def _interval(self, statuses: Sequence[Status]) -> int:
-        """Seconds after which the page reloads itself: the shortest poll interval, and not too often for a reader."""
+        """Seconds after which the page reloads itself: the shortest poll interval, within bounds."""
         shortest = min((status.interval for status in statuses), default=0.0) / self._service.clock.speed
         return ceil(min(max(shortest, SHORTEST_REFRESH), LONGEST_REFRESH))
 

@@ -1,4 +1,4 @@
-"""The HTTP server: answers on sockets, with a limit on everything that a client can make the exporter hold or wait for.
+"""The HTTP server, with a limit on everything that a client can make the exporter keep or wait for.
 
 aiohttp parses requests and frames answers. This module and `connection` add the limits that aiohttp lacks: for clients
 that stop reading, for TLS clients that stay silent, for too many connections, and for the time that a stop takes.
@@ -29,16 +29,16 @@ PLAIN = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 
 TLS_BUFFER = 32 * 1024
-"""Bytes; twice the size of a TLS record."""
+"""Bytes. Twice the size of a TLS record."""
 
 SEND_BUFFER = 64 * 1024
-"""Bytes that the system holds for each client; Linux doubles it for its own needs (socket(7))."""
+"""Bytes that the system keeps for each client. Linux doubles this number for its own needs (socket(7))."""
 
 RESOLVER = ThreadPool("resolve listen addresses", 1)
 RESOLVED_WITHIN = 10.0
 
 FIRST_SOCKET = 3
-"""The number of the first file that systemd hands over."""
+"""The number of the first file descriptor that systemd passes to the exporter."""
 
 FILES_KEPT = 64
 """Open files that connections leave for everything else: the API, the state file, the configuration."""
@@ -46,7 +46,7 @@ FILES_KEPT = 64
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a request. The body is in pieces, which are sent without being copied."""
+    """The answer to a request. Its body is in pieces, so that it is sent without being copied."""
 
     pieces: Sequence[bytes]
     status: int = 200
@@ -63,7 +63,7 @@ def text(what: str, status: int = 200, headers: Mapping[str, str] | None = None)
 
 
 def header(request: web.BaseRequest, name: str) -> str:
-    """A header of the request. Repeated lines are one list (RFC 9110, 5.3)."""
+    """The value of a header of the request; empty if it is missing. Repeated lines are joined (RFC 9110, 5.3)."""
     return ", ".join(request.headers.getall(name, []))
 
 
@@ -100,10 +100,10 @@ class Server:
         ]
 
     async def listen(self, host: str, port: int) -> None:
-        """Listens on a host, or on every interface if it is empty. Raises `OSError`.
+        """Listens on a host, or on every interface if `host` is empty. Raises `OSError`.
 
-        A name may stand for several addresses, as `localhost` for 127.0.0.1 and ::1. Addresses that this machine does
-        not have, as where IPv6 is off, are left out; one is enough.
+        A name may have several addresses, like 127.0.0.1 and ::1 for `localhost`. Addresses that this machine does not
+        have, for example because IPv6 is off, are left out. One is enough.
         """
         ask = partial(socket.getaddrinfo, host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         try:
@@ -130,7 +130,7 @@ class Server:
                 sock.close()
 
     async def listen_on(self, sock: socket.socket) -> None:
-        """Listens on a socket that is bound already, as systemd hands them over."""
+        """Listens on a socket that is bound already, like those from systemd."""
         tls: dict[str, Any] = {}
         if self._settings.context is not None:
             # asyncio gives each TLS connection a buffer of 256 KiB, and this attribute is the only way to ask for less:
@@ -142,7 +142,7 @@ class Server:
                 "ssl_shutdown_timeout": self.limits.goodbye,
             }
         with contextlib.suppress(OSError):
-            # Connections inherit it. The system may give each far more, which clients that stop reading would fill.
+            # Connections inherit this. By default the system may keep far more for a client that stops reading.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         loop = asyncio.get_running_loop()
         self._listeners.append(await loop.create_server(self._connection, sock=sock, backlog=1024, **tls))
@@ -199,9 +199,9 @@ class Server:
     async def _answer(self, request: web.BaseRequest) -> Answer:
         try:
             return await self._respond(request)
-        except Exception:  # noqa: BLE001  # a bug must cost this answer only, not the next ones on this connection
+        except Exception:  # noqa: BLE001  # after a bug in one answer, the connection must still work
             self._log.exception("request failed", method=request.method, path=request.path)
-            return text("Something went wrong here; the exporter's log says what.\n", 500)
+            return text("This request failed; the exporter's log says why.\n", 500)
 
     async def _send(self, request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
         response = web.StreamResponse(
@@ -249,15 +249,15 @@ def _bound(family: int, kind: int, protocol: int, address: Any) -> socket.socket
 
 
 def systemd_sockets() -> list[socket.socket]:
-    """The listening sockets that systemd hands over (sd_listen_fds(3)). Raises `OSError` if there are none."""
+    """The listening sockets from systemd (sd_listen_fds(3)). Raises `OSError` if there are none."""
     count = os.environ.pop("LISTEN_FDS", "")
     if os.environ.pop("LISTEN_PID", None) != str(os.getpid()) or not count.isdecimal() or not int(count):
-        raise OSError(errno.ENOTSOCK, "systemd handed over no socket")
+        raise OSError(errno.ENOTSOCK, "systemd passed no socket")
     return [socket.socket(fileno=number) for number in range(FIRST_SOCKET, FIRST_SOCKET + int(count))]
 
 
 def raise_file_limit() -> int:
-    """Raises the limit on open files to the most that the system allows; returns that limit."""
+    """Raises the limit of open files as far as the system allows. Returns the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):  # macOS allows less than it reports

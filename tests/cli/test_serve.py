@@ -151,7 +151,7 @@ class TestSystemdSocket:
         """Without a socket from systemd it says so in one line and exits."""
         done = run("serve", "--demo", "--web.systemd-socket")
         assert done.returncode == 2
-        assert "systemd handed over no socket" in done.stderr
+        assert "systemd passed no socket" in done.stderr
         assert "Traceback" not in done.stderr
 
     def test_beside_an_address(self) -> None:

@@ -139,7 +139,7 @@ async def test_other_paths_are_nothing(world: World, path: str) -> None:
     """An unknown path gets 404 and one plain line that repeats nothing of it."""
     reply = await world.get(path)
     if not path.startswith("/?"):
-        assert (reply.status, reply.body) == (404, b"There is nothing here; see / for what there is.\n")
+        assert (reply.status, reply.body) == (404, b"There is nothing at this path; see / for the paths.\n")
     assert b"<script>" not in reply.body
     assert "set-cookie" not in reply.headers
     assert reply.headers["server"] == SERVER
@@ -152,7 +152,7 @@ async def test_other_methods_are_refused(world: World, method: str) -> None:
     for path in ("/", "/metrics", "/-/healthy", "/-/ready"):
         reply = await world.get(path, method=method)
         assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD")
-        assert reply.body == b"Not allowed here; use GET, HEAD.\n"
+        assert reply.body == b"This method is not allowed here; use GET, HEAD.\n"
 
 
 async def test_nothing_is_reflected(world: World) -> None:
