@@ -31,8 +31,8 @@ DESCRIPTION = "Prometheus exporter for the backups of DigitalOcean Droplets."
 ENVIRONMENT = """\
 environment, used if there is no --config.file:
   DIGITALOCEAN_ACCESS_TOKEN, DIGITALOCEAN_TOKEN   the API token
-  DIGITALOCEAN_TOKEN_FILE                         the file that holds it
-  DIGITALOCEAN_API_URL                            default https://api.digitalocean.com
+  DIGITALOCEAN_TOKEN_FILE                         a file with the API token
+  DIGITALOCEAN_API_URL                            the API (default https://api.digitalocean.com)
 """
 GENERAL = f"""\
 examples:
@@ -147,13 +147,13 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         metavar="HOST:PORT",
         action="append",
         type=_address_type,
-        help="where to listen; may be given several times (default :9819)",
+        help="address to listen on; may be given several times (default :9819)",
     )
     where.add_argument(
         "--web.systemd-socket",
         dest="systemd_socket",
         action="store_true",
-        help="listen on the sockets that systemd hands over",
+        help="listen on the sockets that systemd opened for the exporter",
     )
     serve.add_argument(
         "--web.telemetry-path",
@@ -161,7 +161,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         metavar="PATH",
         default="/metrics",
         type=_path_type,
-        help="where the metrics are (default /metrics)",
+        help="path of the metrics (default /metrics)",
     )
     _add_web_config_flag(serve)
     serve.add_argument(
@@ -358,7 +358,9 @@ def _add_account_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_format_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="default table")
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table", help="format of the result (default table)"
+    )
 
 
 def _add_web_config_flag(parser: argparse.ArgumentParser) -> None:
