@@ -47,7 +47,7 @@ def listings(count: int) -> int:
 async def polls(count: int) -> list[Count]:
     """What single polls cost."""
     account = BigAccount(count)
-    images = math.ceil(len(account.images) / 200)
+    images = math.ceil(len(account.images()) / 200)
     all_lists = listings(count) + count
     rows = []
     with tempfile.TemporaryDirectory() as directory:
@@ -83,9 +83,9 @@ async def day(count: int) -> Count:
     # A fleet that the budget does not let in at once is given the time.
     while (await world.poll(300))["images"] or world.results["success"] < 2:
         pass
-    ids = {image.id for image in world.account.images}
+    ids = {image.id for image in world.account.images()}
     asked = (await world.live(hours * HOUR)).total()
-    new = sum(image.id not in ids for image in world.account.images)
+    new = sum(image.id not in ids for image in world.account.images())
     # Beyond LARGE the budget has little left, and one poll or another leaves a list to the next.
     assert not world.results["failure"], world.results
     assert count > LARGE or world.results["success"] == world.results.total(), world.results

@@ -39,7 +39,9 @@ async def test_missed_window() -> None:
     world = BigWorld(BigAccount(1, stale=frozenset({1})), poll=NO_TURNS)
     await world.poll()
     # The window is from 04:00 to 08:00, and due four hours and three minutes a gigabyte later.
-    due = MONDAY + 12 * HOUR + 180 * (world.account.backups[1][-1].size_gigabytes or 0)
+    due = (
+        MONDAY + 12 * HOUR + 180 * (world.account.machines[1].made[max(world.account.machines[1].made)].fate.size or 0)
+    )
     before = int((due - MONDAY) // 300)
     assert await world.live(before * 300) == {"policies": before, "droplets": 2 * before}
     assert world.overdue == 0

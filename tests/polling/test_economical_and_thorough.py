@@ -21,7 +21,19 @@ from exporter.fleet.model import Backup, Droplet
 from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller
 from tests.polling.thorough import Thorough
-from tests.support.cloud import DAY, EPOCH_WEEKDAYS, HOUR, WINDOW, Cloud, FakePlan, Fate, Machine, Made, in_memory
+from tests.support.cloud import (
+    DAY,
+    EPOCH_WEEKDAYS,
+    HOUR,
+    WINDOW,
+    Cloud,
+    FakePlan,
+    Fate,
+    Machine,
+    Made,
+    MemoryClient,
+    in_memory,
+)
 from tests.support.world import MONDAY, HandClock
 
 pytestmark = pytest.mark.slow  # whole days, twice over
@@ -116,8 +128,7 @@ class Race:
                 Telemetry("0", process=False).account("prod", poll.interval),
                 self.clock,
             ),
-            self.cloud,
-            self.clock,
+            MemoryClient(self.cloud, self.clock),
         )
         self.thorough = Thorough(self.cloud, self.clock, Rules(grace=GRACE))
 
@@ -323,5 +334,5 @@ async def test_reload_during_an_outage() -> None:
         account, telemetry = race.economical.account, Telemetry("0", process=False).account("prod", HOUR)
         config = Config(accounts=(), poll=Poll(interval=HOUR), grace=GRACE)
         heir = Poller(account, config, telemetry, race.clock, successor_of=race.economical)
-        await in_memory(heir, race.cloud, race.clock).poll()
+        await in_memory(heir, MemoryClient(race.cloud, race.clock)).poll()
     assert heir.fleet == race.economical.fleet

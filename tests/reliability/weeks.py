@@ -36,7 +36,7 @@ from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller
 from exporter.polling.state_file import StateFile
 from tests.reliability.section import Section, Told, row, table
-from tests.support.cloud import EPOCH_WEEKDAYS, HOUR, WINDOW, Cloud, FakePlan, Fate, Machine, in_memory
+from tests.support.cloud import EPOCH_WEEKDAYS, HOUR, WINDOW, Cloud, FakePlan, Fate, Machine, MemoryClient, in_memory
 from tests.support.world import MONDAY, HandClock
 
 GRACE = 4 * HOUR
@@ -141,7 +141,7 @@ class Weeks(RuleBasedStateMachine):
             store=self.store,
             successor_of=successor_of,
         )
-        self.poller = in_memory(poller, self.cloud, self.clock)
+        self.poller = in_memory(poller, MemoryClient(self.cloud, self.clock))
 
     # What happens
 

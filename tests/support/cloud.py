@@ -1,27 +1,31 @@
-"""A DigitalOcean account in memory: Droplets whose backups are made by their plans, and an API that shows them oddly.
+"""A DigitalOcean account in memory, and a client that it answers without a socket.
 
-It answers the client's methods without a socket, so that a property can look at thousands of histories.
+Droplets have plans and make backups as time passes. The account can be told how the API shows them: late, wrongly, or
+not at all. Requests are counted, page by page, and may be paced by a real budget.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from exporter.clock import Clock
-from exporter.digitalocean.budget import Budget
+from exporter.digitalocean.budget import Budget, BudgetSpent
 from exporter.digitalocean.client import Client, ImagePage
-from exporter.digitalocean.errors import ApiError, NotFound, ServerError, Unauthorized
+from exporter.digitalocean.errors import ApiError, NotFound, OutOfBudget, ServerError, Unauthorized
 from exporter.digitalocean.pagination import Pages
 from exporter.digitalocean.records import (
+    PER_PAGE,
     BackupRecord,
     DropletRecord,
     PolicyRecord,
     SupportedPolicyRecord,
 )
 from exporter.polling.poller import Poller
+from exporter.polling.read_plan import pages_of
 from tests.support.api_records import backup_record, droplet_record, image_record, policy_record
 
 HOUR = 3600.0
@@ -32,6 +36,8 @@ EPOCH_WEEKDAYS = ("THU", "FRI", "SAT", "SUN", "MON", "TUE", "WED")
 INTERVALS = {"daily": DAY, "weekly": WEEK, "intra_daily_4h": 4 * HOUR}
 RETENTION_DAYS = {"daily": 7, "weekly": 28, "intra_daily_4h": 7}
 WINDOW = 4 * HOUR
+LONGEST_LAG = 500
+"""Polls."""
 
 _T = TypeVar("_T")
 
@@ -119,6 +125,7 @@ class Machine:
     """The starts of its windows so far."""
     ever: list[Made] = field(default_factory=list)
     """All backups that were ever made, in that order."""
+    _policy: tuple[object, PolicyRecord] | None = None
 
     def live(self, now: float, next_id: Iterator[int]) -> None:
         """Makes what the windows until now bring, and lets what is too old expire."""
@@ -154,14 +161,18 @@ class Machine:
         start = self.plan.start_at(now)
         if start + WINDOW <= now:
             start += self.plan.interval
-        return policy_record(
-            self.plan.name,
-            self.plan.weekday if self.plan.name == "weekly" else None,
-            self.plan.hour,
-            WINDOW / HOUR,
-            RETENTION_DAYS[self.plan.name],
-            start if self.named else None,
-        )
+        facts = self.plan, self.named, start
+        if self._policy is None or self._policy[0] != facts:
+            record = policy_record(
+                self.plan.name,
+                self.plan.weekday if self.plan.name == "weekly" else None,
+                self.plan.hour,
+                WINDOW / HOUR,
+                RETENTION_DAYS[self.plan.name],
+                start if self.named else None,
+            )
+            self._policy = facts, record
+        return self._policy[1]
 
 
 class Cloud:
@@ -180,7 +191,7 @@ class Cloud:
         """The backups that a listing named while the Droplet's own list could be read."""
         self._clock = clock
         self.next_id = iter(range(1001, 10**9))
-        self._listed: list[dict[int, tuple[int, ...]]] = []
+        self._listed: deque[dict[int, tuple[int, ...]]] = deque(maxlen=LONGEST_LAG)
 
     @property
     def now(self) -> float:
@@ -205,6 +216,10 @@ class Cloud:
                 if not self.fails("backups", machine.id):
                     self.told.update(set(listed.get(machine.id, ())) & machine.made.keys())
 
+    def images(self) -> list[Made]:
+        """The backups that the images show."""
+        return [one for machine in self.machines.values() for one in machine.made.values() if not one.fate.hidden]
+
     def listed(self) -> dict[int, tuple[int, ...]]:
         """The ids that the droplet listing names."""
         return self._listed[max(0, len(self._listed) - 1 - self.lag)]
@@ -221,94 +236,130 @@ class Cloud:
 
 
 class MemoryClient(Client):
-    """The client, answered by a `Cloud`."""
+    """The client, answered by a `Cloud`. With a budget, each page of an answer is a request that the budget allows."""
 
-    def __init__(self, cloud: Cloud, clock: Clock) -> None:
-        super().__init__("http://127.0.0.1", str, Budget(250, 5000, 0.2, clock, lambda _: None), clock)
+    def __init__(
+        self,
+        cloud: Cloud,
+        clock: Clock,
+        budget: Budget | None = None,
+        *,
+        images_list_backups: bool = True,
+        spend: Callable[[float], tuple[float, float, float]] | None = None,
+    ) -> None:
+        """`spend` counts a request at an instant as the API does, and gives the `ratelimit-` headers of the answer."""
+        super().__init__("http://127.0.0.1", str, budget or Budget(250, 5000, 0.2, clock, lambda _: None), clock)
         self.cloud = cloud
         self.our_clock = clock
-        self.asked: list[str] = []
+        self.asked: Counter[str] = Counter()
+        self._paced = budget is not None
+        self._images_list_backups = images_list_backups
+        self._spend = spend
+        self._droplets: dict[int, tuple[object, DropletRecord]] = {}
 
     async def refresh_token(self) -> None:
         if self.cloud.fails("token"):
             raise Unauthorized("token", "the token is empty")
 
     def _error(self, endpoint: str, droplet_id: int | None = None) -> ApiError | None:
-        self.asked.append(endpoint)
         return ServerError(endpoint, f"{endpoint} answered 500") if self.cloud.fails(endpoint, droplet_id) else None
 
-    def _all(self, endpoint: str, records: dict[int, _T], error: ApiError | None) -> Pages[_T]:
+    async def _ask(self, endpoint: str, keep: int, pages: int = 1) -> None:
+        for _ in range(pages):
+            if self._paced:
+                try:
+                    ticket = await self.http.budget.acquire(self.http.deadline, keep)
+                except BudgetSpent as error:
+                    raise OutOfBudget(endpoint, str(error), error.until) from error
+                headers = (None, None, None) if self._spend is None else self._spend(self.our_clock.now())
+                self.http.budget.learn(ticket, *headers)
+            self.asked[endpoint] += 1
+
+    async def _all(
+        self, endpoint: str, records: Callable[[], dict[int, _T]], keep: int, droplet_id: int | None = None
+    ) -> Pages[_T]:
+        error = self._error(endpoint, droplet_id)
+        found = {} if error else records()
+        try:
+            await self._ask(endpoint, keep, pages_of(len(found)))
+        except OutOfBudget as unasked:
+            error = unasked
         now = self.our_clock.now()
-        return Pages(now, error=error) if error else Pages(now, records, total=len(records))
+        return Pages(now, error=error) if error else Pages(now, found, total=len(found))
 
     async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Pages[DropletRecord]:
-        error = self._error("droplets")
-        records = {} if gpus else {one.id: self._droplet(one) for one in self.cloud.machines.values()}
-        return self._all("droplets", records, error)
+        machines = {} if gpus else self.cloud.machines
+        return await self._all("droplets", lambda: {one.id: self._droplet(one) for one in machines.values()}, keep)
 
     def _droplet(self, machine: Machine) -> DropletRecord:
         ids = self.cloud.listed().get(machine.id, ()) if self.cloud.tells_ids else ()
-        return droplet_record(machine.id, machine.since, disk=machine.disk, backup_ids=ids)
+        facts = machine.since, machine.disk, ids
+        before = self._droplets.get(machine.id)
+        if before is None or before[0] != facts:
+            record = droplet_record(machine.id, machine.since, disk=machine.disk, backup_ids=ids)
+            before = self._droplets[machine.id] = facts, record
+        return before[1]
 
     async def policies(self, *, keep: int = 0) -> Pages[PolicyRecord]:
-        error = self._error("policies")
-        return self._all(
-            "policies", {one.id: one.policy(self.cloud.now) for one in self.cloud.machines.values()}, error
+        machines = self.cloud.machines
+        return await self._all(
+            "policies", lambda: {one.id: one.policy(self.cloud.now) for one in machines.values()}, keep
         )
 
     async def backups(self, droplet_id: int, *, keep: int = 0) -> Pages[BackupRecord]:
-        error = self._error("backups", droplet_id)
-        machine = self.cloud.machines.get(droplet_id)
-        if error is None and machine is None:
-            error = NotFound("backups", "answered 404")
-        if error is None:
+        pages = await self._all("backups", lambda: self._backups(droplet_id), keep, droplet_id)
+        if pages.error is None and droplet_id not in self.cloud.machines:
+            return Pages(pages.started_at, error=NotFound("backups", "answered 404"))
+        if pages.error is None:
             self.cloud.read(droplet_id)
+        return pages
+
+    def _backups(self, droplet_id: int) -> dict[int, BackupRecord]:
+        machine = self.cloud.machines.get(droplet_id)
         records = {}
         for one in (machine.made if machine else {}).values():
             whole = one.created_at + one.fate.unsized <= self.cloud.now
             records[one.id] = backup_record(one.id, one.created_at, one.fate.size if whole else None)
-        return self._all("backups", records, error)
+        return records
 
     async def supported_policies(self, *, keep: int = 0) -> Pages[SupportedPolicyRecord]:
-        error = self._error("supported_policies")
-        records = {
-            number: SupportedPolicyRecord(name, tuple(range(0, 24, 4)), (), WINDOW / HOUR, RETENTION_DAYS[name])
-            for number, name in enumerate(("weekly", "daily"), 1)
-        }
-        return self._all("supported_policies", records, error)
+        return await self._all("supported_policies", lambda: _SUPPORTED, keep)
 
     async def images(self, number: int, *, keep: int = 0) -> ImagePage:
         error = self._error("images")
         if error is not None:
             raise error
+        await self._ask("images", keep)
+        made = self.cloud.images() if self._images_list_backups else []
         records = {}
-        for machine in self.cloud.machines.values():
-            for one in machine.made.values():
-                if not one.fate.hidden:
-                    done = one.created_at + one.fate.pending <= self.cloud.now
-                    status, size = ("available", one.fate.size) if done else ("pending", None)
-                    records[one.id] = image_record(one.id, one.created_at, size, status)
-        return ImagePage(records, 1)
+        for one in made[(number - 1) * PER_PAGE : number * PER_PAGE]:
+            done = one.created_at + one.fate.pending <= self.cloud.now
+            status, size = ("available", one.fate.size) if done else ("pending", None)
+            records[one.id] = image_record(one.id, one.created_at, size, status)
+        return ImagePage(records, pages_of(len(made)))
+
+    async def _single(self, endpoint: str, droplet_id: int, keep: int) -> Machine:
+        error = self._error(endpoint, droplet_id)
+        await self._ask(endpoint, keep)
+        machine = self.cloud.machines.get(droplet_id)
+        if error is None and machine is not None:
+            return machine
+        raise error or NotFound(endpoint, "answered 404")
 
     async def droplet(self, droplet_id: int, *, keep: int = 0) -> DropletRecord:
-        error = self._error("droplet", droplet_id)
-        if error is None and droplet_id not in self.cloud.machines:
-            error = NotFound("droplet", "answered 404")
-        if error is not None:
-            raise error
-        return self._droplet(self.cloud.machines[droplet_id])
+        return self._droplet(await self._single("droplet", droplet_id, keep))
 
     async def policy(self, droplet_id: int, *, keep: int = 0) -> PolicyRecord:
-        error = self._error("policy", droplet_id)
-        if error is None and droplet_id not in self.cloud.machines:
-            error = NotFound("policy", "answered 404")
-        if error is not None:
-            raise error
-        return self.cloud.machines[droplet_id].policy(self.cloud.now)
+        return (await self._single("policy", droplet_id, keep)).policy(self.cloud.now)
 
 
-def in_memory(poller: Poller, cloud: Cloud, clock: Clock) -> Poller:
-    """The poller, asking the account in memory."""
-    client = MemoryClient(cloud, clock)
+_SUPPORTED = {
+    number: SupportedPolicyRecord(name, tuple(range(0, 24, 4)), (), WINDOW / HOUR, RETENTION_DAYS[name])
+    for number, name in enumerate(("weekly", "daily"), 1)
+}
+
+
+def in_memory(poller: Poller, client: Client) -> Poller:
+    """The poller, asking this client."""
     poller._client = poller._lister._client = poller._reader._client = client
     return poller
