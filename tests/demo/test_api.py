@@ -11,8 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.demo.conftest import START, HandClock
+from tests.demo.conftest import START
 from tests.support.lookalike import Api, Fault, Fixture, backup, droplet, image, policy
+from tests.support.world import HandClock
 
 GPU = "gpu-h100x1-80gb"
 
@@ -31,7 +32,7 @@ def account() -> Fixture:
 
 @pytest.fixture
 async def api(account: Fixture, clock: HandClock) -> AsyncIterator[Api]:
-    async with Api(account, now=clock, token="right") as api:
+    async with Api(account, now=clock.now, token="right") as api:
         yield api
 
 
@@ -165,13 +166,13 @@ async def test_the_minutes_limit_says_when_to_come_again(api: Api, clock: HandCl
     api.per_minute = 3
     for _ in range(3):
         assert (await client.get("/v2/droplets/1")).status_code == 200
-        clock.time += 10
+        clock.set(clock.now() + 10)
     refused = await client.get("/v2/droplets/1")
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "30")
     assert refused.json()["id"] == "too_many_requests"
-    clock.time += 29.9
+    clock.set(clock.now() + 29.9)
     assert (await client.get("/v2/droplets/1")).headers["retry-after"] == "1"
-    clock.time += 0.1
+    clock.set(clock.now() + 0.1)
     assert (await client.get("/v2/droplets/1")).status_code == 200
 
 
@@ -182,14 +183,14 @@ async def test_the_hours_limit_tells_only_its_reset(api: Api, clock: HandClock, 
     assert first.headers["ratelimit-limit"] == "100"
     assert first.headers["ratelimit-remaining"] == "99"
     assert first.headers["ratelimit-reset"] == str(int(START) + 3600)
-    clock.time += 600
+    clock.set(clock.now() + 600)
     api.other_users(99)
     refused = await client.get("/v2/droplets/1")
     assert refused.status_code == 429
     assert "retry-after" not in refused.headers
     assert refused.headers["ratelimit-remaining"] == "0"
     assert refused.headers["ratelimit-reset"] == str(int(START) + 3600)
-    clock.time = START + 3600
+    clock.set(START + 3600)
     again = await client.get("/v2/droplets/1")
     assert again.status_code == 200
     assert again.headers["ratelimit-remaining"] == "0"
@@ -198,7 +199,7 @@ async def test_the_hours_limit_tells_only_its_reset(api: Api, clock: HandClock, 
 
 async def test_limits_can_be_switched_off(account: Fixture, clock: HandClock) -> None:
     """Without limits nothing is refused, and there is nothing to tell."""
-    async with Api(account, now=clock, per_minute=None, per_hour=None) as api, httpx.AsyncClient() as client:
+    async with Api(account, now=clock.now, per_minute=None, per_hour=None) as api, httpx.AsyncClient() as client:
         headers = {"authorization": "Bearer any"}
         answers = [await client.get(f"{api.url}/v2/droplets/1", headers=headers) for _ in range(260)]
     assert {answer.status_code for answer in answers} == {200}
@@ -214,7 +215,7 @@ async def test_the_default_limits_are_the_apis(api: Api, client: httpx.AsyncClie
 async def test_requests_are_remembered_and_counted(api: Api, clock: HandClock, client: httpx.AsyncClient) -> None:
     """A test can see what was asked, when and with which headers, refused requests included."""
     await client.get("/v2/images?private=true&page=2")
-    clock.time += 5
+    clock.set(clock.now() + 5)
     await client.get("/v2/droplets/7/backups", headers={"authorization": "Bearer wrong"})
     await client.get("/v2/elsewhere")
     assert [(one.time - START, one.endpoint, one.path) for one in api.requests] == [
@@ -231,7 +232,7 @@ async def test_requests_are_remembered_and_counted(api: Api, clock: HandClock, c
 
 async def test_memory_of_requests_is_bounded(account: Fixture, clock: HandClock) -> None:
     """A demo that runs for weeks keeps the latest requests, and counts them all."""
-    async with Api(account, now=clock, per_minute=None, remember=5) as api, httpx.AsyncClient() as client:
+    async with Api(account, now=clock.now, per_minute=None, remember=5) as api, httpx.AsyncClient() as client:
         for number in range(1, 31):
             await client.get(f"{api.url}/v2/droplets/{number}")
         assert len(api.requests) <= 10
@@ -365,13 +366,13 @@ async def test_latency_holds_up_every_answer_but_not_one_by_one(api: Api, client
 
 async def test_the_answers_date_is_the_injected_clocks(api: Api, clock: HandClock, client: httpx.AsyncClient) -> None:
     """`Date` tells the time the demo is at."""
-    clock.time = 1_000_000_000
+    clock.set(1_000_000_000)
     assert (await client.get("/v2/droplets/1")).headers["date"] == "Sun, 09 Sep 2001 01:46:40 GMT"
 
 
 async def test_a_stopped_api_refuses_connections(account: Fixture, clock: HandClock) -> None:
     """After its end nothing listens any more, and it can be started again."""
-    api = Api(account, now=clock)
+    api = Api(account, now=clock.now)
     await api.start()
     port = httpx.URL(api.url).port or 0
     await api.stop()

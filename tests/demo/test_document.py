@@ -14,9 +14,10 @@ from azure.core.exceptions import HttpResponseError
 
 from exporter.demo.api import ROUTES
 from exporter.demo.fleet import demo_fleet
-from tests.demo.conftest import START, HandClock
+from tests.demo.conftest import START
 from tests.demo.document import Document
 from tests.support.lookalike import Api, Fault, Fixture, backup, disabled, droplet, image, policy
+from tests.support.world import HandClock
 
 TOKEN = "dop_v1_made_up"
 HOUR = 3600.0
@@ -24,7 +25,7 @@ HOUR = 3600.0
 
 @pytest.fixture
 async def api(clock: HandClock) -> AsyncIterator[Api]:
-    async with Api(demo_fleet(START), now=clock, token=TOKEN, per_minute=None) as api:
+    async with Api(demo_fleet(START), now=clock.now, token=TOKEN, per_minute=None) as api:
         yield api
 
 
@@ -44,7 +45,7 @@ async def test_listings_are_valid_at_any_time(
     hours: float, clock: HandClock, client: httpx.AsyncClient, document: Document
 ) -> None:
     """Whatever the hour of the demo, every page of every listing is as the document says."""
-    clock.time = START + hours * HOUR
+    clock.set(START + hours * HOUR)
     for path, total in (
         ("/v2/droplets?per_page=200", 30),
         ("/v2/droplets?type=gpus", 1),
@@ -111,7 +112,7 @@ async def test_the_builders_make_valid_records(clock: HandClock, document: Docum
         backups={3: [backup(31, START)]},
         images=[image(31, START), image(32, START, size=None, status="pending")],
     )
-    async with Api(account, now=clock) as api, httpx.AsyncClient(base_url=api.url) as client:
+    async with Api(account, now=clock.now) as api, httpx.AsyncClient(base_url=api.url) as client:
         client.headers["authorization"] = "Bearer any"
         for path in (
             "/v2/droplets",

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import io
 import json
 import logging
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 from unittest import mock
 
 from exporter.cli.main import main
+from tests.support import lookalike
 from tests.support.lookalike import Api, Fault, Fixture
 from tests.support.world import HandClock
 
@@ -67,32 +66,21 @@ def command(*arguments: str, at: float, **environment: str) -> Done:
     return Done(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))
 
 
-class Served:
-    """An account behind the API's look-alike, in a thread of its own; its environment for `command`."""
+@dataclass(frozen=True, slots=True)
+class ServedApi:
+    """An API that runs, and the environment by which `command` asks it."""
 
-    def __init__(self, account: Fixture | Any, *faults: Fault, now: Callable[[], float], **api: Any) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self.api = Api(account, now=now, token="t", **api)
-        self.api.faults.extend(faults)
+    api: Api
 
     @property
     def environment(self) -> dict[str, str]:
         return {"DIGITALOCEAN_TOKEN": "t", "DIGITALOCEAN_API_URL": self.api.url}
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self.api.start(), self._loop).result(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self.api.stop(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
 
 @contextlib.contextmanager
-def served(account: Fixture, *faults: Fault, at: float, **api: Any) -> Iterator[Served]:
-    with Served(account, *faults, now=lambda: at, **api) as running:
-        yield running
+def served(account: Fixture | Any, *faults: Fault, at: float, **options: Any) -> Iterator[ServedApi]:
+    """Serves the account, with these faults, at an instant; `options` are those of the API."""
+    api = Api(account, now=lambda: at, token="t", **options)
+    api.faults.extend(faults)
+    with lookalike.served(api):
+        yield ServedApi(api)
