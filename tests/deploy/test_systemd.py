@@ -174,7 +174,7 @@ def test_the_socket_is_handed_to_the_service_that_listens_on_it() -> None:
 def steps() -> list[str]:
     """The commands of the header."""
     header = UNIT.read_text().split("[Unit]")[0].split("To upgrade")[0]
-    return [re.sub(r"  +\(.*", "", step) for step in re.findall(r"(?m)^#   (.*)$", header)]
+    return [re.sub(r"  +#.*", "", step) for step in re.findall(r"(?m)^#   (.*)$", header)]
 
 
 def test_the_steps_of_the_header_install_what_is_locked_and_a_command_in_the_path(tmp_path: Path) -> None:
