@@ -38,7 +38,7 @@ def own_environment() -> dict[str, str]:
 class TestHelp:
     @pytest.mark.parametrize("name", COMMANDS)
     def test_each_command(self, name: str) -> None:
-        """The help of each command has examples that are that command, its exit codes, and no flag without a word."""
+        """The help of each command has examples of it, its exit codes, and a text for every flag."""
         done = command(name, "--help", at=MONDAY)
         assert done.code == 0
         examples, after = done.out.split("\nexamples:\n")[1].split("\n\n", 1)
@@ -84,7 +84,7 @@ class TestHelp:
         assert modules.isdisjoint({"asyncio", "httpx", "aiohttp", "yaml", "rich", "structlog", "prometheus_client"})
 
     def test_every_state_has_its_own_word(self) -> None:
-        """Each word of `--only` means its state, and overdue the missing too."""
+        """Each word of `--only` selects its state; overdue selects missing, too."""
         for state, meant in arguments.STATES_BY_WORD.items():
             assert meant == ({State.OVERDUE, State.MISSING} if state == "overdue" else {State(state)})
 
@@ -102,13 +102,13 @@ class TestDemo:
 
     @pytest.mark.parametrize("words", [["once"], ["check"], ["show", "1"], ["check-config"], ["serve"]])
     def test_not_with_a_configuration(self, words: list[str]) -> None:
-        """With a configuration of one's own beside it, it is not clear what is meant."""
+        """`--demo` together with a configuration is an error."""
         done = command(*words, "--demo", "--config.file=x.yaml", at=MONDAY)
         assert (done.code, done.out) == (2, "")
         assert "leave out --demo or --config.file" in done.err
 
     def test_its_speed_alone(self) -> None:
-        """A speed without the demo is told, lest somebody waits for a day to pass in minutes."""
+        """A speed without `--demo` is an error."""
         done = command("check", "--demo.speed=288", at=MONDAY, DIGITALOCEAN_TOKEN="t")
         assert (done.code, done.out) == (2, "")
         assert "--demo.speed is only for the demo; add --demo" in done.err
@@ -141,7 +141,7 @@ class TestErrors:
         ],
     )
     def test_mistyped(self, words: list[str], told: str) -> None:
-        """What is mistyped is told in one line, as every other mistake, with where to read on."""
+        """A mistyped flag or command is an error of one line that names the help."""
         done = command(*words, at=MONDAY)
         assert (done.code, done.out) == (2, "")
         assert len(done.err.splitlines()) == 1
@@ -149,7 +149,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("path", ["metrics", "", "/-/healthy", "/a/../b", "/.", "//m", "/m?x=1", "/m%20x", "/{m}"])
     def test_a_path_nobody_could_ask_for(self, path: str) -> None:
-        """Metrics at a path that no client sends, or that is taken, would be served in vain."""
+        """A path for metrics that no client sends, or that is taken, is an error."""
         done = command("serve", f"--web.telemetry-path={path}", at=MONDAY)
         assert done.code == 2
         assert "is not a path for metrics; write it like /metrics" in done.err
@@ -206,7 +206,7 @@ class TestPipes:
         assert process.returncode == 141
 
     def test_a_reader_that_has_gone(self) -> None:
-        """So does one that nobody reads from the first, and that would be found broken only at the very end."""
+        """A pipe that was never read, and fails only at the end, is handled in the same way."""
         reading, writing = os.pipe()
         os.close(reading)
         done = subprocess.run(
@@ -237,7 +237,7 @@ class TestPipes:
         )
 
     def test_no_stdout(self) -> None:
-        """With stdout closed it says so."""
+        """If stdout is closed, the error says so."""
         done = subprocess.run(
             ["/bin/sh", "-c", f"exec {sys.executable} -m exporter check-config --demo >&-"],
             stderr=subprocess.PIPE,
@@ -249,7 +249,7 @@ class TestPipes:
 
     @pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full", "2>&1 >/dev/null | true"])
     def test_no_stderr(self, stderr: str) -> None:
-        """A stderr that is closed, full or unread changes no exit code, and nothing meant for it is a result."""
+        """A stderr that is closed, full or unread changes neither the exit code nor stdout."""
         for words, code in ((["check", "--demo", "--log.level=info"], 1), (["check"], 2), (["check", "--foo"], 2)):
             line = f"{sys.executable} -m exporter {' '.join(words)}"
             done = subprocess.run(
@@ -264,7 +264,7 @@ class TestPipes:
             assert [line for line in out if "event=" in line or NAME in line] == []
 
     def test_an_encoding_without_the_letters(self) -> None:
-        """Letters that the output's encoding lacks cost no more than themselves; JSON is UTF-8 anywhere."""
+        """Letters that the output's encoding lacks are replaced; JSON is always UTF-8."""
         done = subprocess.run(
             [*COMMAND, "check", "--demo"],
             capture_output=True,
@@ -277,7 +277,7 @@ class TestPipes:
 
 
 class Terminal:
-    """A command on a terminal of its own; what it writes there."""
+    """A command on a terminal, and what it writes there."""
 
     def __init__(self, *arguments: str, columns: int = 100, stdout: BinaryIO | None = None, **environment: str) -> None:
         self._master, slave = pty.openpty()
@@ -321,7 +321,7 @@ def plain(shown: str) -> list[str]:
 @pytest.mark.slow  # a terminal and the exporter each time
 class TestTerminals:
     def test_check(self) -> None:
-        """On a terminal: a bar while the poll goes on, gone afterwards; then a table in colour that fits."""
+        """A terminal shows a progress bar during the poll, and then only a coloured table that fits its width."""
         terminal = Terminal("check", "--demo", columns=90)
         shown = terminal.read()
         assert terminal.close() == 1
@@ -361,7 +361,7 @@ class TestTerminals:
         assert "Traceback" not in shown
 
     def test_no_color(self) -> None:
-        """With NO_COLOR set, the result holds no escape at all."""
+        """With NO_COLOR set, the result has no escape sequences."""
         terminal = Terminal("show", "441000289", "--demo", NO_COLOR="1")
         shown = terminal.read().split("\x1b[2K")[-1]
         assert terminal.close() == 0
@@ -369,7 +369,7 @@ class TestTerminals:
         assert "warehouse (441000289)" in shown
 
     def test_dumb(self) -> None:
-        """A terminal that can do nothing gets neither bar nor colour."""
+        """A dumb terminal gets neither a bar nor colours."""
         terminal = Terminal("check", "--demo", "--only=missing", TERM="dumb")
         shown = terminal.read()
         terminal.close()
@@ -391,7 +391,7 @@ class TestTerminals:
         assert plain(shown)[-1] == ""
 
     def test_a_result_that_goes_elsewhere(self, tmp_path: Path) -> None:
-        """The bar is on stderr, so that the result is the result alone; plain, for it does not go to the terminal."""
+        """The bar is on stderr; a result that does not go to the terminal is plain."""
         with (tmp_path / "result").open("wb") as result:
             terminal = Terminal("check", "--demo", stdout=result)
             shown = terminal.read()

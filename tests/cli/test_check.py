@@ -54,7 +54,7 @@ class TestExitCode:
         assert done.out.endswith("\nAll 3 droplets are protected.\n")
 
     def test_overdue(self) -> None:
-        """One missed window is told in words, and is exit code 1."""
+        """One missed window is reported in words, with exit code 1."""
         account = healthy(2, now=AT)
         daily(account, 7, 1, 2, 3)
         done = check_again(account, at=MONDAY + 20 * HOUR)
@@ -101,7 +101,7 @@ class TestExitCode:
         assert "answered 500" in done.err
 
     def test_what_is_overdue_outweighs_what_is_not_known(self) -> None:
-        """Something wrong is 1, whatever else could not be judged."""
+        """An overdue Droplet makes exit code 1, also if others could not be judged."""
         account = Fixture()
         daily(account, 1, 3, 4, 5)
         add(account, 2, [], {"droplet_id": 2})
@@ -116,7 +116,7 @@ class TestExitCode:
         assert done.out.endswith("\nAll 2 droplets are protected, as far as the droplets could be listed.\n")
 
     def test_tags_that_are_not_told(self) -> None:
-        """Where the API tells no tags, a note says what follows and what to do; nothing is called unprotected."""
+        """If the API shows no tags, a note says what that means and what to do; no Droplet is called unprotected."""
         account = healthy(1, now=AT)
         add(account, 2, [], disabled(2))
         for record in account.droplet_list:
@@ -138,7 +138,7 @@ class TestExitCode:
         assert f"Note: default: {note}.\n" in done.out
 
     def test_no_droplets(self) -> None:
-        """No Droplet at all is no good news: often the token is another team's, or a name is mistyped."""
+        """A fleet without Droplets is not reported as good: often the token belongs to another team."""
         done = check(Fixture())
         assert done.code == 2
         assert done.out == (
@@ -175,7 +175,7 @@ class TestChoosing:
         return account
 
     def test_only(self, account: Fixture) -> None:
-        """`--only` shows and judges those states alone; overdue means missing too."""
+        """`--only` shows and judges only those states; overdue selects missing, too."""
         done = check_again(account, "--only", "overdue,unprotected", at=MONDAY + 20 * HOUR)
         assert done.states() == {"2": "missing", "3": "overdue", "4": "unprotected"}
         assert "3 of 4 droplets need attention: 1 missing, 1 overdue, 1 unprotected (3 shown).\n" in done.out
@@ -189,7 +189,7 @@ class TestChoosing:
         assert done.code == 1
 
     def test_only_what_there_is(self, account: Fixture) -> None:
-        """A word that is no state is refused, with those that are."""
+        """A word that is not a state is an error that lists the states."""
         done = check(account, "--only", "overdue,late")
         assert done.code == 2
         assert '"late" is not a state; write one of missing, overdue' in done.err
@@ -216,7 +216,7 @@ class TestAccounts:
         return tmp_path / "config.yaml"
 
     def test_several(self, file: Path) -> None:
-        """Several accounts are one table with a column that says which; `--account` asks one alone."""
+        """Several accounts make one table with a column for the account; `--account` asks only one."""
         with served(healthy(1, now=AT), at=AT) as first, served(healthy(1, now=AT, first_id=2), at=AT) as second:
             file.write_text(
                 json.dumps(
@@ -244,13 +244,13 @@ class TestMemory:
 
     @pytest.fixture
     def stale(self) -> Fixture:
-        """A Droplet whose backups stopped, after a hole: a first look cannot tell the one from the other."""
+        """A Droplet with a gap, whose backups then stopped."""
         account = healthy(1, now=AT)
         daily(account, 5, 4, 6)
         return account
 
     def test_without_one(self, stale: Fixture) -> None:
-        """A single look finds no missed window, but that the newest backup is too old; the report says so."""
+        """Without a state file no missed window is found, but the report says that the newest backup is too old."""
         done = check(stale)
         assert done.code == 1
         assert done.states()["5"] == "stale"
@@ -299,7 +299,7 @@ class TestMemory:
             assert command("check", f"--config.file={file}", at=AT, TOKEN="t").states()["1"] == "stale"
 
     def test_a_running_exporter_holds_it(self, stale: Fixture, tmp_path: Path) -> None:
-        """Where an exporter runs, its file is read and left alone, without a word."""
+        """The state file of a running exporter is read and not written, and no warning is logged."""
         state = tmp_path / "state"
         with served(stale, at=AT) as running:
             file = tmp_path / "config.yaml"
@@ -319,7 +319,7 @@ class TestMemory:
         assert state.read_bytes() == kept
 
     async def test_an_exporter_started_meanwhile(self, tmp_path: Path) -> None:
-        """A poll that goes on does not keep the state file from an exporter that is started meanwhile."""
+        """An exporter that starts during the poll of a command gets the state file."""
         guest = StateFile(tmp_path / "state", guest=True)
         exporter = StateFile(tmp_path / "state")
         await exporter.keep("a", AccountState("https://api.example", []))
@@ -334,7 +334,7 @@ class TestMemory:
 
 class TestJson:
     def test_schema(self) -> None:
-        """The demo's fleet, odd as it is, is a document of the schema, and every key in it is described there."""
+        """The report on the demo's fleet is valid by the schema, which describes every key."""
         done = command("check", "--demo", "--format=json", at=AT)
         document = done.json
         jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER).validate(
@@ -384,7 +384,7 @@ class TestJson:
         assert droplet["attached_volumes"] == 2
 
     def test_reason(self) -> None:
-        """A droplet that cannot be judged has its reason, and neither misses nor a word on its age."""
+        """A Droplet that cannot be judged has a reason, and neither missed windows nor a verdict on its age."""
         account = Fixture()
         add(account, 1, [backup(1, MONDAY)], policy(1, plan="usage_based_daily"))
         (droplet,) = check(account, "--format=json").json["droplets"]
@@ -432,6 +432,6 @@ def test_json_drives_no_terminal() -> None:
 
 
 def test_secrets_are_not_told() -> None:
-    """A token that the API refuses is in no output of whatever level."""
+    """A token that the API refuses is in no output at any log level."""
     done = check(healthy(1), "--log.level=debug", DIGITALOCEAN_TOKEN="dop_v1_0123456789abcdef")
     assert "0123456789abcdef" not in done.out + done.err

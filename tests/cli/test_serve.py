@@ -104,7 +104,7 @@ def test_demo_at_speed() -> None:
 
 class TestStopping:
     def test_while_the_api_hangs(self) -> None:
-        """SIGTERM ends it with 0 in time, whatever the API does."""
+        """SIGTERM ends it in time with exit code 0 while the API hangs."""
         with hanging_api() as url, exporter(DIGITALOCEAN_TOKEN="t", DIGITALOCEAN_API_URL=url) as started:
             assert started.status("/-/ready") == (503, "Waiting for the first complete listing of: default.\n")
             assert "digitalocean_backup_exporter_up{" not in started.get("/metrics")
@@ -155,7 +155,7 @@ class TestSystemdSocket:
         assert "Traceback" not in done.stderr
 
     def test_beside_an_address(self) -> None:
-        """A listen address beside it would be ignored, so it is an error."""
+        """A listen address together with it is an error, because it would be ignored."""
         done = run("serve", "--demo", "--web.systemd-socket", "--web.listen-address=127.0.0.1:0")
         assert done.returncode == 2
         assert "not allowed with argument" in done.stderr
@@ -210,7 +210,7 @@ class TestTheStart:
         assert "Traceback" not in done.stderr
 
     def test_no_token(self) -> None:
-        """Without token and configuration one line says how to mend it."""
+        """Without a token and a configuration, one line says what to do."""
         done = run()
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
@@ -218,7 +218,7 @@ class TestTheStart:
         assert "--demo" in done.stderr
 
     def test_bad_configuration(self, tmp_path: Path) -> None:
-        """A bad configuration is told, key by key, and nothing is served."""
+        """Each mistake in a configuration is reported, and nothing is served."""
         file = tmp_path / "config.yaml"
         file.write_text("accounts: [{name: a, token_env: TOKEN_A}]\npoll: {interval: soon}\n")
         done = run("serve", f"--config.file={file}", TOKEN_A="t")
@@ -295,7 +295,7 @@ class hanging_api:  # used as a function
 
 
 class refusing_port:
-    """A port that nobody listens on."""
+    """A port on which nothing listens."""
 
     def __enter__(self) -> str:
         self.socket = socket.socket()

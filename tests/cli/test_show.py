@@ -41,7 +41,7 @@ def weekly() -> Fixture:
 
 class TestTheCard:
     def test_in_words(self) -> None:
-        """Policy, next window, backups and verdict are said in words."""
+        """Policy, next window, backups and verdict are shown in words."""
         done = show(weekly(), 7)
         assert (done.code, done.err) == (0, "")
         assert done.out.startswith("db (7)\n")
@@ -113,7 +113,7 @@ class TestTheCard:
         assert droplet["attached_volumes"] == 2
 
     def test_an_odd_policy(self) -> None:
-        """A plan nobody knows and a window at the end of time are shown, and break nothing."""
+        """An unknown plan and a window in the far future are shown."""
         account = healthy(1, now=AT)
         account.policy_map["1"] = {
             "droplet_id": 1,
@@ -133,7 +133,7 @@ class TestTheCard:
 
 class TestAsking:
     def test_four_requests(self) -> None:
-        """It asks the Droplet's own endpoints and the supported policies: four requests, whatever the fleet."""
+        """It sends four requests, whatever the size of the fleet."""
         with served(healthy(500, now=AT), at=AT) as running:
             assert command("show", "77", at=AT, **running.environment).code == 0
             assert running.api.count() == {"droplet": 1, "policy": 1, "backups": 1, "supported_policies": 1}
@@ -236,7 +236,7 @@ class TestAccounts:
             assert "the account good has no droplet 2" in done.err
 
     def test_not_selected(self, tmp_path: Path) -> None:
-        """A Droplet that the configuration leaves out is shown all the same, and that it is left out is said."""
+        """A Droplet that the configuration leaves out is shown, with a note that it is left out."""
         file = tmp_path / "config.yaml"
         with served(healthy(1, now=AT), at=AT) as running:
             account = {"name": "a", "token_env": "TOKEN", "api_url": running.api.url, "select": {"tags": ["other"]}}

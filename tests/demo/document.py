@@ -32,7 +32,7 @@ class Document:
         return set(self._paths)
 
     def check(self, answer: httpx.Response) -> None:
-        """Asserts that the request was one of the document's and the answer, whatever its status, is as it says."""
+        """Asserts that the request and its answer, of any status, are as the document says."""
         url = answer.request.url
         request = MockRequest(
             "https://api.digitalocean.com",

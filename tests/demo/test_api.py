@@ -43,7 +43,7 @@ async def client(api: Api) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_pages_follow_each_other_by_whole_urls(api: Api, client: httpx.AsyncClient) -> None:
-    """Twenty to a page by default; `next` and `last`, `first` and `prev` lead on and back; the total is always told."""
+    """A page has twenty records by default, links to the pages before and after it, and the total."""
     first = (await client.get("/v2/droplets")).json()
     here = f"{api.url}/v2/droplets?page="
     assert [record["id"] for record in first["droplets"]] == list(range(1, 21))
@@ -61,7 +61,7 @@ async def test_pages_follow_each_other_by_whole_urls(api: Api, client: httpx.Asy
 
 
 async def test_links_keep_the_rest_of_the_query(client: httpx.AsyncClient) -> None:
-    """A link asks for what the request asked for, but for the page."""
+    """A link has the request's own query with another page."""
     pages = (await client.get("/v2/images?private=true&per_page=10&page=2")).json()["links"]["pages"]
     assert httpx.URL(pages["next"]).params == httpx.QueryParams({"private": "true", "per_page": "10", "page": "3"})
 
@@ -82,7 +82,7 @@ async def test_an_answer_of_one_page_links_nowhere(path: str, links: Any, client
 
 
 async def test_no_page_holds_more_than_200(client: httpx.AsyncClient) -> None:
-    """The policies come 200 to a page at most, whatever is asked for, keyed by droplet id."""
+    """A page has at most 200 policies, also if more are asked for; they are keyed by droplet id."""
     answer = (await client.get("/v2/droplets/backups/policies?per_page=500")).json()
     assert list(answer["policies"]) == [str(number) for number in range(1, 201)]
     rest = (await client.get(answer["links"]["pages"]["next"])).json()
@@ -98,7 +98,7 @@ async def test_an_impossible_page_is_refused(query: str, client: httpx.AsyncClie
 
 
 async def test_gpu_droplets_are_listed_apart(account: Fixture, client: httpx.AsyncClient) -> None:
-    """The plain listing leaves GPU droplets out, told by `gpu_info` or by the size; `type=gpus` lists nothing else."""
+    """Droplets with `gpu_info` or a GPU size are only listed with `type=gpus`."""
     account.droplet_list.append(droplet(47, gpu_info={"count": 1}))
     account.droplet_list.append(None)
 
@@ -114,7 +114,7 @@ async def test_gpu_droplets_are_listed_apart(account: Fixture, client: httpx.Asy
 
 @pytest.mark.parametrize("query", ["type=gpus&tag_name=even", "name=a&tag_name=even", "type=submarines"])
 async def test_filters_that_cannot_be_are_refused(query: str, client: httpx.AsyncClient) -> None:
-    """`tag_name` stands alone, and `type` knows two values."""
+    """`tag_name` together with another filter, or an unknown `type`, is refused."""
     assert (await client.get(f"/v2/droplets?{query}")).status_code == 422
 
 
@@ -198,7 +198,7 @@ async def test_the_hours_limit_tells_only_its_reset(api: Api, clock: HandClock, 
 
 
 async def test_limits_can_be_switched_off(account: Fixture, clock: HandClock) -> None:
-    """Without limits nothing is refused, and there is nothing to tell."""
+    """Without limits nothing is refused, and there are no headers of the rate limit."""
     async with Api(account, now=clock.now, per_minute=None, per_hour=None) as api, httpx.AsyncClient() as client:
         headers = {"authorization": "Bearer any"}
         answers = [await client.get(f"{api.url}/v2/droplets/1", headers=headers) for _ in range(260)]
@@ -207,7 +207,7 @@ async def test_limits_can_be_switched_off(account: Fixture, clock: HandClock) ->
 
 
 async def test_the_default_limits_are_the_apis(api: Api, client: httpx.AsyncClient) -> None:
-    """250 a minute and 5000 an hour, unless told otherwise."""
+    """The default limits are 250 requests a minute and 5000 an hour."""
     assert (api.per_minute, api.per_hour) == (250, 5000)
     assert (await client.get("/v2/droplets/1")).headers["ratelimit-limit"] == "5000"
 
@@ -295,7 +295,7 @@ async def test_a_fault_can_edit_the_answer(api: Api, account: Fixture, client: h
 
 
 async def test_odd_records_are_served_as_they_are(account: Fixture, client: httpx.AsyncClient) -> None:
-    """A fixture's records may be any JSON at all."""
+    """The records of a `Fixture` may be any JSON."""
     odd: list[Any] = [None, 7, "text", [], {}, {"id": 10**40}, {"id": 1, "name": "\ud800"}]
     account.backup_lists[1] = odd
     account.policy_map["x"] = None
@@ -341,7 +341,7 @@ async def test_a_body_can_drip(api: Api, client: httpx.AsyncClient) -> None:
 
 
 async def test_an_answer_can_be_delayed_or_never_come(api: Api, client: httpx.AsyncClient) -> None:
-    """A delay holds up one answer; a hanging one never comes and hinders no other, nor the server's end."""
+    """A delay affects one answer; a hanging answer never comes, and blocks neither others nor the server's end."""
     api.faults = [Fault("droplet", hang=True), Fault("policy", delay=0.1), Fault("images", drip=0.01)]
     with pytest.raises(httpx.ReadTimeout):
         await client.get("/v2/droplets/1", timeout=0.1)
@@ -365,7 +365,7 @@ async def test_latency_holds_up_every_answer_but_not_one_by_one(api: Api, client
 
 
 async def test_the_answers_date_is_the_injected_clocks(api: Api, clock: HandClock, client: httpx.AsyncClient) -> None:
-    """`Date` tells the time the demo is at."""
+    """`Date` is the time of the demo's clock."""
     clock.set(1_000_000_000)
     assert (await client.get("/v2/droplets/1")).headers["date"] == "Sun, 09 Sep 2001 01:46:40 GMT"
 

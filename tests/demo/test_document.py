@@ -44,7 +44,7 @@ def test_the_look_alike_has_exactly_the_documents_endpoints(document: Document) 
 async def test_listings_are_valid_at_any_time(
     hours: float, clock: HandClock, client: httpx.AsyncClient, document: Document
 ) -> None:
-    """Whatever the hour of the demo, every page of every listing is as the document says."""
+    """At any hour of the demo, every page of every listing is as the document says."""
     clock.set(START + hours * HOUR)
     for path, total in (
         ("/v2/droplets?per_page=200", 30),
@@ -60,7 +60,7 @@ async def test_listings_are_valid_at_any_time(
 
 
 async def test_every_droplets_own_endpoints_are_valid(client: httpx.AsyncClient, document: Document) -> None:
-    """Each droplet's record, policy and backups are as the document says, and so is the 404 where there is none."""
+    """Each droplet's record, policy and backups, and the 404 if there are none, are as the document says."""
     listed = (await client.get("/v2/droplets?per_page=200")).json()["droplets"]
     policies = (await client.get("/v2/droplets/backups/policies?per_page=200")).json()["policies"]
     statuses = set()

@@ -1,4 +1,4 @@
-"""What the made-up fleet promises: every kind is there, the stories are told as written, and what it says agrees."""
+"""The demo's fleet has Droplets of every kind, follows its stories, and its listings agree."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def only(name: str, start: float) -> DemoFleet:
 
 
 class Watch:
-    """Counts the windows missed in a row as a careful onlooker would who reads one droplet's records now and then."""
+    """Reads one droplet's records from time to time, and counts the windows missed in a row."""
 
     def __init__(self, fleet: DemoFleet, name: str, since: float) -> None:
         self.fleet = fleet
@@ -226,7 +226,7 @@ def test_new_droplets_get_their_first_backup(start: float) -> None:
 
 
 def test_a_droplet_that_only_the_policies_name_is_not_found() -> None:
-    """Its policy is still listed; the droplet is not, and neither its backups nor their images are there."""
+    """Its policy is still listed, but the droplet, its backups and its images are not."""
     fleet = demo_fleet(START)
     gone = fleet.id_of("destroyed-yesterday")
     assert policy(fleet, "destroyed-yesterday", START)["backup_enabled"] is True
@@ -305,7 +305,7 @@ def test_a_backup_that_is_being_made_is_a_pending_image() -> None:
 
 
 def test_backups_expire_by_their_plans_retention() -> None:
-    """Weekly ones are kept four weeks, all others seven days; who misses none has four, seven or forty-two."""
+    """Weekly backups are kept four weeks, others seven days, which makes four, seven or forty-two without a miss."""
     fleet = demo_fleet(START)
     for name, counts in (("web-lon-01", {4}), ("web-nyc-01", {6, 7, 8}), ("session-store", {41, 42, 43})):
         retention = RETENTION[policy(fleet, name, START)["backup_policy"]["plan"]]
@@ -337,7 +337,7 @@ def test_a_backup_moved_to_the_snapshots_leaves_the_droplets_backups() -> None:
 
 
 def test_a_late_policy_names_a_window_that_is_over() -> None:
-    """`web-stage-01` goes on naming a window for hours after it closed, as the API was seen to do."""
+    """`web-stage-01` names a window for hours after its end, as the real API does."""
     fleet = demo_fleet(START)
     ends = {
         hour: seconds(policy(fleet, "web-stage-01", START + hour * HOUR)["next_backup_window"]["end"])
@@ -348,6 +348,6 @@ def test_a_late_policy_names_a_window_that_is_over() -> None:
 
 
 def test_the_story_of_a_switched_off_droplet_stands_still() -> None:
-    """What a disabled droplet kept stays as it is, for weeks."""
+    """The backups of a disabled droplet stay unchanged for weeks."""
     fleet = demo_fleet(START)
     assert backups(fleet, "legacy-api", START) == backups(fleet, "legacy-api", START + 60 * DAY) != []

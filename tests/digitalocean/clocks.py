@@ -1,4 +1,4 @@
-"""Clocks that tests set and that nobody waits for."""
+"""Clocks that tests set, so that no test waits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOON = 1_790_000_000.0
 
 
 class JumpClock(Clock):
-    """Stands still but for `sleep`, which is over at once with its time passed. Notes what was slept."""
+    """A clock that stands still; `sleep` moves it on and ends at once. It records what was slept."""
 
     slept: list[float]
 
@@ -35,7 +35,7 @@ class JumpClock(Clock):
 
 
 class EventClock(JumpClock):
-    """A time that many tasks share: it goes on to the next sleeper's awakening once all tasks wait."""
+    """A clock for many tasks: when all of them wait, it moves on to the end of the next `sleep`."""
 
     def __init__(self, start: float = NOON) -> None:
         super().__init__(start)

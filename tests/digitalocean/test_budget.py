@@ -24,7 +24,7 @@ def budget(clock: JumpClock, per_minute: int = 10, per_hour: int = 100, reserve:
 
 
 async def send(budget: Budget, deadline: float = math.inf, keep: int = 0) -> None:
-    """A request whose answer comes at once and tells nothing."""
+    """A request whose answer comes at once and has no headers."""
     budget.learn(await budget.acquire(deadline, keep), None, None, None)
 
 
@@ -88,14 +88,14 @@ async def test_a_wait_beyond_the_deadline_is_refused_at_once_and_says_until_when
 
 
 async def test_after_the_deadline_nothing_is_sent() -> None:
-    """A poll that is over sends no more, whatever the limits allow."""
+    """After the poll's end no request is sent, whatever the limits allow."""
     clock = JumpClock()
     with pytest.raises(BudgetSpent, match="the time of this poll is over"):
         await budget(clock).acquire(NOON - 1)
 
 
 async def test_time_held_back_is_reported_as_it_passes() -> None:
-    """The seconds of a wait are told in parts, so that a counter moves while it lasts."""
+    """The seconds of a wait are reported in parts, so that a counter moves meanwhile."""
     clock = JumpClock()
     held: list[float] = []
     pacing = Budget(1, 100, 0.2, clock, held.append)
@@ -107,7 +107,7 @@ async def test_time_held_back_is_reported_as_it_passes() -> None:
 
 
 async def test_callers_are_served_in_order() -> None:
-    """Who asked first is served first."""
+    """Requests are sent in the order in which they were asked for."""
     clock = EventClock()
     pacing = budget(clock, per_minute=1)
     served: list[int] = []
@@ -155,7 +155,7 @@ async def test_the_remaining_as_told_binds_where_others_have_spent() -> None:
 
 
 async def test_what_is_kept_for_others_of_ours_is_left_alone() -> None:
-    """With `keep`, the floor is that much higher, by what is told and by own counting."""
+    """With `keep`, so many more requests stay unused, by the API's headers and by own counting."""
     clock = JumpClock()
     pacing = budget(clock, per_minute=100)
     assert pacing.spare(keep=10) == 70
@@ -232,7 +232,7 @@ async def test_where_others_took_the_reserve_probing_is_once_a_minute_at_most() 
 
 
 async def test_own_requests_that_expire_are_free_again_without_asking() -> None:
-    """A token of which only we spend is known without a probe."""
+    """If no one else uses the token, own requests that expire are counted as free without asking the API."""
     clock = JumpClock()
     pacing = budget(clock, per_minute=1000, reserve=0.5)
     await told(pacing, 100, 99, NOON + HOUR)
@@ -264,7 +264,7 @@ async def test_an_absurd_limit_is_ignored(limit: float | None) -> None:
 
 @pytest.mark.parametrize("reset", [1_420_070_400.0, -1.0, 0.0, NOON + 2 * HOUR, NOON - 2 * HOUR, 1e18, math.nan])
 async def test_a_reset_that_cannot_be_makes_the_remaining_incredible(reset: float) -> None:
-    """Own counting still holds; the figure beside an impossible reset does not count."""
+    """With an impossible reset the remaining requests are ignored; own counting still holds."""
     clock = JumpClock()
     pacing = budget(clock)
     await told(pacing, 100, 0, reset)
@@ -274,7 +274,7 @@ async def test_a_reset_that_cannot_be_makes_the_remaining_incredible(reset: floa
 
 @pytest.mark.parametrize("remaining", [-1.0, 101.0, math.nan])
 async def test_a_remaining_that_cannot_be_is_ignored(remaining: float) -> None:
-    """Less than nothing, or more than the limit, tells nothing."""
+    """A negative value, or one above the limit, is ignored."""
     clock = JumpClock()
     pacing = budget(clock)
     await told(pacing, 100, remaining, NOON + 10)
@@ -282,7 +282,7 @@ async def test_a_remaining_that_cannot_be_is_ignored(remaining: float) -> None:
 
 
 async def test_a_probe_that_learns_nothing_ends_the_old_figure() -> None:
-    """An API that stops sending its headers does not leave the exporter at the floor for ever."""
+    """If the API stops sending its headers, the exporter does not wait for ever."""
     clock = JumpClock()
     pacing = budget(clock)
     await told(pacing, 100, 20, NOON + 30)
@@ -301,7 +301,7 @@ async def test_a_figure_is_forgotten_after_an_hour() -> None:
 
 
 async def test_probes_without_an_answer_are_tried_again_after_a_minute() -> None:
-    """A lost probe does not end the learning, nor does its loss make a stream of them."""
+    """A request without an answer is tried again after a minute, and not more often."""
     clock = JumpClock()
     pacing = budget(clock)
     await told(pacing, 100, 20, NOON + 30)
@@ -311,7 +311,7 @@ async def test_probes_without_an_answer_are_tried_again_after_a_minute() -> None
 
 
 async def test_another_token_starts_with_a_clean_slate_but_for_own_requests() -> None:
-    """What the API told of one token, a 429 included, says nothing of the next."""
+    """Headers and a 429 for one token do not count for the next token."""
     clock = JumpClock()
     pacing = budget(clock)
     await told(pacing, 100, 20, NOON + 100)
@@ -390,7 +390,7 @@ async def test_a_clock_set_forward_does_not_crash() -> None:
 
 @pytest.mark.parametrize(("instant", "text"), [(0.0, "1970-01-01 00:00:00 UTC"), (1e300, "1e+300"), (math.inf, "inf")])
 def test_a_moment_can_always_be_told(instant: float, text: str) -> None:
-    """An instant beyond the calendar is told as its number."""
+    """An instant beyond the calendar is written as a number."""
     assert utc_text(instant) == text
 
 

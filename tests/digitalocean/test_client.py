@@ -176,7 +176,7 @@ async def test_every_endpoint_of_the_look_alike_is_read() -> None:
 
 
 async def test_a_droplet_that_is_gone_is_not_found() -> None:
-    """Its backups, its policy and its record answer 404, told apart from every other failure."""
+    """A 404 of its backups, its policy or its record is `NotFound`, unlike every other failure."""
     async with lookalike(account()) as (_, at):
         gone = await at.client.backups(3)
         assert isinstance(gone.error, NotFound)
@@ -211,7 +211,7 @@ async def test_requests_carry_what_they_must_and_no_more() -> None:
 
 
 async def test_a_name_in_the_address_does_not_take_the_tokens_place() -> None:
-    """What an address says before an @ is neither sent nor shown."""
+    """A name and password in an address are neither sent nor shown."""
     async with Server(ONE) as server, bench(server.url.replace("//", "//me:secret@")) as at:
         await at.client.droplets()
         assert server.requests[0].headers["authorization"] == f"Bearer {TOKEN}"
@@ -279,7 +279,7 @@ async def test_waiting_for_a_turn_does_not_count_as_waiting_for_an_answer() -> N
 
 
 async def test_a_listing_knows_when_it_was_begun() -> None:
-    """The first page's sending, after whatever held it back, is the moment that it vouches for."""
+    """`started_at` is when the first page was sent, after any wait for the budget."""
     async with Server(ONE) as server, bench(server.url) as at:
         at.budget.hold_until(NOON + 100)
         assert (await at.client.droplets()).started_at == NOON + 100
@@ -313,7 +313,7 @@ async def test_images_say_how_many_pages_there_are() -> None:
 
 
 async def test_single_records_that_cannot_be_understood_are_rejected() -> None:
-    """A record of the wrong type, or of another Droplet, is told apart from an answer that cannot be read."""
+    """A record of the wrong type, or of another Droplet, is `Rejected`; a broken answer is `Unreadable`."""
     async with lookalike(account()) as (api, at):
         api.faults.append(Fault("policy", body=b'{"policy": {"backup_enabled": "yes"}}'))
         with pytest.raises(Rejected, match="policy cannot be understood: Expected `bool"):
@@ -353,7 +353,7 @@ async def test_records_left_out_are_counted_each_time_and_logged_once() -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_refused_and_the_other_host_hears_nothing(status: int) -> None:
-    """The token goes to the configured host alone; the error names the other."""
+    """The token is sent to the configured host only; the error names the other host."""
     async with Server(ONE) as other:
         error = await first_error(
             http(b"", status, location=other.url.replace("127.0.0.1", "localhost") + "/v2/droplets")
@@ -365,7 +365,7 @@ async def test_a_redirect_is_refused_and_the_other_host_hears_nothing(status: in
 
 @pytest.mark.parametrize("location", ["", "/v3", "http://[::1", "\x01\x02", "//evil.example/", "x" * 5000])
 async def test_a_redirect_to_nowhere_is_refused(location: str) -> None:
-    """Whatever the Location says."""
+    """A redirect with any Location, even an invalid one, is refused."""
     error = await first_error(http(b"", 302, location=location.replace("\x01", "%01").replace("\x02", "%02")))
     assert isinstance(error, Refused)
     assert len(str(error)) < 500
@@ -390,7 +390,7 @@ async def test_links_to_another_host_are_not_followed() -> None:
 
 
 async def test_the_token_shows_in_no_message_even_if_the_server_repeats_it() -> None:
-    """Neither in the text nor in the chain of causes."""
+    """The token is neither in the error's text nor in its chain of causes."""
     for status in (400, 401, 403, 404, 500):
         error = await first_error(http({"id": "x", "message": f"token {TOKEN} is bad"}, status))
         assert "token [token] is bad" in str(error)
@@ -398,7 +398,7 @@ async def test_the_token_shows_in_no_message_even_if_the_server_repeats_it() -> 
 
 
 async def test_what_the_server_says_is_shortened_and_cleaned() -> None:
-    """A message of a megabyte, or with control characters, does not reach the log as it is."""
+    """A message of a megabyte, or with control characters, is shortened and cleaned."""
     error = await first_error(http({"message": "a\x1b[31m\n\u202eb" + "x" * 5000}, 400))
     assert '("a [31m b' in str(error)
     assert str(error).isprintable()
@@ -406,7 +406,7 @@ async def test_what_the_server_says_is_shortened_and_cleaned() -> None:
 
 
 async def test_the_token_is_read_anew_when_told_to_and_kept_where_that_fails() -> None:
-    """A rotated token is used from the next poll on, and what the API told of the old one is forgotten."""
+    """A rotated token is used from the next poll on, and the headers for the old one are forgotten."""
     async with Server(ONE) as server, bench(server.url) as at:
         await at.client.droplets()
         at.budget.hold_until(NOON + 10_000)
@@ -441,7 +441,7 @@ async def test_a_token_that_cannot_be_read_is_an_error_of_the_listing() -> None:
 
 
 async def test_every_status_from_300_to_599_is_told_apart() -> None:
-    """401 and 403, 404, 429, other refusals and failures; failures alone are asked again, twice."""
+    """401 and 403, 404, 429, other 3xx and 4xx, and 5xx are different errors; only 5xx is asked again, twice."""
     status = 0
 
     async def answer(_: Heard, writer: asyncio.StreamWriter) -> None:
@@ -471,7 +471,7 @@ async def test_a_status_that_is_none_is_an_api_error(status: int) -> None:
 
 @pytest.mark.parametrize("status", [201, 204, 205])
 async def test_a_success_without_content_is_unreadable(status: int) -> None:
-    """A good status brings no records by itself."""
+    """A status of 2xx without a body is `Unreadable`."""
     assert isinstance(await first_error(http(b"", status)), Unreadable)
 
 
@@ -483,7 +483,7 @@ async def test_a_404_of_html_is_not_taken_for_the_apis() -> None:
 
 
 async def test_an_error_whose_body_never_ends_is_told_by_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A 401 is a 401, whatever becomes of its text."""
+    """A 401 is `Unauthorized`, even if its body never ends."""
     monkeypatch.setattr(module, "_ERROR_PATIENCE", 0.05)
 
     async def answer(_: Heard, writer: asyncio.StreamWriter) -> None:
@@ -500,7 +500,7 @@ async def test_an_error_whose_body_never_ends_is_told_by_its_status(monkeypatch:
 
 
 async def test_a_refused_connection_is_unreachable(free_port: int) -> None:
-    """Nobody listens: asked three times, with growing pauses, and said so."""
+    """If nothing listens, it is tried three times with growing pauses, and the error says so."""
     async with bench(f"http://127.0.0.1:{free_port}") as at:
         listing = await at.client.droplets()
         assert isinstance(listing.error, Unreachable)
@@ -514,7 +514,7 @@ async def test_a_refused_connection_is_unreachable(free_port: int) -> None:
 
 
 async def test_a_host_without_an_address_is_unreachable() -> None:
-    """A failure of name resolution is told as such."""
+    """The error says that name resolution failed."""
     async with bench("http://no-such-host.invalid") as at:
         listing = await at.client.droplets()
         assert isinstance(listing.error, Unreachable)
@@ -728,7 +728,7 @@ async def test_absurd_headers_on_a_good_answer_change_nothing(headers: dict[str,
     "kind", ["text/html", "text/plain", "application/xml", "image/png", "json", "application/jsonx"]
 )
 async def test_a_wrong_content_type_is_unreadable(kind: str) -> None:
-    """Whatever the body looks like: who answers so is not the API."""
+    """An answer that is not JSON by its content type does not come from the API, whatever its body is."""
     error = await first_error(http(droplets(7), 200, kind))
     assert isinstance(error, Unreadable)
     assert f"answered 200 with {kind} instead of JSON" in str(error)
@@ -770,7 +770,7 @@ async def test_a_body_that_is_not_the_apis_is_unreadable(body: bytes) -> None:
 
 
 async def test_gzip_is_read_in_one_member_or_several() -> None:
-    """As the API sends it, and as the format allows, however little of it stands for however much."""
+    """Gzip is read in one member, as the API sends it, and in several, however much it grows."""
     body = json.dumps(droplets(*range(1, 200))).encode()
     for packed in (
         gzip.compress(body),
@@ -822,7 +822,7 @@ async def test_a_gzip_bomb_is_refused_while_it_is_unpacked(monkeypatch: pytest.M
 
 
 async def test_a_body_without_end_is_refused_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither its announced length nor its chunks are trusted."""
+    """A body is refused as soon as it is too large, with a length or in chunks."""
     monkeypatch.setattr(module, "MAX_BODY", 1024 * 1024)
     written = 0
 
@@ -839,7 +839,7 @@ async def test_a_body_without_end_is_refused_while_it_is_read(monkeypatch: pytes
 
 
 async def test_a_fault_that_the_http_library_has_no_name_for_is_an_api_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever it raises, the listing carries an ApiError, without the token."""
+    """Any exception of the HTTP library becomes an `ApiError` without the token."""
 
     async def fail(*_: object) -> bytes:
         raise RuntimeError(f"in state {TOKEN}")
@@ -883,7 +883,7 @@ def tls(tmp_path: Path) -> ssl.SSLContext:
 
 
 async def test_a_certificate_that_nobody_vouches_for_ends_the_request_before_the_token(tls: ssl.SSLContext) -> None:
-    """Told as what it is; nothing was asked."""
+    """The error says that the certificate is not trusted; no request was sent."""
     async with Server(ONE, tls=tls) as server, bench(server.url) as at:
         listing = await at.client.droplets()
         assert isinstance(listing.error, Unreachable)
@@ -967,7 +967,7 @@ async def test_a_429_waits_as_told(headers: dict[str, str], wait: float) -> None
 
 
 async def test_a_429_beyond_the_deadline_ends_the_request_at_once_and_holds_the_next_back() -> None:
-    """Nobody waits for what the poll will not see, and nothing is sent until then, not in the next poll either."""
+    """A wait beyond the poll's end fails at once, and nothing is sent until then, also not by the next poll."""
     async with Server(http({}, 429, retry_after="900")) as server, bench(server.url) as at:
         first = await at.client.droplets()
         assert isinstance(first.error, Throttled)
@@ -985,7 +985,7 @@ async def test_a_429_beyond_the_deadline_ends_the_request_at_once_and_holds_the_
 
 
 async def test_a_storm_of_429_is_met_with_few_requests() -> None:
-    """Eight listings at once, and an API that says "in a second" for ever: one asks at a time, and ever more rarely."""
+    """If the API always asks to wait one second, eight listings ask one at a time, and more and more rarely."""
     async with Server(http({}, 429, retry_after="1")) as server, bench(server.url) as at:
         listings = await asyncio.gather(*(at.client.backups(each) for each in range(1, 9)))
         assert all(isinstance(listing.error, Throttled | OutOfBudget) for listing in listings)
@@ -1048,7 +1048,7 @@ async def test_keep_leaves_requests_to_others_of_ours() -> None:
 
 
 async def test_the_clocks_difference_is_known() -> None:
-    """The API's Date against ours, to the second."""
+    """The clocks' difference is the API's Date against the exporter's clock, in whole seconds."""
     async with Server(http(droplets(7), date=formatdate(NOON + 90, usegmt=True))) as server, bench(server.url) as at:
         assert at.client.clock_skew is None
         await at.client.droplets()
@@ -1057,7 +1057,7 @@ async def test_the_clocks_difference_is_known() -> None:
 
 
 async def test_a_slow_answer_is_no_difference_of_clocks() -> None:
-    """What the time between question and answer explains is not taken for a wrong clock."""
+    """A difference within the request's own duration is ignored."""
 
     async def answer(_: Heard, writer: asyncio.StreamWriter) -> None:
         written = formatdate(NOON + 10, usegmt=True)
@@ -1072,7 +1072,7 @@ async def test_a_slow_answer_is_no_difference_of_clocks() -> None:
 
 
 async def test_nothing_of_the_http_library_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """No line for each request, at whatever level the exporter logs."""
+    """The HTTP library logs no line per request at any log level."""
     with caplog.at_level(logging.DEBUG):
         async with Server(ONE) as server, bench(server.url) as at:
             await at.client.droplets()

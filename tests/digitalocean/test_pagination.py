@@ -80,7 +80,7 @@ def honest(count: int, per_page: int = 200, *, links: bool = True, total: bool =
     style=st.sampled_from([(True, True), (False, True), (True, False)]),
 )
 def test_an_honest_api_is_read_whole_with_no_page_too_many(count: int, per_page: int, style: tuple[bool, bool]) -> None:
-    """With links, a count, or both, and whatever size the pages have, each page is asked for once."""
+    """With links, a count, or both, and pages of any size, each page is asked for once."""
     links, total = style
     assume(total or count != 200)  # a single full page, no links, no count: nothing says that it is the last
     listing, asked = read(honest(count, per_page, links=links, total=total))
@@ -108,7 +108,7 @@ def test_a_count_that_lies_low_does_not_cut_the_listing_short() -> None:
 
 @pytest.mark.parametrize(("total", "last"), [(10**9, None), (10**9, 10**8), (1000, 5)])
 def test_a_count_that_lies_high_costs_few_requests_and_is_incomplete(total: int, last: int | None) -> None:
-    """A page of three that counts a thousand: one more page is tried, and the shortfall is told."""
+    """If a page of three records counts a thousand, one more page is tried, and the listing is incomplete."""
     listing, asked = read(
         lambda number: page([1, 2, 3] if number == 1 else [], total=total, last=last if number == 1 else None)
     )
@@ -130,7 +130,7 @@ def test_a_last_page_that_lies_high_is_bounded_by_the_count() -> None:
 
 
 def test_pages_that_repeat_themselves_end_the_listing() -> None:
-    """An API that ignores `page` is asked for one more page, and the count tells whether all is there."""
+    """An API that ignores `page` is asked for one more page; the count shows whether the listing is complete."""
     listing, asked = read(lambda number: page(range(3), total=3, following=True))
     assert listing.complete
     assert asked == [1, 2]
@@ -141,7 +141,7 @@ def test_pages_that_repeat_themselves_end_the_listing() -> None:
 
 
 def test_an_endless_pagination_ends_and_is_incomplete() -> None:
-    """New ids on every page, for ever: given up some pages after those announced."""
+    """If every page has new ids for ever, reading ends some pages after the announced ones."""
     listing, asked = read(lambda number: page(range(number * 5, number * 5 + 5), total=10, following=True))
     assert isinstance(listing.error, Incomplete)
     assert "does not end: 52 pages with 260 records were read" in str(listing.error)
@@ -167,14 +167,14 @@ def test_one_old_page_within_the_announced_ones_does_not_end_the_listing() -> No
 
 
 def test_records_that_shift_between_pages_are_counted_once() -> None:
-    """A record on two pages is one record: the listing lacks another, and says so."""
+    """A record on two pages counts once, so the listing lacks another one and is incomplete."""
     listing, _ = read(lambda number: page(range(200) if number == 1 else range(199, 250), total=251))
     assert len(listing.records) == 250
     assert not listing.complete
 
 
 def test_rejected_records_count_towards_completeness() -> None:
-    """A record that cannot be understood is there all the same."""
+    """A record that cannot be understood still counts as listed."""
     listing, _ = read(lambda number: page([1, 2], total=5, rejected=frozenset({3}), unidentified=2))
     assert listing.complete
     assert (listing.rejected, listing.unidentified, listing.total) == (frozenset({3}), 2, 5)
@@ -225,7 +225,7 @@ def test_one_bad_page_costs_only_itself() -> None:
 
 
 def test_after_a_second_bad_page_the_rest_is_left_alone() -> None:
-    """An API in trouble is not asked for every page in turn; the first error is the one told."""
+    """After two pages that fail, the other pages are not asked for; the first error is reported."""
     listing, asked = read(failing({2, 3}, ServerError("droplets", "500"), count=10_000))
     assert len(listing.records) == 200
     assert max(asked) <= 2 + CONCURRENCY

@@ -134,7 +134,7 @@ def test_odd_snapshot_and_volume_ids_do_not_cost_the_record(odd: Any) -> None:
     ],
 )
 def test_a_droplet_with_a_field_of_the_wrong_type_is_left_out_by_its_id(fields: dict[str, Any]) -> None:
-    """What cannot be understood is not half believed; the id says whom it concerns."""
+    """A record with a field of the wrong type is left out, and its id is kept."""
     page = one_droplet(**fields)
     assert (page.records, page.rejected, page.unidentified) == ({}, frozenset({7}), 0)
     assert page.reason
@@ -143,7 +143,7 @@ def test_a_droplet_with_a_field_of_the_wrong_type_is_left_out_by_its_id(fields: 
 
 @pytest.mark.parametrize("item", [None, 3, "x", [], {}, {"id": None}, {"id": 0}, {"id": -4}, {"id": 2**63}, {"id": []}])
 def test_a_record_without_a_readable_id_is_counted_as_such(item: Any) -> None:
-    """`null` and whatever has no id is one rejected record of unknown id."""
+    """`null`, or a record without an id, is one rejected record of unknown id."""
     page = records.droplets(body("droplets", [item, {"id": 8}]))
     assert (set(page.records), page.rejected, page.unidentified, page.length) == ({8}, frozenset(), 1, 2)
 
@@ -210,7 +210,7 @@ def test_instants_are_unix_seconds_whatever_their_offset(text: str, instant: flo
     ],
 )
 def test_a_date_that_was_never_meant_is_none(text: str) -> None:
-    """A backup of such a date is left out, for it would look like a missed one; elsewhere the date is unknown."""
+    """A backup with such a date is left out, because it would look like a missed one; elsewhere the date is unknown."""
     assert one_backup(created_at=text).rejected == {7}
     assert unix_seconds(one_droplet(created_at=text).records[7].created_at) is None
 
@@ -299,7 +299,7 @@ def test_a_policy_that_is_no_object_is_rejected_by_its_key(record: Any) -> None:
 
 @pytest.mark.parametrize("key", ["", "x", "0", "-7", "7.0", " 7", "007", "٧", "9" * 30])
 def test_a_key_that_is_no_id_gives_way_to_the_records_own(key: str) -> None:
-    """The record's droplet_id helps out; without a good one the record is rejected and nobody's."""
+    """If a key is no id, the record's droplet_id counts; without one the record is rejected."""
     assert set(records.policies(body("policies", {key: {"droplet_id": 9}})).records) == {9}
     page = records.policies(body("policies", {key: {"droplet_id": "?"}, "8": {}}))
     assert (set(page.records), page.rejected, page.unidentified) == ({8}, frozenset(), 1)
@@ -322,12 +322,12 @@ def test_a_backup_needs_its_id_and_its_instant(fields: dict[str, Any], size: flo
     "fields", [{"created_at": None}, {"created_at": ""}, {"size_gigabytes": "2"}, {"size_gigabytes": -0.1}]
 )
 def test_a_backup_without_a_good_instant_or_size_is_left_out(fields: dict[str, Any]) -> None:
-    """Neither its age nor its size is guessed."""
+    """A backup without a valid instant or size is left out; nothing is guessed."""
     assert one_backup(**fields).rejected == {7}
 
 
 def test_a_backup_without_created_at_is_left_out() -> None:
-    """A restore point of unknown age is none."""
+    """A backup without `created_at` is left out."""
     assert records.backups(body("backups", [{"id": 7}])).rejected == {7}
 
 
@@ -430,7 +430,7 @@ def test_a_total_that_is_no_count_is_unknown(meta: Any) -> None:
 
 
 def test_null_in_place_of_the_list_is_an_empty_one_only_if_the_count_says_so() -> None:
-    """Go writes empty lists as null; without `total: 0` beside it that proves nothing."""
+    """`null` in place of a list is an empty list only if `meta.total` is 0."""
     assert records.droplets(b'{"droplets": null, "meta": {"total": 0}}').length == 0
     assert records.policies(b'{"meta": {"total": 0}}').length == 0
     for text in (b'{"droplets": null}', b'{"droplets": null, "meta": {"total": 3}}', b'{"meta": {"total": 3}}'):
@@ -555,7 +555,7 @@ def test_whatever_json_comes_a_page_or_the_documented_error_goes(value: Any, met
 
 @given(st.binary(max_size=60), st.integers(0, 10_000))
 def test_whatever_bytes_come_a_page_or_the_documented_error_goes(noise: bytes, at: int) -> None:
-    """Nor do bytes that are no JSON, or JSON with some bytes overwritten."""
+    """Random bytes, and JSON with some bytes overwritten, raise nothing but `UnreadableBody`."""
     read_all(noise)
     good = json.dumps(
         {

@@ -1,4 +1,4 @@
-"""A server that answers with whatever bytes a test wants, over a real socket, and notes what it was sent."""
+"""A server on a real socket that answers with any bytes a test wants, and records what it was sent."""
 
 from __future__ import annotations
 

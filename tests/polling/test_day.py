@@ -89,7 +89,7 @@ async def test_restart_with_a_state_file(tmp_path: Path) -> None:
 
 
 async def test_budget_that_is_just_enough() -> None:
-    """Listings that come evenly need no room kept beside that of the last hour's, so that no reading is put off."""
+    """Listings that come evenly make room for each other in the budget, so all lists are read in time."""
     # An hour takes 36 requests for the listings, 6 for new backups and 8 for turns.
     world = BigWorld(BigAccount(200), rate_limit=RateLimit(per_minute=250, per_hour=60, reserve=0.0))
     await world.live(4 * HOUR)

@@ -1,4 +1,4 @@
-"""The economical poller against one that reads every list at every poll, on histories that nobody thought of.
+"""The economical poller agrees with one that reads every list at every poll, on random histories.
 
 Run with `HYPOTHESIS_PROFILE=thorough` for thousands of them.
 """
@@ -269,7 +269,7 @@ def test_faults(fleet: list[Machine], history: list[Step], rate_limit: RateLimit
     verify_every=st.sampled_from([4 * HOUR, DAY]),
 )
 def test_ids_that_lag(fleet: list[Machine], history: list[Step], rate_limit: RateLimit, verify_every: float) -> None:
-    """However late ids come they bring no alarm; both pollers agree once lag and `verify_every` have passed."""
+    """Late ids cause no alarm; both pollers agree after the lag and `verify_every` have passed."""
 
     async def run() -> None:
         race = Race(fleet, Poll(interval=HOUR, verify_every=verify_every), rate_limit)
@@ -325,7 +325,7 @@ async def test_id_ahead_of_the_own_list() -> None:
 
 
 async def test_reload_during_an_outage() -> None:
-    """The poller of a new configuration goes on serving what the old one knew, though it learns nothing itself."""
+    """The poller of a new configuration serves what the old one knew, although it learns nothing itself."""
     race = Race([Machine(0, MONDAY - 3 * DAY, DAILY, reached=MONDAY - 3 * DAY)], Poll(interval=HOUR), RateLimit())
     with capture_logs():
         race.happens(Step(0.0))

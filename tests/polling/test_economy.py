@@ -20,7 +20,7 @@ NO_TURNS = Config(accounts=(), poll=Poll(verify_every=1e9))
 
 class TestListings:
     async def test_steady_poll(self) -> None:
-        """A poll with nothing new and nothing due costs the listings alone."""
+        """A poll with nothing new and nothing due costs only the listings."""
         async with World(healthy(400, now=NOON, days=2), at=NOON, config=NO_TURNS) as world:
             await world.poll()
             assert await world.requests(after=300) == {"policies": 2, "droplets": 3}
@@ -168,7 +168,7 @@ class TestVerification:
 
 class TestRestart:
     async def test_costs_a_steady_poll(self, tmp_path: Path) -> None:
-        """With a state file a restart costs the listings alone, and no verdict changes."""
+        """With a state file a restart costs only the listings, and no verdict changes."""
         account = healthy(400, now=NOON)
         async with World(account, at=NOON, config=NO_TURNS, state_file=tmp_path / "state") as world:
             await world.poll()
@@ -185,7 +185,7 @@ class TestRestart:
 
 class TestUnsureLists:
     async def test_read_while_budget_is_plenty(self) -> None:
-        """Where the listing tells no ids, every list is read at each poll while budget is plenty."""
+        """If the listing shows no ids, every list is read at each poll while the budget is plenty."""
         account = healthy(3, now=NOON)
         for record in account.droplet_list:
             record["backup_ids"] = []
@@ -194,7 +194,7 @@ class TestUnsureLists:
             assert (await world.requests(after=300))["backups"] == 3
 
     async def test_left_alone_otherwise(self) -> None:
-        """A poll spends no more than a fortieth of what is spare on them, the longest unread first."""
+        """A poll spends at most a fortieth of the spare budget on them, and reads the longest unread first."""
         account = healthy(90, now=NOON, days=1)
         for record in account.droplet_list:
             record["backup_ids"] = []
@@ -205,7 +205,7 @@ class TestUnsureLists:
             assert all(0 < count <= 1200 // 40 for count in read)
 
     async def test_idle_lists(self) -> None:
-        """Where the listing tells no ids, one poll learns what Droplets without enabled backups have, too."""
+        """If the listing shows no ids, one poll also reads the lists of Droplets without enabled backups."""
         account = Fixture()
         for droplet_id in range(1, 31):
             add(account, droplet_id, [backup(droplet_id, MONDAY)], disabled(droplet_id))

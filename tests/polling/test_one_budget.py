@@ -1,4 +1,4 @@
-"""Two accounts with one token share its budget; a token file that hangs costs polls alone."""
+"""Two accounts with one token share its budget; a token file that hangs only costs polls."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TestBudgets:
 async def test_accounts_that_read_one_token_from_different_places_share_its_hour(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Together they send no more than one token may."""
+    """Together they send at most as many requests as one token may."""
     monkeypatch.setenv("TOKEN_OF_THE_TESTS", TOKEN)
     file = tmp_path / "token"
     file.write_text(TOKEN)
@@ -62,7 +62,7 @@ async def test_accounts_that_read_one_token_from_different_places_share_its_hour
 
 
 async def test_a_token_that_is_never_read_costs_the_poll_and_not_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system that hangs holds a thread; the loop goes on, and the poll says why it failed."""
+    """A file system that hangs blocks one thread; the event loop goes on, and the poll says why it failed."""
     gate = threading.Event()
 
     def hang(*_: object) -> str:

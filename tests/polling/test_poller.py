@@ -1,4 +1,4 @@
-"""An account as it is polled: what is learned, what is kept, what is told of it."""
+"""One account is polled: what is learned, what is kept, and what is served."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TestWhatIsLearned:
         assert samples["exporter_up{}"] == 1
 
     async def test_miss_and_recovery(self, world: World) -> None:
-        """A window without backup is overdue once due and read, two are two, and a new backup mends it."""
+        """A window without a backup is overdue when it is due and the list was read; a new backup ends that."""
         await world.poll()
         assert await world.poll(MONDAY + DAY + 8 * HOUR) == "success"
         assert world.missed(1) == 0, "the window is over and not yet due"
@@ -135,7 +135,7 @@ class TestWhatIsLearned:
             assert 'interval_seconds{droplet_id="2"}' not in samples
 
     async def test_no_backups(self) -> None:
-        """No backups at all are a count of 0, without newest or oldest."""
+        """Without any backup the count is 0, and there is no newest or oldest backup."""
         account = healthy(1, now=NOON)
         add(account, 2, [], policy(2, hour=0, next_window=MONDAY + DAY))
         async with World(account, at=NOON) as world:
@@ -168,7 +168,7 @@ class TestWhatIsLearned:
             assert samples['policy_info{droplet_id="1",hour="0",plan="daily"}'] == 1
 
     async def test_policy_only(self) -> None:
-        """A Droplet that only the policies name is served as far as they tell, without a name."""
+        """A Droplet that only the policies name is served without a name."""
         account = healthy(1, now=NOON)
         account.policy_map["7"] = policy(7, hour=4, next_window=NOON + HOUR)
         account.backup_lists[7] = [backup(71, MONDAY - 20 * HOUR)]
@@ -287,7 +287,7 @@ class TestFaults:
         ids=["502", "html", "half a page", "reset", "wrong type", "not an object"],
     )
     async def test_listing_fails(self, world: World, endpoint: str, fault: Fault) -> None:
-        """A listing that fails, however it does, leaves the last good data and `up` 0; a later success mends it."""
+        """After any failure of a listing the last good data are served with `up` 0, until a listing succeeds."""
         await world.poll()
         before = world.samples()
         fault.endpoint = endpoint
@@ -325,7 +325,7 @@ class TestFaults:
         assert samples["exporter_up{}"] == 1
 
     async def test_outage_across_windows(self, world: World) -> None:
-        """An outage over several windows makes no miss of its own; the first good poll tells the truth."""
+        """An outage over several windows adds no missed window; the first good poll shows the truth."""
         await world.poll()
         world.api.faults.append(Fault(status=503))
         for day in range(1, 4):
@@ -349,7 +349,7 @@ class TestFaults:
 
     @pytest.mark.parametrize("status", [401, 403])
     async def test_unauthorized(self, world: World, status: int) -> None:
-        """A refused token is told with its source, and never itself."""
+        """The error of a refused token names its source, and never shows the token."""
         world.api.faults.append(Fault(status=status))
         assert await world.poll() == "failure"
         told = " ".join(world.poller.status.problems)
@@ -359,7 +359,7 @@ class TestFaults:
         assert world.samples()[f'exporter_api_requests_total{{code="{status}",endpoint="droplets"}}'] >= 1
 
     async def test_too_many_requests(self, world: World) -> None:
-        """429 waits as told, and the poll goes on."""
+        """After a 429 the poll waits as long as the answer asks, and goes on."""
         world.api.faults.append(Fault("policies", times=1, status=429, headers={"retry-after": "30"}))
         assert await world.poll() == "success"
         assert world.clock.now() >= NOON + 30
@@ -377,7 +377,7 @@ class TestFaults:
             assert world.unjudged() == 0
 
     async def test_hanging_list(self) -> None:
-        """A list that failed before and hangs now holds up no other, though it be the most urgent."""
+        """A list that failed before and hangs now delays no other list, although it is the most urgent."""
         account = healthy(2, now=NOON)
         config = Config(accounts=(), poll=Poll(timeout=0.5))
         async with World(account, at=NOON, config=config) as world:
@@ -415,7 +415,7 @@ class TestFaults:
             assert (world.state(1), world.reason(1), world.missed(1)) == (State.UNJUDGED, Reason.UNREAD, None)
 
     async def test_no_backup_record_is_understood(self) -> None:
-        """A list of which nothing is understood is not an empty one: the Droplet is unjudged, its backups uncounted."""
+        """If no record of a list is understood, the Droplet is unjudged and its backups are not counted."""
         account = healthy(1, now=NOON)
         account.backup_lists[1] = [{**record, "size_gigabytes": "2.5"} for record in account.backup_lists[1] or []]
         async with World(account, at=NOON) as world:
@@ -445,7 +445,7 @@ class TestFaults:
             assert world.samples()['kept{droplet_id="1"}'] == 7
 
     async def test_held_back_beyond_the_poll(self, world: World) -> None:
-        """Time for which 429 holds requests back counts as throttled also where no poll waits for it."""
+        """The time for which a 429 delays requests counts as throttled, also while no poll waits."""
         world.api.faults.append(Fault("policies", times=1, status=429, headers={"retry-after": "900"}))
         assert await world.poll() == "failure"
         assert await world.poll(after=300) == "failure"
@@ -453,7 +453,7 @@ class TestFaults:
         assert 900 <= world.samples()["exporter_api_throttled_seconds_total{}"] <= 1000
 
     async def test_gpu_listing_fails(self, world: World) -> None:
-        """A failing listing of GPU Droplets is told apart from the other one."""
+        """The error of a failing listing of GPU Droplets shows which listing failed."""
         world.api.faults.append(Fault("droplets", edit=_fail_gpus))
         await world.poll()
         assert world.samples()["exporter_up{}"] == 0
@@ -469,7 +469,7 @@ class TestFaults:
         assert world.samples()['policy_supported{droplet_id="1"}'] == 1
 
     async def test_rotated_token(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The token is read anew at every poll; one that is missing fails the poll and names its source."""
+        """The token is read at every poll; if it is missing, the poll fails and the error names its source."""
         await world.poll()
         monkeypatch.delenv("TOKEN_OF_THE_TESTS")
         assert await world.poll(after=300) == "failure"
@@ -563,7 +563,7 @@ class TestSelection:
 
 class TestTheLoop:
     async def test_never_dies_of_a_bug(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A fault of ours costs one poll: it is logged and told, and the next one goes on."""
+        """A bug in the exporter ends one poll only: it is logged and shown, and the next poll works."""
         await world.poll()
 
         def broken(*_: object, **__: object) -> None:
@@ -577,7 +577,7 @@ class TestTheLoop:
         assert world.ids == [1, 2, 3]
 
     async def test_interval(self, world: World) -> None:
-        """Polls follow each other on the interval, however long one takes, and never two at once."""
+        """Polls begin once per interval, however long one takes, and never two at once."""
         began: list[float] = []
         poll = world.poller.poll
 
@@ -625,7 +625,7 @@ async def test_rejects_are_told_once(world: World, capsys: pytest.CaptureFixture
 
 
 class TestFaultsOfOurs:
-    """An exception anywhere in a poll costs that poll, is logged with its traceback, and the next one goes on."""
+    """An exception anywhere in a poll ends only that poll and is logged with its traceback."""
 
     @pytest.mark.parametrize("step", ["judge", "_keep", "_note_unread", "_note_tags", "_learn", "_refresh"])
     async def test_the_poll_counts_as_a_failure_and_the_next_is_a_success(

@@ -103,7 +103,7 @@ states = st.builds(
 
 
 def some_state(number: int = 1, droplets: int = 3) -> AccountState:
-    """A state that tells its number in every part."""
+    """A state with this number in every part."""
     known = [
         TrackedDroplet(
             one, BackupHistory(number, newest_made=Backup(one, number), read_at=number), backups=(Backup(one, number),)
@@ -167,7 +167,7 @@ class TestWriting:
             assert content(file) == before
 
     async def test_private(self, file: Path) -> None:
-        """The file is readable by its owner alone, whatever the umask, and holds no token."""
+        """Only the owner may read the file, whatever the umask is, and it holds no token."""
         before = os.umask(0)
         try:
             async with World(healthy(3, now=NOON), at=NOON, state_file=file) as world:
@@ -251,7 +251,7 @@ class TestCrash:
 
     @pytest.mark.parametrize("step", STEPS)
     def test_disk_full(self, file: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A write that fails at any step is told of once and leaves the old file; the next one succeeds."""
+        """A write that fails at any step is logged once and leaves the old file; the next write succeeds."""
         write(file, some_state(1))
         store = StateFile(file)
         with monkeypatch.context() as patch, capture_logs() as logs:
@@ -276,7 +276,7 @@ class TestCrash:
         assert kept(file) == some_state(2)
 
     def test_mended_disk(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A disk that is full for a while costs what was learned meanwhile only if the exporter ends then."""
+        """After a full disk has room again, nothing that was learned meanwhile is lost."""
         store = StateFile(file)
         with monkeypatch.context() as patch, capture_logs():
             break_at("fsync", FULL, patch)
@@ -287,7 +287,7 @@ class TestCrash:
 
 
 class HalfWritten:
-    """A file of which the first half gets written."""
+    """A file of which only the first half is written."""
 
     def __init__(self, stream: Any, problem: BaseException) -> None:
         self._stream, self._problem = stream, problem
@@ -327,7 +327,7 @@ class TestUnusable:
 
     @given(st.binary(max_size=300) | st.binary(max_size=300).map(lambda rest: MARK + rest))
     def test_anything(self, tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-        """Whatever the file holds, nothing is raised and nothing believed."""
+        """Any content of the file is ignored without an exception."""
         file = tmp_path_factory.mktemp("state") / "state"
         file.write_bytes(content)
         with capture_logs() as logs:
@@ -346,7 +346,7 @@ class TestUnusable:
         change: Callable[[bytes, int, bytes], bytes],
         byte: int,
     ) -> None:
-        """A file that was damaged anywhere tells the truth or nothing."""
+        """A file that was damaged anywhere gives the true state or none."""
         file = tmp_path_factory.mktemp("state") / "state"
         write(file, state)
         whole = file.read_bytes()
@@ -370,7 +370,7 @@ class TestUnusable:
         assert kept(file) == some_state(2)
 
     def test_foreign(self, file: Path) -> None:
-        """A file that is somebody else's is left as it is, now and later."""
+        """A file of another program is not changed, now or later."""
         file.write_text("root:x:0:0:root:/root:/bin/sh\n")
         with capture_logs() as logs:
             write(file, some_state())
@@ -379,14 +379,14 @@ class TestUnusable:
 
     @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["directory", "pipe"])
     def test_no_file(self, file: Path, make: Callable[[Path], None]) -> None:
-        """What is no file at all is left as it is, and not waited for."""
+        """A directory, a pipe or a device in the file's place is not changed, and does not block."""
         make(file)
         with capture_logs() as logs:
             write(file, some_state())
         assert [log["event"] for log in logs] == ["state not used"]
 
     def test_no_directory(self, file: Path) -> None:
-        """A state file in a directory that is missing is told of at the start."""
+        """If the directory of the state file is missing, the start logs that."""
         with capture_logs() as logs:
             write(file / "missing" / "state", some_state())
         assert [log["event"] for log in logs] == ["state not kept"]
@@ -394,7 +394,7 @@ class TestUnusable:
 
     @pytest.mark.parametrize("name", ["state.new", "state.lock"])
     def test_name_beside_it_taken(self, file: Path, name: str) -> None:
-        """A directory where a file beside it should be costs the state and nothing else."""
+        """A directory in the place of the lock or the new file costs the state and nothing else."""
         file.with_name(name).mkdir()
         with capture_logs() as logs:
             write(file, some_state())
@@ -424,7 +424,7 @@ class TestUnusable:
         assert kept(file) == some_state()
 
     def test_no_locks(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A file system without locks is named as such, not taken for another exporter."""
+        """The log says that a file system has no locks, and not that another exporter holds the file."""
 
         def unsupported(*_: object) -> None:
             raise OSError(errno.ENOLCK, "No locks available")
@@ -436,7 +436,7 @@ class TestUnusable:
         assert not file.exists()
 
     async def test_cold_start(self, file: Path) -> None:
-        """After a broken file the first poll asks anew and serves the truth."""
+        """After a broken file the first poll reads everything and serves the truth."""
         await writes(file, some_state())
         before = content(file)
         os.truncate(file, 200)
@@ -451,7 +451,7 @@ class TestUnusable:
 
 class TestRestart:
     async def test_outage(self, file: Path) -> None:
-        """An exporter restarted while the API is away serves all that was known, and judges it anew."""
+        """An exporter that restarts during an outage serves all that was known, and judges it again."""
         account = healthy(3, now=NOON)
         async with World(account, at=NOON, config=NO_TURNS, state_file=file) as world:
             await world.poll()
@@ -475,7 +475,7 @@ class TestRestart:
             assert (world.state(2), world.reason(2), world.missed(2)) == (State.OVERDUE, Reason.UNREAD, 1)
 
     def test_version_1(self, file: Path) -> None:
-        """A file that version 1 wrote is read: what it tells stays known, and what it lacks is not."""
+        """A file of version 1 is read; what it lacks is unknown."""
         write_version_1(file, URL)
         state = kept(file)
         assert state is not None
@@ -532,7 +532,7 @@ def write_version_1(path: Path, url: str) -> None:
 
 class TestTwoExporters:
     def test_second_goes_without(self, file: Path) -> None:
-        """A second exporter on the same file says so, and writes nothing until the first has gone."""
+        """A second exporter on the same file logs that, and writes nothing until the first has ended."""
         first = StateFile(file)
         asyncio.run(first.keep("prod", some_state(1)))
         with capture_logs() as logs:
@@ -569,7 +569,7 @@ class TestTwoExporters:
 
 class TestTime:
     async def test_clock_set_back(self, file: Path) -> None:
-        """A state from times to come proves nothing, and neither alarms nor hides a miss."""
+        """A state with times in the future proves nothing: it causes no alarm and hides no missed window."""
         account = healthy(2, now=NOON)
         async with World(account, at=NOON, config=NO_TURNS, state_file=file) as world:
             await world.poll()
@@ -615,7 +615,7 @@ class TestTime:
             assert (await world.requests(NOON))["supported_policies"] == 1
 
     async def test_ids_that_lag(self, file: Path) -> None:
-        """A restart does not lose the backups that only the Droplet's own list told."""
+        """A restart does not lose the backups that only the Droplet's own list has."""
         account = healthy(2, now=NOON)
         account.droplet_list[0]["backup_ids"] = account.droplet_list[0]["backup_ids"][1:]
         for record in account.policy_map.values():
@@ -668,7 +668,7 @@ class TestSlowDisk:
     async def test_the_lock_is_held_until_the_last_write_has_ended(
         self, file: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A reload or an end of the process meanwhile lets no other exporter write into it."""
+        """While a write goes on, neither a reload nor the end of the process lets another exporter write."""
         gate, begun = threading.Event(), threading.Event()
         sync = os.fsync
 
@@ -714,7 +714,7 @@ class TestOwner:
         assert {one.stat().st_uid for one in file.parent.iterdir()} == {file.parent.stat().st_uid}
 
     def test_a_lock_that_is_a_link_is_not_followed(self, file: Path, tmp_path: Path) -> None:
-        """Who may write to the directory must not have a file made elsewhere."""
+        """A user who may write to the directory cannot make the exporter create a file elsewhere."""
         elsewhere = tmp_path / "elsewhere"
         file.with_name("state.lock").symlink_to(elsewhere)
         with capture_logs() as logs:

@@ -1,4 +1,4 @@
-"""Tags that the API does not tell are not tags that a Droplet lacks."""
+"""If the API shows no tags, it is unknown which tags a Droplet has."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_nobody_is_called_unprotected() -> None:
 
 
 async def test_selection_by_tags_watches_nothing_and_says_so() -> None:
-    """The poll is a failure, so that nobody takes an empty fleet for a good one."""
+    """The poll is a failure, because an empty fleet must not look good."""
     selection = Selection(select=Criteria(tags=frozenset({"env:prod"})))
     config = Config(accounts=(Account("prod", TokenSource(), selection=selection),), poll=Poll(timeout=2.0))
     async with World(_account(), config=config) as world:
