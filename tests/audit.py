@@ -29,7 +29,7 @@ def main() -> int:
 
 
 def verdict(output: str, errors: str) -> tuple[str, int]:
-    """What pip-audit found, from its JSON and its stderr: in words, and the exit code."""
+    """A text and an exit code for pip-audit's JSON and stderr."""
     try:
         packages = json.loads(output)["dependencies"]
     except ValueError:

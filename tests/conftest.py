@@ -67,7 +67,7 @@ def newest() -> Generation:
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    """DigitalOcean's own OpenAPI document, which lies beside the project and is not part of it."""
+    """DigitalOcean's own OpenAPI document, which is not part of the project."""
     if not REFERENCE.exists():
         _missing(f"{REFERENCE} is missing: put DigitalOcean's OpenAPI document there")
     return REFERENCE

@@ -80,7 +80,7 @@ PARTS = {
 
 
 def made(document: Path) -> str:
-    """The document's text with every made part as it is now."""
+    """The document's text with all generated parts up to date."""
     text = document.read_text()
     for name, make in PARTS[document].items():
         begin, end = f"<!-- made: {name} -->\n", f"\n<!-- end: {name} -->"

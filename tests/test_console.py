@@ -1,4 +1,4 @@
-"""Stderr that nobody reads: the exporter goes on, drops lines and counts them."""
+"""If stderr is not read, the exporter goes on, drops lines and counts them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_lines_wait_until_a_thread_can_be_started(pipe: tuple[int, int], monkeyp
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_the_thread_that_writes_is_replaced(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that ends, whatever ended it, loses the line in its hands alone, which is counted."""
+    """If the writing thread ends, only the line that it was writing is lost, and it is counted."""
     reading, writing = pipe
     stderr = BackgroundStderr(writing)
     with monkeypatch.context() as broken:
@@ -98,7 +98,7 @@ def test_the_thread_that_writes_is_replaced(pipe: tuple[int, int], monkeypatch: 
 
 
 def test_a_pipe_that_does_not_block(pipe: tuple[int, int]) -> None:
-    """Where the pipe's maker made it non-blocking, lines wait for room all the same."""
+    """Lines wait for room also in a pipe that another process made non-blocking."""
     reading, writing = pipe
     fill(writing)
     os.set_blocking(writing, False)

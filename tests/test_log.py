@@ -1,4 +1,4 @@
-"""What ends without anybody waiting for it is logged, with its traceback."""
+"""Tasks and threads that end by an exception are logged with its traceback."""
 
 from __future__ import annotations
 

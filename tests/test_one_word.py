@@ -1,4 +1,4 @@
-"""One word for each Droplet: metrics, page, `check` and `show` say the same of it, in each state, for each reason."""
+"""Metrics, page, `check` and `show` give the same state of a Droplet, for each state and each reason."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WATCHED = (AT - 3 * DAY, AT - DAY / 2)
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A Droplet as the API tells of it, and the word for it."""
+    """A Droplet as the API shows it, and its state."""
 
     state: State
     reason: Reason | None
@@ -162,7 +162,7 @@ def of_card(text: str) -> Said:
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_place_says_the_same(name: str, tmp_path: Path) -> None:
-    """The state, the reason where a place tells it, and the sentence are the same in all six places."""
+    """The state, the reason and the sentence are the same in all six places."""
     case = CASES[name]
     file, kept, state = tmp_path / "config.yaml", tmp_path / "kept", tmp_path / "state"
 

@@ -68,7 +68,7 @@ def droplets(found: Samples, account: str) -> set[int]:
 
 
 async def test_a_running_exporter_follows_its_configuration(tmp_path: Path) -> None:
-    """SIGHUP and POST add, change and remove accounts and leave the others alone; a bad file changes nothing."""
+    """SIGHUP and POST add, change and remove accounts without touching the others; a bad file changes nothing."""
     file = tmp_path / "config.yaml"
 
     async with Api(fixture(1, 2), token=TOKEN, now=time.time) as a, Api(fixture(7), token=TOKEN, now=time.time) as b:
@@ -227,7 +227,7 @@ async def test_the_same_configuration_changes_nothing(api: Api) -> None:
 
 
 async def test_no_scrape_misses_a_droplet_while_labels_change(api: Api) -> None:
-    """With other tag labels the text is made anew, and until all of it is there scrapes get the one from before."""
+    """After a change of tag labels, scrapes get the old text until the new one is complete."""
     async with running(of(api, "a", "b")) as world:
         labelled = replace(of(api, "a", "b"), tag_labels=(TagLabel("team", "team:"),))
         seen: list[tuple[int, bool]] = []
@@ -287,7 +287,7 @@ async def test_a_renamed_account_is_another(api: Api) -> None:
 
 
 async def test_another_address_is_another_account(api: Api) -> None:
-    """An account whose api_url changes begins anew: what was known of the other address is not its data."""
+    """An account whose api_url changes starts without the data of the old address."""
     async with running(of(api)) as world, Api(fixture(7), token=TOKEN, now=time.time) as other:
         world.config = of(other)
         await world.service.reload()
@@ -367,7 +367,7 @@ async def test_a_reload_that_breaks_off_ends_no_polling(api: Api, breaks: str, m
 
 
 async def test_scrapes_go_on_while_a_configuration_is_read(api: Api) -> None:
-    """A file that takes long to read does not hold up the event loop."""
+    """A file that takes long to read does not block the event loop."""
     reading, go_on = threading.Event(), threading.Event()
     async with running(of(api)) as world:
 

@@ -122,7 +122,7 @@ def ways(elsewhere: str) -> dict[str, Way]:
 
 
 class Elsewhere:
-    """A host that nobody should talk to."""
+    """A host to which nothing may be sent."""
 
     def __init__(self) -> None:
         self.heard: list[bytes] = []
@@ -272,7 +272,7 @@ async def test_a_running_exporter_keeps_its_secrets(tmp_path: Path) -> None:
 
 
 async def test_commands_keep_their_secrets(tmp_path: Path) -> None:
-    """What polls once, and what only looks at the configuration, show no token however they fail."""
+    """No command shows the token, whatever fails."""
     (tmp_path / "bad.yaml").write_text(f"accounts: [{{name: a, token: {REAL}}}]\n{REAL}: {REAL}\n")
     async with giving_away() as (urls, _):
         base = {name: value for name, value in os.environ.items() if not name.startswith("DIGITALOCEAN_")}
@@ -320,7 +320,7 @@ async def test_commands_keep_their_secrets(tmp_path: Path) -> None:
     ],
 )
 def test_a_token_among_the_arguments_is_not_repeated(line: str) -> None:
-    """Who gives the token as an argument, which no flag takes, is told of the mistake without it: errors are kept."""
+    """The error about a token among the arguments does not repeat it, because errors are kept in logs."""
     done = run(*line.split())
     assert done.returncode == 2
     assert "[a token]" in done.stderr or "unrecognized --token (see" in done.stderr
@@ -349,7 +349,7 @@ def everything_of(error: BaseException | None) -> str:
 
 
 async def test_no_error_of_the_client_holds_the_token() -> None:
-    """Whatever the API answers, the error that comes of it shows no token, nor does anything chained to it."""
+    """No error of the client, and no exception chained to it, shows the token."""
 
     async def errors_of(url: str) -> list[BaseException | None]:
         client = Client(url, lambda: OURS, Budget(250, 5000, 0.2, Clock()), Clock(), timeout=2.0)

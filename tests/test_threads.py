@@ -14,7 +14,7 @@ from exporter.threads import ThreadPool, ThreadPoolError
 
 @pytest.fixture
 def gate() -> threading.Event:
-    """Holds up the functions of a test until it is set."""
+    """Blocks the functions of a test until it is set."""
     return threading.Event()
 
 

@@ -1,4 +1,4 @@
-"""All measurements, as tables: `make bench`. Writes RESULTS.md and growth.svg beside this file, if all is committed.
+"""`make bench`: all measurements as tables. Writes RESULTS.md and growth.svg here if all files are committed.
 
 Each figure stands beside its floor, where there is one: the requests that must be, the time that the API takes, the
 bytes joined; and beside the plain way: every list read at every poll, one after the other, and the client library

@@ -82,7 +82,7 @@ def growth(days: Sequence[Count]) -> str:
 
 
 def _told(days: Sequence[Count]) -> str:
-    """The chart in words."""
+    """The text of the chart for screen readers."""
     last = days[-1]
     return (
         f"Requests a day by Droplets, from {days[0].droplets:,} to {last.droplets:,}: reading every list at every poll "

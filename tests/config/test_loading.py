@@ -89,7 +89,7 @@ def test_each_mistake_is_told_as_its_file_expects(name: str, monkeypatch: pytest
     ],
 )
 def test_what_is_no_configuration_at_all(file: Path, content: bytes, said: str) -> None:
-    """A file that cannot be one of ours is told in one line that names it."""
+    """A file that cannot be a configuration is an error of one line that names the file."""
     file.write_bytes(content)
     (line,) = problems(file)
     assert line.startswith(said)
@@ -97,7 +97,7 @@ def test_what_is_no_configuration_at_all(file: Path, content: bytes, said: str) 
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    """A missing file, a folder and one that cannot be opened are told apart."""
+    """The error says whether the file is missing, is a folder, or cannot be opened."""
     assert problems(tmp_path / "none.yaml") == (f"the file does not exist; name one that does ({tmp_path}/none.yaml)",)
     assert problems(tmp_path) == (f"this is a directory; name a file ({tmp_path})",)
     (line,) = problems(tmp_path / ("x" * 300))
@@ -161,7 +161,7 @@ def test_every_place_that_a_token_is_put_in_by_mistake(file: Path, tmp_path: Pat
 
 
 def _spoilt(tree: Any, token: str) -> Iterator[Any]:
-    """The tree with the token in each place in turn: as a value, within one, as a key, under a key of its own."""
+    """The tree with the token in one place after the other: as a value, within one, as a key, under a new key."""
     yield token
     yield [token]
     if isinstance(tree, dict):
@@ -206,7 +206,7 @@ _TREES: st.SearchStrategy[Any] = st.recursive(
 
 @given(tree=_TREES, root=st.sampled_from([None, *KEYS]))
 def test_any_tree_loads_or_is_refused(tree: Any, root: str | None, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Whatever YAML holds, it makes a configuration or a `ConfigError` with one line for each problem."""
+    """Any YAML is a configuration or a `ConfigError` with one line for each problem."""
     text = yaml.dump(tree if root is None else {"accounts": [{"name": "a", "token_env": "EMPTY_VARIABLE"}], root: tree})
     _loads_or_is_refused(tmp_path_factory.getbasetemp() / "tree.yaml", text.encode("utf-8", "surrogatepass"))
 
@@ -221,7 +221,7 @@ def test_any_tree_loads_or_is_refused(tree: Any, root: str | None, tmp_path_fact
     )
 )
 def test_any_bytes_load_or_are_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    """Whatever a file holds, it makes a configuration or a `ConfigError` with one line for each problem."""
+    """Any file is a configuration or a `ConfigError` with one line for each problem."""
     _loads_or_is_refused(tmp_path_factory.getbasetemp() / "bytes.yaml", content)
 
 
@@ -338,7 +338,7 @@ def test_a_section_that_is_null_has_its_defaults(file: Path) -> None:
 
 
 def test_null_keeps_the_state_nowhere(file: Path) -> None:
-    """`state_file: null` is a choice of its own: left out, the state is kept."""
+    """`state_file: null` switches the state off; without the key the state is kept."""
     assert written(file, LEAST + "state_file: null\n").state_file is None
     assert (
         written(file, LEAST).state_file
@@ -467,7 +467,7 @@ def test_what_is_wrong_with_the_environment_is_told_at_once(tmp_path: Path) -> N
 
 
 def test_a_token_in_place_of_its_file_is_told_in_the_words_of_the_environment() -> None:
-    """Who sets DIGITALOCEAN_TOKEN_FILE to the token reads which variable takes it, not the keys of a file."""
+    """If DIGITALOCEAN_TOKEN_FILE holds a token, the error names the variable that takes it."""
     with pytest.raises(ConfigError, match="looks like the token itself; set DIGITALOCEAN_ACCESS_TOKEN to it instead"):
         load_environment({"DIGITALOCEAN_TOKEN_FILE": TOKEN})
 
@@ -477,7 +477,7 @@ def test_a_token_in_place_of_its_file_is_told_in_the_words_of_the_environment() 
     "value", [f"{TOKEN} {TOKEN}", f"https://{TOKEN}@x\ty", f"/{TOKEN}/\x00", f"é{TOKEN}\n\n\udce9"]
 )
 def test_a_token_in_the_wrong_variable_is_not_shown(name: str, value: str) -> None:
-    """Whatever variable a token is put in, no message shows it."""
+    """A token in the wrong variable is shown in no message."""
     with pytest.raises(ConfigError) as caught:
         load_environment(
             {name: value} if name != "DIGITALOCEAN_API_URL" else {"DIGITALOCEAN_TOKEN": "not shown", name: value}

@@ -1,4 +1,4 @@
-"""Regular expressions of names: those that could hold up the exporter are refused."""
+"""Regular expressions that could block the exporter are refused."""
 
 from __future__ import annotations
 

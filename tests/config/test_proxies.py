@@ -43,7 +43,7 @@ def test_the_proxy(given: dict[str, str], proxy: str | None) -> None:
 
 
 def test_plain_http_is_never_sent_to_a_proxy() -> None:
-    """It is for loopback alone, and would show the token to the proxy."""
+    """Plain HTTP is for loopback only; a proxy would see the token."""
     assert Proxies(PROXY).proxy_for("http://127.0.0.1:8080") is None
 
 
@@ -83,7 +83,7 @@ def test_exceptions(no_proxy: str, url: str, direct: bool) -> None:
 
 @pytest.mark.parametrize("no_proxy", ["localhost,[::1]", "fd07:b51a:cc66::/64", "::1/999", "http://[", "%%%"])
 def test_exceptions_without_a_proxy(no_proxy: str) -> None:
-    """Exceptions from no proxy are no mistake, whatever they are: tools put such values into every environment."""
+    """NO_PROXY without a proxy is never an error, because tools set it in every environment."""
     config = load_environment({"DIGITALOCEAN_TOKEN": "t", "NO_PROXY": no_proxy})
     assert config.proxies == Proxies()
 

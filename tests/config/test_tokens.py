@@ -137,7 +137,7 @@ def test_quotes_around_a_token_are_pointed_out(tmp_path: Path) -> None:
 
 
 def test_a_credential_of_systemd_is_explained() -> None:
-    """A file under /run/credentials is there for the unit alone."""
+    """The error says that a file under /run/credentials exists only within the unit."""
     with pytest.raises(TokenError, match="systemd creates it for the unit"):
         TokenSource(file=Path("/run/credentials/digitalocean-backup-exporter.service/token")).read()
 

@@ -85,7 +85,7 @@ class Alertmanager:
         self._open("/api/v2/alerts", alerts)
 
     def silenced(self, *alerts: Mapping[str, str]) -> dict[tuple[str, str, str], set[str]]:
-        """Fires alerts, and gives those that are silenced, as account, droplet and alert, with what silences each.
+        """Fires alerts; gives the inhibited ones, as account, Droplet and alert, with the alerts that inhibit each.
 
         Alertmanager's inhibitor learns of alerts a moment after the API took them, in their order. So alerts of which
         one is known to silence the other are fired before and after these, and waited for.
@@ -208,7 +208,7 @@ LIMITS = {"webhook": 64 * 1024, "slack": 40_000, "pagerduty": 512 * 1024, "mail"
 
 
 def notified(generation: Generation, count: int, directory: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """What the four get when so many droplets are missing (staging's: overdue), and when all of them are well again.
+    """What the four receivers get when so many Droplets are missing (staging: overdue), and when all have recovered.
 
     The configuration is the shipped one with its examples in force; addresses and waiting times are the test's. The
     critical alerts go to webhook and PagerDuty, the warnings to Slack and mail.

@@ -208,7 +208,7 @@ class Cloud:
             machine.live(self.now, self.next_id)
 
     def before_poll(self) -> None:
-        """Fixes what the next poll is told."""
+        """Records which ids the droplet listing shows at the next poll."""
         self._listed.append({machine.id: tuple(sorted(machine.made)) for machine in self.machines.values()})
         listed = self.listed()
         if not self.failing & {"all", "token", "droplets", "policies"} and self.tells_ids:
@@ -225,7 +225,7 @@ class Cloud:
         return self._listed[max(0, len(self._listed) - 1 - self.lag)]
 
     def snapshot(self, machine: Machine, backup: Made | None) -> bool:
-        """Turns a backup into a snapshot, so that it leaves the lists, once a listing has told of it."""
+        """Makes a snapshot of a backup that a listing has shown, so that it leaves the lists."""
         if backup is None or backup.id not in self.told:
             return False
         del machine.made[backup.id]

@@ -1,4 +1,4 @@
-"""The commands that end by themselves, run here in this process at an instant of one's own choice."""
+"""Runs the commands that end by themselves in this process, at an instant that the test chooses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Done:
 
     @property
     def rows(self) -> list[list[str]]:
-        """The table's rows, as words, without the title."""
+        """The table's rows, each as a list of words, without the title."""
         return [line.split() for line in self.out.split("\n\n")[0].splitlines()[1:]]
 
     def states(self) -> dict[str, str]:

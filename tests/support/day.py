@@ -62,7 +62,7 @@ class BigAccount(Cloud):
 
 
 class SharedToken:
-    """What the API counts of a token that several exporters use, and tells each of them in its answers."""
+    """The API's count of requests by all exporters that share a token, as its headers show it."""
 
     def __init__(self, per_hour: int = 5000) -> None:
         self.per_hour = per_hour
@@ -71,7 +71,7 @@ class SharedToken:
         self._sent: deque[float] = deque()
 
     def spend(self, now: float) -> tuple[float, float, float]:
-        """One request; the limit, what remains of it, and when the oldest request counts no more."""
+        """Counts one request; gives the limit, the remaining requests, and when the oldest request expires."""
         while self._sent and self._sent[0] <= now - HOUR:
             self._sent.popleft()
         self._sent.append(now)

@@ -60,7 +60,7 @@ class Generation:
         return self.program("prometheus-alertmanager")
 
     def versions(self) -> str:
-        """Of Prometheus and Alertmanager, in words."""
+        """The versions of Prometheus and Alertmanager as a text."""
         found = []
         for name, program in (("Prometheus", self.prometheus), ("Alertmanager", self.alertmanager)):
             text = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)

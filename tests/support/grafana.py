@@ -101,7 +101,7 @@ class Engine:
         return View(frames, figures, found["milliseconds"])
 
     def format(self, value: float | None, **config: Any) -> str:
-        """A number in Grafana's words for its unit."""
+        """A number with its unit as Grafana shows it."""
         return str(self.ask("format", value=value, **config)["text"])
 
     def color(self, name: str) -> str:
@@ -281,7 +281,7 @@ class Session:
         return self.prometheus.over_time(expr, *self._aligned(step), step)
 
     def at_end(self, panel: JSON, target: JSON) -> list[JSON]:
-        """The answer at the last instant alone, also to a query over time."""
+        """The answer at the last instant, also for a query over time."""
         return self.prometheus.instant(self.expression(panel, target), self.period.end)
 
     def panel(self, title: str) -> JSON:

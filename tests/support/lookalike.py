@@ -298,7 +298,7 @@ class Fixture:
 
 @contextmanager
 def served(*apis: Api) -> Iterator[None]:
-    """Serves them in a thread of their own, so that who waits for the exporter does not keep it waiting."""
+    """Serves them in a thread, so that a test that waits for the exporter does not block its API."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

@@ -25,7 +25,7 @@ class Prometheus:
     """Its process, where it was started here."""
 
     def get(self, path: str, **parameters: str | Sequence[str]) -> Any:
-        """The `data` of an answer of the API; an error of the server is raised as ValueError with its words."""
+        """The `data` of an answer of the API. Raises ValueError with the server's message."""
         body = urllib.parse.urlencode(parameters, doseq=True).encode()
         post = path in ("query", "query_range")
         url = f"{self.url}/api/v1/{path}" + ("" if post else f"?{body.decode()}")

@@ -73,7 +73,7 @@ class Story:
             yield dict(re.findall(r'(\w+)="([^"]*)"', entry["series"])), entry["values"]
 
     def firing(self, alert: str) -> list[dict[str, str]]:
-        """The labels of what the test expects to fire of an alert, however it asks."""
+        """The labels of the alerts that a test expects to fire."""
         found = [
             {label: str(value) for label, value in expected["exp_labels"].items()}
             for case in self.body.get("alert_rule_test", ())

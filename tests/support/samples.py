@@ -1,4 +1,4 @@
-"""Fleets to render, and the same samples rendered by the client library: the text that ours is held against."""
+"""Fleets to render, and the same samples rendered by the client library, to compare with."""
 
 from __future__ import annotations
 

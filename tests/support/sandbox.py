@@ -1,4 +1,4 @@
-"""A stand-in for a container: a file tree, a user and a network of one's own, by the kernel's namespaces alone."""
+"""A stand-in for a container: a file tree, a user and a network, by the kernel's namespaces."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def network() -> Iterator[Network]:
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """This machine's files with mounts laid over them.
+    """This machine's files with mounts over them.
 
     Nothing that is written beside the writable mounts reaches the machine; with `read_only` nothing can be written
     there at all. With `user`, a numeric user and group, commands run without any capability, as in a container that
@@ -211,7 +211,7 @@ asyncio.run(serve())
 
 @contextmanager
 def lookalike(network: Network, token: str) -> Iterator[str]:
-    """The look-alike of DigitalOcean's API in that network, which takes this token alone; yields its URL."""
+    """The demo's API in that network, which accepts this token only; yields its URL."""
     argv = ["nsenter", f"--net=/proc/{network.pid}/ns/net", sys.executable, "-c", LOOKALIKE, token]
     root = Path(__file__).resolve().parent.parent.parent
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=root)

@@ -32,7 +32,7 @@ TOKEN = "a-token-of-the-tests"
 
 @dataclass(frozen=True, slots=True)
 class HandClock(Clock):
-    """Stands still until told; who sleeps has slept."""
+    """A clock that stands still until a test moves it; `sleep` moves it and ends at once."""
 
     hand: list[float] = field(default_factory=lambda: [MONDAY])
 
@@ -81,7 +81,7 @@ class World:
         await self.api.stop()
 
     async def restart(self) -> None:
-        """Begins anew, with what the state file keeps if there is one."""
+        """Starts a new poller, with the state file if there is one."""
         await self.poller.close()
         self.store.close()
         self._begin()
@@ -131,7 +131,7 @@ class World:
         return self.droplet(droplet_id).verdict.reason
 
     def unjudged(self) -> float:
-        """How many Droplets are unjudged, for whatever reason."""
+        """How many Droplets are unjudged, for any reason."""
         return sum(value for name, value in self.samples().items() if name.startswith("unjudged_droplets"))
 
     def samples(self) -> dict[str, float]:

@@ -198,7 +198,7 @@ class Tab:
         await asyncio.to_thread(_write, path, base64.b64decode(found["data"]))
 
     async def accessible(self) -> list[dict[str, Any]]:
-        """What a screen reader is told, element by element: `role`, `name` and other properties."""
+        """What a screen reader gets, element by element: `role`, `name` and other properties."""
         found = await self.call("Accessibility.getFullAXTree")
         return [
             {

@@ -34,7 +34,7 @@ NAME = '<script>alert("1")</script>\n\\'
 
 @dataclass
 class World:
-    """An exporter's web server over the API's look-alike, polled when a test says so."""
+    """An exporter's web server over the tests' API; a test decides when it polls."""
 
     api: Api
     service: Service
@@ -95,7 +95,7 @@ async def test_each_path_answers(world: World) -> None:
 
 
 async def test_the_format_is_what_is_accepted(world: World) -> None:
-    """OpenMetrics and gzip are sent to those who ask for them, and said to be."""
+    """OpenMetrics and gzip are sent if the client accepts them, with the right headers."""
     await world.service.poll_once()
     reply = await world.get("/metrics", "Accept: application/openmetrics-text", "Accept-Encoding: gzip")
     assert reply.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
@@ -156,7 +156,7 @@ async def test_other_methods_are_refused(world: World, method: str) -> None:
 
 
 async def test_nothing_is_reflected(world: World) -> None:
-    """What a request holds shows in no answer, nor does a droplet's name as anything but text."""
+    """No part of a request is repeated in an answer, and a Droplet's name is always escaped."""
     await world.service.poll_once()
     evil = "<script>evil</script>"
     for path in ("/", "/metrics", "/-/healthy", "/-/ready", "/nothing"):
@@ -170,7 +170,7 @@ async def test_nothing_is_reflected(world: World) -> None:
 
 
 async def test_no_request_asks_the_api(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is asked of a running exporter, and however often, the API hears nothing."""
+    """No request to a running exporter causes a request to the API."""
     monkeypatch.setattr("exporter.polling.poller.JITTER", 0.0)
     polled = asyncio.Event()
     world.service.watchers.append(polled.set)
@@ -198,7 +198,7 @@ async def test_repeated_header_lines_are_one_list(world: World) -> None:
 
 
 async def test_families_can_be_chosen(world: World) -> None:
-    """`name[]` serves these families alone, with their heads, of the fleet and of the exporter, plain and as gzip."""
+    """`name[]` selects families of the fleet and of the exporter, plain and as gzip."""
     await world.service.poll_once()
     chosen = (
         "digitalocean_backup_kept",
@@ -256,7 +256,7 @@ async def test_reloading_is_posted(world: World) -> None:
 
 
 async def test_a_bad_configuration_is_answered_with_the_reason(world: World) -> None:
-    """A configuration that is not good is answered with 500 and every line of what is wrong, and the metric says so."""
+    """A reload with a bad configuration is answered with 500 and every mistake, and the metric is 0."""
     world.load[0] = ConfigError("accounts: missing; list one (c.yaml:1)", "poll: what? (c.yaml:2)")
     reply = await world.get("/-/reload", method="POST")
     assert reply.status == 500
@@ -302,7 +302,7 @@ async def test_a_configuration_that_hangs_is_an_answer(world: World, monkeypatch
 
 @pytest.mark.parametrize("world", [{"lifecycle": False}], indirect=True)
 async def test_reloading_is_off_unless_turned_on(world: World) -> None:
-    """Without the flag POST is refused with 403 and a word of how to turn it on; GET is still 405."""
+    """Without the flag, POST is a 403 that says how to enable reloads; GET is still a 405."""
     reply = await world.get("/-/reload", method="POST")
     assert reply.status == 403
     assert b"--web.enable-lifecycle" in reply.body

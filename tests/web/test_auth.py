@@ -116,7 +116,7 @@ def test_a_hash_with_spare_bits_set_is_checked() -> None:
     ],
 )
 async def test_what_is_no_credentials_is_refused_at_once(header: str | None) -> None:
-    """A header without user and password costs no check and lets nobody in."""
+    """A header without user and password is refused without a check."""
     checks = Checks()
     assert not await guarded(USERS, checks).admits([] if header is None else [header], "a")
     assert checks.asked == []
@@ -130,7 +130,7 @@ def test_credentials_are_taken_apart_at_the_first_colon() -> None:
 
 
 async def test_two_headers_are_one_too_many() -> None:
-    """Which of two headers a proxy looked at is not ours to guess."""
+    """Two Authorization headers are refused, because a proxy may have looked at the other one."""
     guard = Guard(lambda: USERS)
     right = basic("alice", "wonderland")
     assert await guard.admits([right], "a")
@@ -141,7 +141,7 @@ async def test_two_headers_are_one_too_many() -> None:
 
 
 async def test_users_are_let_in_by_their_own_passwords() -> None:
-    """A name with its password is let in, with another's it is not, nor is a name that nobody has."""
+    """A user is let in by the own password only; an unknown user is refused."""
     guard = Guard(lambda: USERS)
     assert await guard.admits([basic("alice", "wonderland")], "a")
     assert not await guard.admits([basic("alice", "builder")], "a")
@@ -171,7 +171,7 @@ async def test_users_are_those_of_now() -> None:
 
 
 async def test_an_unknown_user_costs_what_a_known_one_does() -> None:
-    """A name that nobody has is checked against a hash of the same cost, always the same for the same name."""
+    """An unknown name is checked against a hash of the same cost, always the same hash for the same name."""
     checks = Checks()
     users = {"alice": hashed(b"a", 4), "bob": hashed(b"b", 4)}
     guard = guarded(users, checks)
@@ -207,7 +207,7 @@ async def test_a_name_that_nobody_has_is_refused_whatever_its_hash_says() -> Non
 
 
 async def test_a_password_is_checked_once() -> None:
-    """Who was let in is let in again without a check, and who was refused is refused again without one."""
+    """The result of a check is remembered, whether the password was right or wrong."""
     checks = Checks()
     guard = guarded({"alice": "hash of a"}, checks)
     for _ in range(5):
@@ -225,7 +225,7 @@ async def test_the_same_password_asked_at_once_is_checked_once() -> None:
 
 
 async def test_guesses_do_not_push_out_who_was_let_in() -> None:
-    """After more guesses than are remembered, who was let in before is let in without a check; memory stays bounded."""
+    """Many guesses do not remove a known user from the memory of checks, and its size is limited."""
     calls = 0
 
     def compare(password: bytes, stored: str) -> bool:
@@ -246,7 +246,7 @@ async def test_guesses_do_not_push_out_who_was_let_in() -> None:
 
 
 async def test_passwords_are_not_kept() -> None:
-    """What is remembered holds neither name nor password, and differs from one exporter to the next."""
+    """The memory of checks holds neither names nor passwords, and differs between exporters."""
     guards = [guarded({"alice": "hash of a"}, Checks()) for _ in range(2)]
     for guard in guards:
         await guard.admits([basic("alice", "a")], "x")
@@ -258,7 +258,7 @@ async def test_passwords_are_not_kept() -> None:
 
 
 async def test_checks_are_made_one_at_a_time_beside_the_loop() -> None:
-    """However many guess, one thread checks; the event loop and known users go on meanwhile."""
+    """With many guesses one thread checks passwords; the event loop and known users do not wait."""
     checks = Checks()
     guard = guarded({"alice": "hash of a"}, checks)
     assert await guard.admits([basic("alice", "a")], "x")
@@ -273,7 +273,7 @@ async def test_checks_are_made_one_at_a_time_beside_the_loop() -> None:
 
 
 async def test_who_guesses_keeps_others_waiting_for_one_check_at_most() -> None:
-    """Addresses are served in turn: who comes between the guesses of two others is soon served."""
+    """Addresses are served in turn, so a client waits for one check of each other address at most."""
     checks = Checks()
     guard = guarded({"alice": "hash of a"}, checks)
     with checks.held():
@@ -347,7 +347,7 @@ async def test_who_asks_again_with_the_same_password_is_soon_served() -> None:
 
 
 async def test_who_goes_away_while_waiting_takes_nobody_along() -> None:
-    """A client that gives up neither stops the check nor those behind it, and finds it done when it comes back."""
+    """A client that disconnects does not stop its check or later ones, and finds the result when it returns."""
     checks = Checks()
     guard = guarded({"alice": "hash of a"}, checks)
     with checks.held():
@@ -366,7 +366,7 @@ async def test_who_goes_away_while_waiting_takes_nobody_along() -> None:
     "error", [MemoryError(), RuntimeError("can't start new thread"), SystemExit(), StopIteration()]
 )
 async def test_a_check_that_breaks_is_an_answer_and_the_next_one_works(error: BaseException) -> None:
-    """Whatever is raised while a password is checked, its client and those behind it are answered."""
+    """After any exception in a check, its client and the waiting ones get an answer."""
     broken = [error]
 
     def compare(password: bytes, stored: str) -> bool:
@@ -385,7 +385,7 @@ async def test_a_check_that_breaks_is_an_answer_and_the_next_one_works(error: Ba
 
 
 async def test_a_thread_that_does_not_start_is_an_answer_and_the_next_one_works() -> None:
-    """Where the system allows no more threads the client is told so, and a later login works."""
+    """If the system allows no more threads, the client gets a 503, and a later login works."""
     guard = guarded({"alice": "hash of a"}, lambda password, stored: stored == f"hash of {password.decode()}")
     with pytest.MonkeyPatch.context() as patch:
 

@@ -186,7 +186,7 @@ def test_everything_wrong_is_told_at_once(folder: Path) -> None:
 
 
 def test_paths_are_relative_to_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A path is looked up beside the file that names it; an absolute one stands."""
+    """A relative path is relative to the file that names it."""
     monkeypatch.chdir(tmp_path)
     config = load_web_config(
         written(folder, "tls_server_config: {cert_file: x/server.crt, key_file: /etc/server.key}\n")
@@ -196,7 +196,7 @@ def test_paths_are_relative_to_the_file(folder: Path, monkeypatch: pytest.Monkey
 
 
 def test_tls_is_at_least_1_2(folder: Path) -> None:
-    """Without a word of versions it is TLS 1.2 or 1.3."""
+    """Without configured versions it is TLS 1.2 or 1.3."""
     config = load_web_config(written(folder, f"tls_server_config: {{{PAIR}}}\n"))
     assert config.tls is not None
     assert (config.tls.min_version, config.tls.max_version) == (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
@@ -218,7 +218,7 @@ def test_hashes_do_not_show(folder: Path) -> None:
 
 
 def test_a_blank_header_is_none(folder: Path) -> None:
-    """A header is sent as it is written, numbers as they are spelt; a blank one is not sent."""
+    """A header is sent as it is written; a blank one is not sent."""
     text = "http_server_config: {headers: {X-XSS-Protection: 0, Content-Security-Policy: '', X-Frame-Options: deny}}\n"
     assert load_web_config(written(folder, text)).headers == {"X-XSS-Protection": "0", "X-Frame-Options": "deny"}
 

@@ -115,14 +115,14 @@ class TestText:
         assert f"digitalocean-backup-exporter {__version__}" in text
 
     async def test_all_is_well(self) -> None:
-        """Where nothing is missing it says so."""
+        """The page says that no backup is missing."""
         async with site(healthy(3, now=NOON), at=NOON) as running:
             page = (await running.get()).text
         assert '<h1 id="summary">All 3 droplets are protected</h1>' in page
         assert 'class="summary good"' in page
 
     async def test_row(self) -> None:
-        """A Droplet's row tells its newest backup's age, how many are kept, their size, and draws each of them."""
+        """A Droplet's row shows the newest backup's age, the number and size of all, and draws each of them."""
         async with site(healthy(1, now=NOON, days=5), at=NOON) as running:
             page = (await running.get()).text
         text = text_of(page)
@@ -135,7 +135,7 @@ class TestText:
         assert drawn[1].count("M") == 5
 
     async def test_missed_windows_are_drawn(self) -> None:
-        """Each missed window is a cross in the drawing, and told in its title."""
+        """Each missed window is a cross in the drawing, and is in its title."""
         async with site(mixed(), at=NOON) as running:
             page = (await running.get("/?q=two+missed")).text
         drawn = re.search(r'<path class="missed" d="([^"]*)"', page)
@@ -176,7 +176,7 @@ class TestText:
         assert first == pytest.approx(4 + 152 * (1 - (NOON - MONDAY + 59 * DAY) / (1.04 * 90 * DAY)), abs=0.06)
 
     async def test_age_limit_and_volumes(self) -> None:
-        """A row tells how old the newest backup may be, and of volumes that the backups do not hold."""
+        """A row shows how old the newest backup may be, and how many volumes are not backed up."""
         account = Fixture()
         made = [backup(1, MONDAY - DAY + HOUR)]
         record = policy(1, hour=0, next_window=MONDAY + DAY)
@@ -193,7 +193,7 @@ class TestText:
         assert "1 volume, not in its backups" in text
 
     async def test_first_look(self) -> None:
-        """A Droplet that cannot be judged yet says what is known of it, and which window will tell."""
+        """The row of a Droplet that cannot be judged yet says what is known, and which window decides."""
         account = Fixture()
         add(account, 1, [backup(1, MONDAY - DAY + HOUR)], policy(1, hour=0, next_window=MONDAY + DAY))
         async with site(account, at=NOON, watched_for=2 * HOUR) as running:
@@ -202,7 +202,7 @@ class TestText:
         assert "first seen 2 hours ago with its newest backup 1 d 11 h old; the window of tomorrow 00:00" in text
 
     async def test_account(self) -> None:
-        """An account tells its last poll, and what is left of the token's hour by the API's last answer."""
+        """An account shows its last poll and the token's remaining requests."""
         async with site(healthy(2, now=NOON), at=NOON) as running:
             running.clock.set(NOON + 130)
             text = text_of((await running.get()).text)
@@ -227,7 +227,7 @@ class TestText:
             assert not running.apis[0].count()
 
     async def test_several_accounts(self) -> None:
-        """Several accounts share one table, say whose Droplet it is, and can be told apart."""
+        """Several accounts share one table that shows the account of each Droplet."""
         async with site(healthy(2, now=NOON), healthy(1, now=NOON, first_id=50), at=NOON) as running:
             page = (await running.get()).text
             assert "All 3 droplets are protected" in page
@@ -240,7 +240,7 @@ class TestText:
 
 class TestUnwell:
     async def test_before_the_first_poll(self) -> None:
-        """Before anything is known the page says so, and asks anew by itself."""
+        """Before the first poll the page says so, and reloads itself."""
         async with site(healthy(2, now=NOON), at=NOON, polled=False) as running:
             page = (await running.get()).text
         assert "Not known yet: the first poll is running" in page
@@ -249,7 +249,7 @@ class TestUnwell:
         assert "All" not in text_of(page)
 
     async def test_progress_of_the_first_poll(self) -> None:
-        """While the first poll reads, the page tells how many of the lists it has read."""
+        """During the first poll the page shows how many lists are read."""
         account = healthy(30, now=NOON)
         async with site(account, at=NOON, polled=False) as running:
             running.apis[0].faults += [Fault("backups", hang=True), Fault("images", status=500)]
@@ -264,7 +264,7 @@ class TestUnwell:
         assert '<progress max="30" value="0">' in page
 
     async def test_wrong_token(self) -> None:
-        """An account whose token is refused says so in the API's words, and nothing is called well."""
+        """If the token is refused, the page shows the API's message and calls nothing good."""
         async with site(healthy(2, now=NOON), at=NOON, polled=False) as running:
             running.apis[0].token = "another"
             await running.poll()
@@ -291,7 +291,7 @@ class TestUnwell:
         assert len(names_of(page)) == 2
 
     async def test_polls_that_stopped(self) -> None:
-        """Data that no poll has renewed for three intervals are old, whatever the last poll said."""
+        """Data are called old after three intervals without a poll, whatever its result was."""
         async with site(healthy(2, now=NOON), at=NOON) as running:
             running.clock.set(NOON + 14 * 60)
             assert "The data" not in text_of((await running.get()).text)
@@ -300,7 +300,7 @@ class TestUnwell:
         assert "The data are old: the last complete listing was today 12:00 UTC, 16 minutes ago." in text
 
     async def test_one_account_of_two_fails(self) -> None:
-        """An account of which nothing is known keeps the answer from being all right, and is named."""
+        """If nothing is known of an account, the page does not say that all is right, and names it."""
         async with site(healthy(2, now=NOON), healthy(1, now=NOON), at=NOON, polled=False) as running:
             running.apis[1].token = "another"
             await running.poll()
@@ -339,7 +339,7 @@ class TestUnwell:
         assert "All 2 droplets are protected" in agreed
 
     async def test_tags_that_are_not_told(self) -> None:
-        """Where the API tells no tags, the account says so, and what to do."""
+        """If the API shows no tags, the account says so, and what to do."""
         account = healthy(2, now=NOON)
         for record in account.droplet_list:
             del record["tags"]
@@ -410,7 +410,7 @@ class TestQuery:
         ],
     )
     async def test_filter(self, running: Site, asked: str, names: list[str] | None) -> None:
-        """Droplets are found by every word of name, id, region, size, tags, plan and account, and by state."""
+        """Droplets are found by words of name, id, region, size, tags, plan and account, and by state."""
         found = await running.names(f"/?{asked}")
         assert found == names if names is not None else len(found) == 9
 
@@ -464,7 +464,7 @@ class TestQuery:
         ],
     )
     async def test_what_cannot_be_had_is_said(self, running: Site, asked: str, note: str) -> None:
-        """A query that makes no sense is answered with the page and a word on what was left out."""
+        """A query that makes no sense gives the page and a note about what was ignored."""
         reply = await running.get(f"/?{asked}")
         assert reply.status == 200
         assert note in text_of(reply.text)
@@ -516,7 +516,7 @@ class TestQuery:
 class TestHostile:
     @pytest.mark.parametrize("value", [HOSTILE, HOSTILE_TAG, "a\x00b\x1b[31m", "‮evil", "{% raw %}", "a" * 500])
     async def test_names_and_tags(self, value: str) -> None:
-        """Whatever a Droplet, a tag or a region is called is text on the page and nothing else."""
+        """Names of Droplets, tags and regions are always text on the page."""
         account = Fixture()
         made = [backup(1001, MONDAY + HOUR)]
         record = policy(1, hour=0, next_window=MONDAY + DAY, plan="daily", weekday=value)
@@ -537,7 +537,7 @@ class TestHostile:
         self._assert_inert(reply.text)
 
     async def test_account_name_and_plan(self) -> None:
-        """Nor can an account's name or a plan that nobody knows be more than text."""
+        """The name of an account and an unknown plan are always text on the page."""
         account = healthy(1, now=NOON)
         account.policy_map["1"]["backup_policy"]["plan"] = HOSTILE
         async with site(account, Fixture(), at=NOON, names=(HOSTILE, "x")) as running:
@@ -561,7 +561,7 @@ class TestHostile:
 
 class TestHttp:
     async def test_headers(self) -> None:
-        """Nothing but the page's own style and icon may load, nothing may run, and nobody may frame it."""
+        """The headers allow only the page's own style and icon, no script, and no frame."""
         async with site(healthy(1, now=NOON), at=NOON) as running:
             reply = await running.get()
         rules = dict(rule.strip().partition(" ")[::2] for rule in reply.headers["Content-Security-Policy"].split(";"))
@@ -680,7 +680,7 @@ class TestLarge:
         assert len(set(names)) == 10_000
 
     async def test_one_table_for_all_readers(self) -> None:
-        """However many readers come, a fleet is judged and sorted once; a new fleet is seen at once."""
+        """A fleet is sorted once for all readers; a new fleet is seen at once."""
         fleets = [self.FLEET]
         tables = CurrentTable(lambda: (fleets[0],), lambda: NOW)
         first, *others = await asyncio.gather(*(tables.current() for _ in range(10)))
@@ -730,7 +730,7 @@ class TestLarge:
             assert (await tables.current()).fleets
 
     def test_many_readers_while_polls_run(self) -> None:
-        """Sixty readers of the page beside quick polls all get it, and the exporter still answers and stops."""
+        """Sixty readers all get the page during quick polls, and the exporter still answers and stops."""
         with exporter("--demo", "--demo.speed=20000") as running:
             running.line('event="poll finished"')
             with ThreadPoolExecutor(60) as readers:
@@ -763,7 +763,7 @@ class TestLarge:
                 assert made == [NOON, NOON + 300]
 
     async def test_reader_who_leaves(self) -> None:
-        """A reader who goes away does not take the others' table along."""
+        """A reader who disconnects does not cancel the table for the others."""
         tables = CurrentTable(lambda: (self.FLEET,), lambda: NOW)
         leaver = asyncio.create_task(tables.current())
         stayer = asyncio.create_task(tables.current())
@@ -836,7 +836,7 @@ NAMES = "[...document.querySelectorAll('tbody th > bdi')].map(e => e.textContent
 
 
 class TestBrowser:
-    """In real headless Chromium; pictures of what it shows are left in `test-output/page`."""
+    """The page in real headless Chromium; screenshots are in `test-output/page`."""
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     @pytest.mark.parametrize(("width", "height"), [(1280, 1000), (390, 1400)])
@@ -862,7 +862,7 @@ class TestBrowser:
             assert record["name"] in shown
 
     async def test_narrow_phone(self, tab: Tab) -> None:
-        """Nothing is cut off on the narrowest phone, nor by names without a space in them."""
+        """On a narrow phone nothing is cut off, also with long names without spaces."""
         account = healthy(2, now=NOON)
         account.droplet_list[0].update(name="x" * 250, tags=["y" * 250])
         async with site(account, at=NOON) as running:
@@ -871,7 +871,7 @@ class TestBrowser:
             assert await tab.run("document.documentElement.scrollWidth") <= 320
 
     async def test_filter_by_keyboard(self, tab: Tab) -> None:
-        """One types a word, presses Enter, and sees the Droplets that have it; the address can be shared."""
+        """A word and Enter filter the table, and the address can be shared."""
         async with site(mixed(), at=NOON) as running:
             await tab.open(running.url)
             await tab.click("input[name=q]")
@@ -895,7 +895,7 @@ class TestBrowser:
             assert await tab.run("document.querySelector('select[name=state]').value") == "overdue"
 
     async def test_sort_by_click(self, tab: Tab) -> None:
-        """A click on a heading sorts by it and says so to a screen reader; another one turns the order round."""
+        """A click on a heading sorts by it, also for screen readers; a second click reverses the order."""
         async with site(mixed(), at=NOON) as running:
             await tab.look(1280, 900)
             await tab.open(running.url)
@@ -925,7 +925,7 @@ class TestBrowser:
         assert tab.complaints == []
 
     async def test_policy_stops_what_escaping_missed(self, tab: Tab) -> None:
-        """Should a script get into the page all the same, the browser refuses to run it or to load anything for it."""
+        """If a script got into the page, the browser would neither run it nor load anything for it."""
         async with site(healthy(1, now=NOON), at=NOON) as running:
             await tab.open(running.url)
             await tab.run(
@@ -938,7 +938,7 @@ class TestBrowser:
         assert any("Content Security Policy" in complaint for complaint in tab.complaints)
 
     async def test_screen_reader(self, tab: Tab) -> None:
-        """A screen reader finds landmarks, the answer, named fields, the table's headings and words for drawings."""
+        """A screen reader finds landmarks, the verdict, named fields, headings and texts for the drawings."""
         async with site(mixed(), at=NOON) as running:
             await tab.look(1280, 900)
             await tab.open(running.url)

@@ -1,4 +1,4 @@
-"""The exporter as it is started: addresses, TLS and users from files, Prometheus's own scrapes, the end."""
+"""The exporter as a process: addresses, TLS and users from files, scrapes by Prometheus, and its end."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_prometheus_scrapes_over_tls_with_a_user(
 
 
 async def test_the_end_comes_within_five_seconds_and_not_before_the_answer(tmp_path: Path) -> None:
-    """SIGTERM lets a scrape in hand be read to its end, waits for nobody idle or stuck, and exits with 0."""
+    """SIGTERM lets a running scrape finish, does not wait for idle clients, and ends with code 0."""
     async with started(tmp_path, "--demo", addresses=("127.0.0.1:0", "127.0.0.2:0")) as exporter:
         assert [host for host, _ in exporter.addresses] == ["127.0.0.1", "127.0.0.2"]
         for host, port in exporter.addresses:

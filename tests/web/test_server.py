@@ -82,7 +82,7 @@ async def test_who_sends_nothing_whole_is_gone_within_five_seconds() -> None:
 
 
 async def test_time_begins_anew_with_each_request() -> None:
-    """A connection that is used goes on beyond the time that a single request may take."""
+    """The time limit is per request, so a connection in use stays open longer."""
     async with serving(limits=SHORT) as server, connected(server) as client:
         for _ in range(4):
             assert (await client.ask()).status == 200
@@ -137,7 +137,7 @@ async def test_too_many_connections_make_room_for_new_ones() -> None:
 
 
 def test_as_many_files_may_be_open_as_the_system_grants() -> None:
-    """The soft limit of open files is raised to the hard one, and what the clients get is told from it."""
+    """The soft limit of open files is raised to the hard one, and the number of clients follows from it."""
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 700));"
         "from exporter.web.server import Server, raise_file_limit; import asyncio;"
@@ -229,7 +229,7 @@ async def test_who_asks_and_asks_and_never_reads_is_let_go() -> None:
 
 @pytest.mark.parametrize("request_", [GET, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")])
 async def test_an_end_is_an_end_for_who_does_not_read_it(request_: bytes) -> None:
-    """What is left to send when a connection is ended waits a moment for its reader, not for ever."""
+    """When a connection is closed, unsent data waits for the reader for a short time only."""
 
     async def respond(_request: object) -> Answer:
         return Answer([MIB] * 25)
@@ -267,7 +267,7 @@ async def test_an_end_is_an_end_for_who_does_not_read_it(request_: bytes) -> Non
     ],
 )
 async def test_what_is_no_request_gets_a_short_answer(request_: bytes, status: int) -> None:
-    """Too long lines, too many headers and what is no HTTP get 431 or 400, a word of why, no echo, and the end."""
+    """Long lines, many headers and data that is not HTTP get 431 or 400 with a reason, and the connection ends."""
     with structlog.testing.capture_logs() as logs:
         async with serving() as server, connected(server) as client:
             reply = await client.ask(request_)
@@ -296,7 +296,7 @@ async def test_many_long_headers_are_read_no_further_than_the_limit() -> None:
 
 @pytest.mark.parametrize("host", [b"", b"\xff\xfe", b"a b", b"[::", b"x" * 5000, b"<script>", b"evil.example:99999999"])
 async def test_the_host_does_not_matter(host: bytes) -> None:
-    """A nonsense Host header neither breaks an answer nor shows in it."""
+    """Any Host header is accepted, and it is not repeated in the answer."""
     async with serving() as server:
         reply = await asked(server, b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
     assert reply.status in (200, 400)
@@ -311,7 +311,7 @@ async def test_a_request_without_a_host_is_answered() -> None:
 
 
 async def test_a_client_that_has_sent_all_it_will_is_answered() -> None:
-    """Who ends its own direction after a request, as socat and ncat do, reads the answer; without one it is the end."""
+    """A client that closes its sending side after a request, as socat and ncat do, still gets the answer."""
 
     async def slow(_request: object) -> Answer:
         await asyncio.sleep(0.1)
@@ -341,7 +341,7 @@ async def test_a_compressed_body_is_not_unpacked() -> None:
 
 
 async def test_a_fault_of_ours_is_logged_and_not_shown() -> None:
-    """A handler that breaks costs a 500 without a word of the fault; the log tells it, and the connection goes on."""
+    """An exception in a handler is a 500 without details; the log has them, and the connection stays open."""
 
     async def respond(_request: object) -> Answer:
         raise RuntimeError("what only the log may know")
@@ -356,7 +356,7 @@ async def test_a_fault_of_ours_is_logged_and_not_shown() -> None:
 
 
 async def test_an_answer_to_head_has_no_body() -> None:
-    """HEAD tells the headers of GET, its length included, and the connection stays usable."""
+    """HEAD has the headers of GET, including its length, and the connection stays usable."""
     async with serving() as server, connected(server) as client:
         head = await client.ask(GET.replace(b"GET", b"HEAD"))
         assert head.headers["content-length"] == "6"
@@ -399,7 +399,7 @@ async def test_a_stop_lets_the_answer_in_hand_end() -> None:
 
 
 async def test_a_stop_does_not_wait_for_who_does_not_read() -> None:
-    """A reader that stands still holds a stop up no longer than the limit, nor does a handler that never ends."""
+    """A client that does not read, or a handler that never ends, delays a stop up to the limit only."""
 
     async def respond(request: web.BaseRequest) -> Answer:
         if request.path == "/never":
@@ -420,7 +420,7 @@ async def test_a_stop_does_not_wait_for_who_does_not_read() -> None:
 
 
 async def test_several_addresses_are_served() -> None:
-    """Every address that is listened on gives the same answers; one that is taken is an error that says so."""
+    """All addresses give the same answers; an address that is in use is an error."""
     async with serving() as server:
         await server.listen("127.0.0.2", 0)
         await server.listen("::1", 0)
@@ -443,7 +443,7 @@ def test_limits_are_those_promised() -> None:
 
 
 async def test_a_name_with_an_address_that_is_absent_listens_on_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`localhost` where IPv6 is off: what this machine does not have is left out; with no address at all it fails."""
+    """If a name has addresses that this machine lacks, only the others are used; with none, the start fails."""
     absent = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", 0, 0, 0))  # an address for documentation
     present = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))
     found = [absent, present]
@@ -458,7 +458,7 @@ async def test_a_name_with_an_address_that_is_absent_listens_on_the_others(monke
 
 
 async def test_the_system_buffers_little_for_each_client() -> None:
-    """Clients that stop reading fill the system's memory by this much each, and no more."""
+    """The system's buffers for a client that does not read are limited."""
     async with serving() as server, connected(server):
         await eventually(lambda: bool(server.connections))
         [connection] = server.connections

@@ -17,7 +17,7 @@ BOB = bcrypt.hashpw(b"builder", bcrypt.gensalt(4)).decode()
 
 
 class Time:
-    """Seconds that pass when told to."""
+    """Seconds that a test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -49,7 +49,7 @@ def test_without_a_file_everybody_may_read_over_plain_http() -> None:
 
 
 def test_users_and_headers_follow_the_file(file: Path) -> None:
-    """A user added, changed or taken away, and a header, count from the next request on; the log says so once."""
+    """A change of users or headers counts from the next request on; the log says so once."""
     users_of(file, alice=ALICE)
     settings = WebSettings(file)
     with structlog.testing.capture_logs() as logs:
@@ -66,7 +66,7 @@ def test_users_and_headers_follow_the_file(file: Path) -> None:
 
 
 def test_changes_within_a_tick_of_the_clock_are_seen(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two changes so close that the file's times do not tell them apart both count, as long as the first is recent."""
+    """Two changes within one tick of the file's time both count, if the first is recent."""
     monkeypatch.setattr("exporter.web.watched_file._file_times", lambda _: (1, 1, 1, 1))
     users_of(file, alice=ALICE)
     settings = WebSettings(file)
@@ -112,7 +112,7 @@ def test_a_broken_file_keeps_what_was_read_before(file: Path, broken: str | None
 
 
 def test_a_file_that_is_being_written_opens_no_door(file: Path) -> None:
-    """A file that is empty, for a moment while it is written or for good on a full disk, lets nobody in."""
+    """An empty file, for example during a write or on a full disk, lets no one in without a password."""
     clock = Time()
     users_of(file, alice=ALICE)
     settings = WebSettings(file, monotonic=clock)
@@ -139,7 +139,7 @@ def test_a_file_that_is_being_written_opens_no_door(file: Path) -> None:
 
 
 def test_tls_is_settled_at_the_start(tmp_path: Path, file: Path) -> None:
-    """TLS that is turned on or off in the file waits for a restart, and the log says so; the old file counts on."""
+    """Switching TLS on or off in the file takes a restart; until then the old file counts, and the log says so."""
     Authority().issue().write(tmp_path, "server")
     tls = "tls_server_config: {cert_file: server.crt, key_file: server.key}\n"
     for before, after, on in ((tls, "", True), ("", tls, False)):

@@ -103,7 +103,7 @@ async def test_a_renewed_certificate_is_shown(folder: Path) -> None:
 
 @pytest.mark.parametrize("broken", ["key of another", "no certificate", "no file", "nothing", "half"])
 async def test_a_broken_pair_keeps_the_old_one(folder: Path, broken: str) -> None:
-    """A pair that does not fit, or of which a part is missing, changes nothing but the log, until it is whole."""
+    """A certificate and key that do not match, or are incomplete, change nothing and are logged."""
     renewed = AUTHORITY.issue()
     async with serving(settings=settings(folder)) as server:
         with structlog.testing.capture_logs() as logs:
@@ -165,7 +165,7 @@ async def test_what_clients_must_show_follows_the_file(folder: Path) -> None:
     ],
 )
 async def test_clients_are_let_in_by_their_certificates(folder: Path, asked_for: str, shown: str, works: bool) -> None:
-    """Each client_auth_type lets in whom it does with the toolkit; an intermediate authority may be the trusted one."""
+    """Each client_auth_type accepts the clients that the toolkit accepts, also by an intermediate authority."""
     trusted = Authority(above=Authority()) if shown == "below" else AUTHORITY
     trusted.write(folder, "clients")
     signer = Authority() if shown == "stranger" else trusted
@@ -183,7 +183,7 @@ async def test_clients_are_let_in_by_their_certificates(folder: Path, asked_for:
 
 
 async def test_silent_tls_clients_are_gone_in_five_seconds(folder: Path) -> None:
-    """Clients that never begin, or never end, a handshake are gone within 5 s, and others are served meanwhile."""
+    """Clients that never begin or never end a handshake are disconnected within 5 s; others are served meanwhile."""
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32)
     ways: tuple[list[bytes], ...] = (
         [],
@@ -246,7 +246,7 @@ async def test_idle_and_trickling_tls_clients_are_gone_too(folder: Path) -> None
 
 
 async def test_who_stops_reading_over_tls_is_let_go(folder: Path) -> None:
-    """A client that stops in the middle of 25 MB over TLS is disconnected, with little buffered for it meanwhile."""
+    """A client that stops reading 25 MB over TLS is disconnected, and little is buffered for it."""
     from exporter.web.server import Answer
 
     async def respond(_request: object) -> Answer:
