@@ -63,8 +63,10 @@ def test_a_figure_that_was_not_measured_is_found(tmp_path: Path) -> None:
 
 
 def test_it_is_short() -> None:
-    """The README is read at 2 a.m.: 250 lines at most."""
+    """The README is read at 2 a.m.: 250 lines at most, and its picture is small."""
     assert len(TEXT.splitlines()) <= 250
+    (picture,) = re.findall(r"!\[.*\]\((.*)\)", TEXT)
+    assert (README.parent / picture).stat().st_size < 100_000
 
 
 def test_each_command_is_shown() -> None:

@@ -37,7 +37,7 @@ FLAGS = (
 )
 ROOT = Path(__file__).resolve().parent.parent.parent
 PICTURES = ROOT / "test-output" / "page"
-README_PICTURE = ROOT / "deploy" / "pictures" / "page.png"
+README_PICTURE = ROOT / "deploy" / "pictures" / "page.webp"
 
 
 @contextlib.contextmanager
@@ -193,8 +193,8 @@ class Tab:
         await self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     async def picture(self, path: Path) -> None:
-        """What is seen now, as a PNG."""
-        found = await self.call("Page.captureScreenshot", format="png")
+        """What is seen now, in the format that the path's suffix names."""
+        found = await self.call("Page.captureScreenshot", format=path.suffix.removeprefix("."))
         await asyncio.to_thread(_write, path, base64.b64decode(found["data"]))
 
     async def accessible(self) -> list[dict[str, Any]]:
@@ -228,7 +228,7 @@ async def _take_readme_picture(program: str) -> None:
         running.clock.set(at + 20)
         with chromium(program) as devtools:
             async with Tab(devtools) as tab:
-                await tab.look(1280, 1040)
+                await tab.look(1320, 980)
                 await tab.open(running.url)
                 await tab.picture(README_PICTURE)
 
