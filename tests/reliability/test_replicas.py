@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from exporter.config.model import Account, Config, Poll
+from exporter.config.tokens import TokenSource
 from exporter.fleet.state import Reason
+from exporter.metrics.telemetry import Telemetry
+from exporter.polling.poller import Poller
+from exporter.polling.state_file import StateFile
 from tests.reliability.replicas import cost
+from tests.support.cloud import EPOCH_WEEKDAYS, Cloud, FakePlan, Fate, Machine, in_memory
 from tests.support.lookalike import Fixture
-from tests.support.world import DAY, HOUR, MONDAY, World, healthy, take_backup
+from tests.support.world import DAY, HOUR, MONDAY, HandClock, World, healthy, take_backup
 
 NOON = MONDAY + 12 * HOUR
 
@@ -81,3 +93,104 @@ async def test_replicas_in_the_long_run() -> None:
     assert one.an_hour == 48.75
     assert two.an_hour == on_one.an_hour == 97.5
     assert (one.least, two.least, on_one.least) == (4943, 4943, 4886)
+
+
+plans = st.builds(
+    FakePlan,
+    st.sampled_from(["daily", "weekly", "intra_daily_4h"]),
+    st.sampled_from([0, 4, 20]),
+    st.sampled_from(EPOCH_WEEKDAYS),
+)
+fates = st.builds(
+    Fate,
+    made=st.booleans(),
+    offset=st.sampled_from([-0.1 * HOUR, HOUR, 3.9 * HOUR, 9 * HOUR]),
+    pending=st.sampled_from([0.0, 2 * HOUR]),
+    unsized=st.sampled_from([0.0, 2 * HOUR]),
+    hidden=st.booleans(),
+)
+
+
+def _nothing(cloud: Cloud, machine: Machine) -> None:
+    pass
+
+
+def _snapshot(cloud: Cloud, machine: Machine) -> None:
+    cloud.snapshot(machine, machine.newest)
+
+
+def _switch(cloud: Cloud, machine: Machine) -> None:
+    machine.enabled = not machine.enabled
+    machine.coming.clear()
+
+
+def _change_hour(cloud: Cloud, machine: Machine) -> None:
+    machine.plan = FakePlan(machine.plan.name, (machine.plan.hour + 8) % 24, machine.plan.weekday)
+
+
+def _lose_window(cloud: Cloud, machine: Machine) -> None:
+    machine.named = not machine.named
+
+
+def _fail(*endpoints: str) -> Callable[[Cloud, Machine], None]:
+    return lambda cloud, _: cloud.failing.update(endpoints)
+
+
+def _heal(cloud: Cloud, machine: Machine) -> None:
+    cloud.failing.clear()
+
+
+def _lag(cloud: Cloud, machine: Machine) -> None:
+    cloud.lag = 3 - cloud.lag
+
+
+events = st.sampled_from(
+    [
+        *[_nothing] * 6,
+        *[_snapshot, _switch, _change_hour, _lose_window, _lag],
+        *[_fail("all"), _fail("backups"), _fail("policies"), _heal, _heal, _heal],
+    ]
+)
+steps = st.lists(
+    st.tuples(st.sampled_from([0.5, 4, 8, 24, 72]), events, st.sampled_from([False, False, True])),
+    min_size=5,
+    max_size=40,
+)
+
+
+@given(plan=plans, made=st.lists(fates, min_size=1, max_size=5), steps=steps)
+def test_one_that_is_restarted_cold_invents_nothing(
+    plan: FakePlan, made: list[Fate], steps: list[tuple[float, Callable[[Cloud, Machine], None], bool]]
+) -> None:
+    """Whenever one of two exporters is restarted without its state, it never says more misses than the other."""
+    clock = HandClock()
+    clock.set(MONDAY)
+    cloud = Cloud(clock)
+    machine = cloud.add(Machine(1, MONDAY - 30 * DAY, plan, tuple(made), disk=2.0))
+
+    def started() -> Poller:
+        config = Config(accounts=(), poll=Poll(interval=HOUR))
+        telemetry = Telemetry("0", process=False).account("prod", HOUR)
+        poller = Poller(Account("prod", TokenSource()), config, telemetry, clock, store=StateFile(None))
+        return in_memory(poller, cloud, clock)
+
+    def missed(poller: Poller) -> int:
+        loop.run_until_complete(poller.poll())
+        return sum(one.verdict.missed_windows or 0 for one in poller.fleet.droplets)
+
+    loop = asyncio.new_event_loop()
+    lasting, restarted = started(), started()
+    with capture_logs():
+        for hours, event, restarts in steps:
+            clock.set(clock.now() + hours * HOUR)
+            event(cloud, machine)
+            cloud.live()
+            cloud.before_poll()
+            if restarts:
+                loop.run_until_complete(restarted.close())
+                restarted = started()
+            alone = missed(lasting)
+            assert missed(restarted) <= alone
+        loop.run_until_complete(lasting.close())
+        loop.run_until_complete(restarted.close())
+    loop.close()
