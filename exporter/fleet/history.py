@@ -87,6 +87,11 @@ class BackupHistory(Struct, frozen=True, gc=False, omit_defaults=True):
         return self.on_since if self.on_since is not None and self.on_since > self.first_seen else None
 
     @property
+    def nothing_said(self) -> bool:
+        """Whether no listing could ever say if backups are on."""
+        return self.on_since is None and not self.told_off and not self.silent
+
+    @property
     def policy_unknown(self) -> bool:
         """Whether it is not known if backups are on or off."""
         return self.on_since is None and (not self.told_off or self.silent >= 2)

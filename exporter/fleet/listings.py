@@ -90,6 +90,9 @@ def learn(
     elif description is known.description and policy is known.policy and _as_before(known, listings, now):
         return known
     history = not_ahead(known.history, now)
+    if policy is not None and history.nothing_said and watched_since is None:
+        # Backups may have been switched on at any time while the policies could not be listed.
+        history = replace(history, first_seen=now)
     if history is not known.history:
         known = replace(known, history=history)
     absent = listings.absent(droplet_id)

@@ -273,7 +273,9 @@ class Past:
 
     @cached_property
     def first_seen(self) -> float:
-        return self.polls[0].at
+        """Its first sight: it shows whether backups are on "then", so it is no sooner than the first that could."""
+        told = next(self._flags(), None)
+        return self.polls[0].at if told is None or told[1] is None else told[0]
 
     @cached_property
     def droplet(self) -> Droplet | None:

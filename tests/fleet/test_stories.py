@@ -122,6 +122,19 @@ def new_droplet() -> Life:
 
 
 @story
+def switched_on_before_the_policies_could_be_listed() -> Life:
+    """Started while the policies cannot be listed: they were switched on at some time, and no window counts yet."""
+    life = Life("2026-11-01 12:00")
+    life.polls("2026-11-03 12:00", policy=None, policies_complete=False)
+    life.expect(state="unjudged", reason="unknown-policy", missed_windows=None)
+    life.poll("2026-11-03 12:05")
+    life.expect(state="never-taken", missed_windows=None)
+    life.polls("2026-11-04 08:05")
+    life.expect(missed_windows=1, missed=(at("2026-11-04 00:00"),))
+    return life
+
+
+@story
 def flicker_of_the_flag_is_no_switch() -> Life:
     """One listing that says nothing changes nothing."""
     life = Life("2026-11-01 12:00")

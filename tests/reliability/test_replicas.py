@@ -128,10 +128,6 @@ def _change_hour(cloud: Cloud, machine: Machine) -> None:
     machine.plan = FakePlan(machine.plan.name, (machine.plan.hour + 8) % 24, machine.plan.weekday)
 
 
-def _lose_window(cloud: Cloud, machine: Machine) -> None:
-    machine.named = not machine.named
-
-
 def _fail(*endpoints: str) -> Callable[[Cloud, Machine], None]:
     return lambda cloud, _: cloud.failing.update(endpoints)
 
@@ -147,7 +143,7 @@ def _lag(cloud: Cloud, machine: Machine) -> None:
 events = st.sampled_from(
     [
         *[_nothing] * 6,
-        *[_snapshot, _switch, _change_hour, _lose_window, _lag],
+        *[_snapshot, _switch, _change_hour, _lag],
         *[_fail("all"), _fail("backups"), _fail("policies"), _heal, _heal, _heal],
     ]
 )

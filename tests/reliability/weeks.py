@@ -350,6 +350,7 @@ class Weeks(RuleBasedStateMachine):
             if policies_listed and droplet.id in self.cloud.machines:
                 if not seen.policy_known:
                     self.policy_seen_anew(droplet.id)
+                    seen.first_seen = seen.watched_since = now
                 if seen.change_unseen:
                     seen.watched_since = now
                 seen.policy_known, seen.change_unseen = True, False
