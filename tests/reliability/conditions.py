@@ -34,7 +34,7 @@ from exporter.polling.poller import Poller
 from exporter.polling.state_file import StateFile
 from tests.reliability.section import Section, Told, row, table
 from tests.support.api_records import image_record
-from tests.support.cloud import EPOCH_WEEKDAYS, Cloud, FakePlan, Fate, Machine, MemoryClient
+from tests.support.cloud import EPOCH_WEEKDAYS, Cloud, FakePlan, Fate, Machine, MemoryClient, in_memory
 from tests.support.world import DAY, HOUR, MONDAY, HandClock
 
 WEEK = 7 * DAY
@@ -289,8 +289,7 @@ class Watch:
             client.our_clock,
             store=store,
         )
-        poller._client = poller._lister._client = poller._reader._client = client
-        self.pollers[number] = poller, store
+        self.pollers[number] = in_memory(poller, client), store
 
     def poll(self) -> Mapping[int, list[Droplet]]:
         """What each exporter says of each Droplet after one poll of each."""

@@ -18,7 +18,7 @@ from exporter.metrics.telemetry import Telemetry
 from exporter.polling.poller import Poller
 from exporter.polling.state_file import StateFile
 from tests.reliability.replicas import cost
-from tests.support.cloud import EPOCH_WEEKDAYS, Cloud, FakePlan, Fate, Machine, in_memory
+from tests.support.cloud import EPOCH_WEEKDAYS, Cloud, FakePlan, Fate, Machine, MemoryClient, in_memory
 from tests.support.lookalike import Fixture
 from tests.support.world import DAY, HOUR, MONDAY, HandClock, World, healthy, take_backup
 
@@ -168,7 +168,7 @@ def test_one_that_is_restarted_cold_invents_nothing(
         config = Config(accounts=(), poll=Poll(interval=HOUR))
         telemetry = Telemetry("0", process=False).account("prod", HOUR)
         poller = Poller(Account("prod", TokenSource()), config, telemetry, clock, store=StateFile(None))
-        return in_memory(poller, cloud, clock)
+        return in_memory(poller, MemoryClient(cloud, clock))
 
     def missed(poller: Poller) -> int:
         loop.run_until_complete(poller.poll())
