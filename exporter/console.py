@@ -78,9 +78,20 @@ class BackgroundStderr(io.TextIOBase):
         """Starts the thread that writes, if it is not running. If that fails, the next line tries again."""
         if self._writer is None or not self._writer.is_alive():
             writer = threading.Thread(target=self._write_lines, name="stderr", daemon=True)
-            with contextlib.suppress(RuntimeError, MemoryError):
+            try:
                 writer.start()
                 self._writer = writer
+            except (RuntimeError, MemoryError):
+                self._write_what_fits()
+
+    def _write_what_fits(self) -> None:
+        """Writes lines without a thread, as long as that cannot block: a pipe that is ready takes PIPE_BUF bytes."""
+        while self._waiting and len(self._waiting[0]) <= select.PIPE_BUF:
+            if not select.select([], [self._descriptor], [], 0)[1]:
+                break
+            line = self._waiting.popleft()
+            self.dropped += not self._write_line(line)
+            self._bytes -= len(line)
 
     def drain(self, timeout: float) -> None:
         """Waits until every line is written, but at most `timeout` seconds."""

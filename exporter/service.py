@@ -26,7 +26,7 @@ from exporter.threads import FILES, ThreadPoolError
 
 _T = TypeVar("_T")
 
-READ_WITHIN = 30.0
+READ_WITHIN = 10.0
 """Seconds for reading the configuration. A file of a megabyte takes three."""
 STUCK_AFTER = 3
 """An account is stuck if no poll of it has finished for this many poll intervals."""
@@ -109,6 +109,14 @@ class Service:
     def tag_labels(self) -> tuple[str, ...]:
         """The names of the configured tag labels."""
         return tuple(label.label for label in self._config.tag_labels)
+
+    async def judge_remembered(self) -> None:
+        """Makes everything that the state file remembers ready for the first scrape."""
+        for poller in self._pollers.values():
+            try:
+                await poller.judge_remembered()
+            except Exception:  # noqa: BLE001  # a bug must cost what was remembered, not the start
+                self._log.exception("state not served", account=poller.account.name)
 
     def start(self) -> None:
         """Starts polling. Call it in a running event loop."""

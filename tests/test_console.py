@@ -68,16 +68,21 @@ def test_lines_that_stderr_refuses_are_counted(pipe: tuple[int, int]) -> None:
     assert stderr.dropped == 2
 
 
-def test_lines_wait_until_a_thread_can_be_started(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under a limit on threads nothing breaks; once one can be started, all lines come out in order."""
+def test_without_a_thread(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started, lines are written if there is room, and else wait until a thread can be."""
     reading, writing = pipe
     stderr = BackgroundStderr(writing)
     with monkeypatch.context() as limited:
         limited.setattr(threading.Thread, "start", lambda _: (_ for _ in ()).throw(RuntimeError("none left")))
         stderr.write("one\n")
-    stderr.write("two\n")
+        assert os.read(reading, 100) == b"one\n"
+        fill(writing)
+        stderr.write("two\n")
+    assert os.read(reading, 4096).strip(b"x") == b""
+    stderr.write("three\n")
     stderr.drain(10)
-    assert os.read(reading, 100) == b"one\ntwo\n"
+    assert os.read(reading, 100) == b"two\nthree\n"
+    assert stderr.dropped == 0
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -33,6 +33,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def serve(options: ServeOptions) -> int:
     """Polls and serves until SIGTERM or SIGINT. Returns 0, or 2 if it cannot listen. Raises `ConfigError`."""
     log_lines_dropped = write_in_background()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the configuration is about to be read anyway
     for number in STOP_SIGNALS:
         # Until the event loop handles the signals. Files are read before that, and their disk may hang.
         signal.signal(number, lambda *_: sys.exit(0))
@@ -61,6 +62,7 @@ async def _serve(
             loop.add_signal_handler(number, stopping.set)
         service.telemetry.web_config(lambda: settings.followed)
         routes = app.routes(service, options.telemetry_path, lifecycle=options.lifecycle, demo=config is None)
+        await service.judge_remembered()
         server = Server(app.locked(routes, Guard(lambda: settings.users)), settings)
         if not await _listen(server, options):
             await server.stop()

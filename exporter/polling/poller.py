@@ -145,14 +145,16 @@ class Poller:
         self._droplets_listed, self._listed_at = other._droplets_listed, other._listed_at
         self.status = replace(other.status, interval=self._config.poll.interval, polling_since=None)
 
+    async def judge_remembered(self) -> None:
+        """Makes the Fleet of what the state file remembers. It is served until the first listing."""
+        if self._listed:
+            await self.judge()
+
     async def run(self) -> None:
         """Polls after a short random wait, and then once per interval, until cancelled."""
         interval = self._config.poll.interval
         await self._clock.sleep(random.uniform(0, min(JITTER, interval / 10)))  # noqa: S311  # no secret depends on it
         try:
-            if self._listed:
-                # Serve what the state file remembers until the first listing.
-                await self.judge()
             while True:
                 # Start a little late if the minute's limit has no room for the listings: without them the poll fails.
                 await self._clock.sleep(self._budget.minute_wait(self._lister.cost))

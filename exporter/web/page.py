@@ -3,6 +3,7 @@ only on the fleet and its query string."""
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,6 +47,8 @@ REFRESH = 5
 """Seconds after which the page reloads itself during the first poll, when it can only show progress."""
 SHORTEST_REFRESH, LONGEST_REFRESH = 30.0, 3600.0
 """Seconds. The page reloads itself at the poll interval, but not more and not less often than this."""
+PAGES_AT_ONCE = 2
+"""Pages that are made at the same time. All others wait, because a scrape takes turns with each that is being made."""
 PAGE_THREADS = ThreadPool("render the page", 2, caller_may_work=True)
 RENDERED_WITHIN = 20.0
 
@@ -192,6 +195,7 @@ class StatusPage:
         self._paths = {name: _relative(path) for name, path in paths.items()}
         self._tables = CurrentTable(lambda: service.fleets, service.clock.now)
         service.watchers.append(self._tables.prepare)
+        self._turns = asyncio.Semaphore(PAGES_AT_ONCE)
 
     async def answer(self, request: web.BaseRequest) -> Answer:
         """The page or one of its assets, for a request."""
@@ -202,7 +206,10 @@ class StatusPage:
             # If the content changes, the address changes too.
             headers[hdrs.CACHE_CONTROL] = "max-age=86400"
         else:
-            content_type, body = HTML, await self.html(request.query)
+            async with self._turns:
+                # A reader that has left meanwhile gets no page.
+                gone = request.transport is None
+                content_type, body = HTML, b"" if gone else await self.html(request.query)
             headers[hdrs.CACHE_CONTROL] = "no-store"
         if gzip:
             headers[hdrs.CONTENT_ENCODING] = "gzip"

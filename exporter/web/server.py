@@ -34,7 +34,7 @@ TLS_BUFFER = 32 * 1024
 SEND_BUFFER = 64 * 1024
 """Bytes that the system keeps for each client. Linux doubles this number for its own needs (socket(7))."""
 
-RESOLVER = ThreadPool("resolve listen addresses", 1)
+RESOLVER = ThreadPool("resolve listen addresses", 1, caller_may_work=True)
 RESOLVED_WITHIN = 10.0
 
 FIRST_SOCKET = 3

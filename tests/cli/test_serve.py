@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -120,6 +121,31 @@ class TestStopping:
             assert started.process.wait(10) == 0
 
 
+def test_the_first_scrape_after_a_restart(tmp_path: Path) -> None:
+    """Restarted during an outage, it serves everything that it knew from the first scrape on."""
+    config = tmp_path / "config.yaml"
+
+    def polled(url: str) -> str:
+        accounts = [f"{{name: account-{number}, token_env: TOKEN_A, api_url: {url}}}" for number in range(8)]
+        config.write_text(f"accounts: [{', '.join(accounts)}]\nstate_file: {tmp_path / 'state.json'}\n")
+        return f"--config.file={config}"
+
+    def known(text: str) -> set[tuple[str, str]]:
+        found = re.findall(r'digitalocean_backup_kept{account="([^"]*)",droplet_id="(\d+)"', text)
+        assert found
+        return set(found)
+
+    with look_alike() as url, exporter(polled(url), TOKEN_A="t") as started:
+        for number in range(8):
+            started.line(f'event="poll finished" account=account-{number} ')
+        before = known(started.get("/metrics"))
+        port = url.rpartition(":")[2]
+        assert started.stop() == 0
+    with exporter(polled(f"http://127.0.0.1:{port}"), TOKEN_A="t") as started:
+        assert known(started.get("/metrics")) == before
+        assert 'exporter_up{account="account-0"} 1' not in started.get("/metrics")
+
+
 class TestSystemdSocket:
     def test_handed_over(self, tool: Callable[[str], str]) -> None:
         """With `--web.systemd-socket` it serves on the socket that systemd opened."""
@@ -161,30 +187,10 @@ class TestSystemdSocket:
         assert "not allowed with argument" in done.stderr
 
 
-def test_files_that_hang(tmp_path: Path) -> None:
-    """While the web configuration hangs, scrapes, health and SIGTERM go on."""
-    file = tmp_path / "web.yml"
-    file.write_text("http_server_config: {headers: {X-Frame-Options: deny}}\n")
-    with exporter("--demo", f"--web.config.file={file}") as started:
-        started.line('event="poll finished"')
-        started.status("/")  # the template is loaded at the first request
-        file.unlink()
-        os.mkfifo(file)
-        longest = 0.0
-        for path in ("/metrics", "/-/healthy", "/") * 5:
-            began = time.monotonic()
-            assert started.status(path)[0] == 200
-            longest = max(longest, time.monotonic() - began)
-        assert longest < 1
-        began = time.monotonic()
-        assert started.stop() == 0
-        assert time.monotonic() - began < 5
-
-
 class TestTheStart:
     @pytest.mark.parametrize("flag", ["--config.file", "--web.config.file"])
     def test_stopped_while_a_file_hangs(self, flag: str, tmp_path: Path) -> None:
-        """SIGTERM ends it with 0 while it still waits for a file to be read."""
+        """While it still waits for a file to be read, SIGHUP does nothing and SIGTERM ends it with 0."""
         file = tmp_path / "pipe"
         os.mkfifo(file)
         # Its other end is open, and nothing comes.
@@ -194,6 +200,7 @@ class TestTheStart:
                 reads = Path(f"/proc/{started.pid}/fd")
                 until(lambda: any(os.path.realpath(end) == str(file) for end in reads.iterdir()), "it reads the file")
                 began = time.monotonic()
+                started.send_signal(signal.SIGHUP)
                 started.terminate()
                 assert started.wait(10) == 0
                 assert time.monotonic() - began < 5

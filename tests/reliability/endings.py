@@ -7,8 +7,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -64,12 +64,23 @@ def started(config: Path, within: Sequence[str] = ()) -> Iterator[Exporter]:
         yield running
 
 
-def end_again_and_again(times: int, how: signal.Signals, folder: Path, dice: random.Random) -> Endings:
-    """Starts, with what the one before left, and ends so many exporters, each at some moment after it was ready."""
+def end_again_and_again(
+    times: int,
+    how: signal.Signals,
+    folder: Path,
+    dice: random.Random,
+    *,
+    within: Sequence[str] = (),
+    meanwhile: Callable[[Exporter, Path], AbstractContextManager[None]] = lambda _, __: nullcontext(),
+) -> Endings:
+    """Starts, with what the one before left, and ends so many exporters, each at some moment after it was ready.
+
+    `within`: the command that becomes the exporter. `meanwhile`: what else is done with it and its configuration.
+    """
     endings, state = Endings(), folder / "state"
     with restless(folder, state) as config:
         for number in range(times):
-            with started(config) as running:
+            with started(config, within) as running, meanwhile(running, config):
                 time.sleep(dice.uniform(0.0, 0.4))
                 running.process.send_signal(how)
                 begun = time.monotonic()

@@ -28,17 +28,29 @@ class Exporter:
         self.process = process
         self.log: list[str] = []
         self._news = threading.Condition()
+        self._may_read = threading.Event()
+        self._may_read.set()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
+            self._may_read.wait()
             with self._news:
                 self.log.append(line.rstrip("\n"))
                 self._news.notify_all()
         with self._news:
             self._news.notify_all()
+
+    @contextmanager
+    def unread(self) -> Iterator[None]:
+        """As long as the block lasts nobody reads the log."""
+        self._may_read.clear()
+        try:
+            yield
+        finally:
+            self._may_read.set()
 
     def line(self, pattern: str, timeout: float = 120) -> re.Match[str]:
         """The first line of the log that holds the pattern, waited for."""
@@ -56,7 +68,7 @@ class Exporter:
 
     @property
     def url(self) -> str:
-        return self.line(r"metrics=(http://\S+?)/metrics")[1]
+        return self.line(r"metrics=(https?://\S+?)/metrics")[1]
 
     def get(self, path: str, **headers: str) -> str:
         request = urllib.request.Request(self.url + path, headers=headers)
