@@ -15,10 +15,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tests.reliability.endings import Endings, end_again_and_again
 from tests.reliability.probe import Probed, probed
+from tests.reliability.section import Section, Told, table
 from tests.support.api_process import api
 from tests.support.certificates import Authority
 from tests.support.processes import COMMAND, Exporter, exporter, until
@@ -31,6 +33,10 @@ DELAY = "delay_enter=30s"
 """How long a file, a disk or a name server takes to answer."""
 STOP_WITHIN = 5.0
 """Seconds."""
+SECONDS = 20.0
+"""How long each fault is measured."""
+KILLED = 50
+"""How often it is ended by SIGKILL amid reloads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,41 +282,6 @@ def brought_on(fault: Fault, seconds: float) -> Measured:
     return measured
 
 
-def section(seconds: float = 40.0, storms: int = 100) -> str:
-    """All faults at length, and what clients saw, in Markdown. Raises `AssertionError` if anything went wrong."""
-    found = [brought_on(fault, seconds) for fault in FAULTS]
-    with tempfile.TemporaryDirectory() as folder:
-        endings = end_in_storms(storms, Path(folder), random.Random(0))
-    wrong = [f"{one.fault}: {problem}" for one in found for problem in one.wrong]
-    wrong += [f"storms: {problem}" for problem in endings.wrong]
-    assert not wrong, "\n".join(wrong)
-    return "\n".join(
-        [
-            "## Faults of the host",
-            "",
-            f"The longest times that clients waited in {seconds:.0f} s of each fault. {ACCOUNTS} accounts together",
-            f"have {DROPLETS:,} Droplets and are polled every two seconds. A probe in a process of its own scrapes",
-            "five times a second, in turn plain and gzip, and asks for the rest once a second. Each reload changes",
-            "every account. Stop: from SIGTERM to the end with code 0 while the fault lasts. `make test` tries each",
-            "for a few seconds.",
-            "",
-            "| fault | scrape | gzip scrape | health | page | reload | stop |",
-            "|---|---:|---:|---:|---:|---:|---:|",
-            *(f"| {one.fault} | {' | '.join(_figures(one))} |" for one in found),
-            "",
-            f"Ended by SIGKILL {endings.tried:,} times, amid reloads 20 ms apart and with a disk that takes 50 ms for",
-            "each fsync: the state file was whole each time, and the next start used it.",
-            "",
-        ]
-    )
-
-
-def _figures(one: Measured) -> Iterator[str]:
-    for each in (one.seen.plain, one.seen.gzip, one.seen.health, one.seen.page, one.seen.reload):
-        yield f"{1e3 * each.longest:,.0f} ms" if each.answers else "refused"
-    yield f"{one.stopped_in:.1f} s"
-
-
 def stopped(running: Exporter) -> tuple[float, int]:
     """Seconds until SIGTERM has ended the exporter, and its exit code."""
     tracer = tracer_of(running)
@@ -329,3 +300,51 @@ def main_thread_ended(running: Exporter) -> bool:
     """Whether the process has ended, of which strace may not have let go."""
     status = Path(f"/proc/{running.process.pid}/status")
     return running.process.poll() is not None or "State:\tZ" in status.read_text()
+
+
+def measured(place: int) -> Measured:
+    return brought_on(FAULTS[place], SECONDS)
+
+
+def storms(times: int) -> Endings:
+    with tempfile.TemporaryDirectory() as folder:
+        return end_in_storms(times, Path(folder), random.Random(0))
+
+
+def _told(found: Sequence[Measured | Endings]) -> Told:
+    faults = [one for one in found if isinstance(one, Measured)]
+    [ended] = [one for one in found if isinstance(one, Endings)]
+    lines = [
+        f"The longest times that clients waited in {SECONDS:.0f} s of each fault. {ACCOUNTS} accounts together have",
+        f"{DROPLETS:,} Droplets and are polled every two seconds. A probe in a process of its own scrapes five times a",
+        "second, in turn plain and gzip, and asks for the rest once a second. Each reload changes every account. Stop:",
+        "from SIGTERM to the end with code 0 while the fault lasts. `make test` tries each for a few seconds.",
+        "",
+        *table(
+            ("fault", "scrape", "gzip scrape", "health", "page", "reload", "stop"),
+            [(one.fault, *_figures(one)) for one in faults],
+        ),
+        "",
+        f"{_storms(ended.tried)} Whole then, and used by the next start: {ended.tried - len(ended.wrong):,} times.",
+    ]
+    wrong = [f"{one.fault}: {problem}" for one in faults for problem in one.wrong]
+    return Told(lines, [*wrong, *(f"storms: {problem}" for problem in ended.wrong)])
+
+
+def _figures(one: Measured) -> Iterator[str]:
+    for each in (one.seen.plain, one.seen.gzip, one.seen.health, one.seen.page, one.seen.reload):
+        yield f"{1e3 * each.longest:,.0f} ms" if each.answers else "refused"
+    yield f"{one.stopped_in:.1f} s"
+
+
+def _storms(times: int) -> str:
+    return f"The state file after {times:,} times SIGKILL amid reloads 20 ms apart, on a disk that needs 50 ms to sync:"
+
+
+SECTION = Section(
+    "Faults of the host",
+    planned=(f"in {SECONDS:.0f} s of each fault", *(f"| {fault.name} | " for fault in FAULTS), _storms(KILLED)),
+    jobs=(*(partial(measured, place) for place in range(len(FAULTS))), partial(storms, KILLED)),
+    tell=_told,
+    alone=True,
+)

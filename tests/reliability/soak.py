@@ -1,4 +1,4 @@
-"""Brings on the worst days at length and writes what came of them to RESULTS.md: `make soak`, a quarter of an hour.
+"""Brings on the worst days at length and writes what came of them to RESULTS.md: `make soak`, half an hour.
 
 `python -m tests.reliability.soak WORD...` runs only the sections whose title holds one of the words; it writes nothing.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from tests.reliability import conditions, demo_weeks, endings, faults, load, replicas, weeks
+from tests.reliability import conditions, demo_weeks, endings, faults, host_faults, load, replicas, weeks
 from tests.reliability.section import Section, Told
 from tests.support.machine import machine
 
@@ -23,6 +23,7 @@ SECTIONS: tuple[Section, ...] = (
     conditions.SECTION,
     weeks.SECTION,
     endings.SECTION,
+    host_faults.SECTION,
     load.SECTION,
     demo_weeks.SECTION,
     replicas.SECTION,
