@@ -29,7 +29,7 @@ Schema = Mapping[str, Any]
 
 
 def is_group(schema: Schema) -> bool:
-    """Whether a schema is a heading with values of its own below it, not a value."""
+    """Whether a schema has values below it and is not a value itself."""
     return "properties" in schema and "default" not in schema
 
 

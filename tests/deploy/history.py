@@ -1,4 +1,4 @@
-"""A made-up fleet's metrics at any instant, as two exporters would serve them: what the dashboards are tried with.
+"""The metrics of a made-up fleet at any instant, as two exporters would serve them, for tests of the dashboards.
 
 Two accounts with droplets of every kind that a dashboard must show: healthy, overdue, missing, never taken, new, not
 judged, not protected, not expected, known from the policies alone. Two replicas see them, `a` and `b`; in the hour
@@ -152,7 +152,7 @@ class Story:
         return 2 * INTERVALS[d.plan or "daily"] + 8 * HOUR
 
     def state(self, d: Droplet, now: float) -> str:
-        """The one word for the droplet, as the metrics contract orders them."""
+        """The droplet's state, by the order of the metrics contract."""
         if not d.enabled:
             return "unprotected" if d.expected else "not-expected"
         backups, missed = self._backups(d, now), self._missed(d, now)
@@ -276,7 +276,7 @@ def _process(now: float, end: float) -> Iterator[Sample]:
 
 
 def alerts(story: Story, now: float) -> Iterator[Sample]:
-    """What Prometheus records of the firing alerts at this instant, as far as the fleet's story tells."""
+    """What Prometheus records of the alerts that fire at this instant in the fleet's story."""
     for name, labels, value in story.samples("a", now):
         if name != "digitalocean_backup_missed_windows" or not value:
             continue
@@ -316,7 +316,7 @@ def openmetrics(story: Story, since: float, step: float) -> Iterator[str]:
 def recorded(
     server: Prometheus, rules: Path, start: float, end: float, step: float, *, of_records: bool
 ) -> Iterator[str]:
-    """What the rules of this file would have recorded of what the server holds, as OpenMetrics with timestamps.
+    """What the rules of this file would have recorded from the server's data, as OpenMetrics with timestamps.
 
     `of_records` takes the rules that are made of what others record, which the server must hold by then; else the
     others.

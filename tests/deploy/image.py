@@ -1,4 +1,4 @@
-"""The image of deploy/Dockerfile, made by its own instructions with no container engine.
+"""Builds the image of deploy/Dockerfile by its own instructions, without a container engine.
 
 The base image is not to be had without one, so this machine's Python stands in for it. All else is the Dockerfile's:
 the build context after .dockerignore, each COPY, each RUN with its locked downloads, the user, the environment, the

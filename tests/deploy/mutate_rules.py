@@ -1,4 +1,4 @@
-"""Breaks the rules one place at a time and tells which breaks no promtool test sees.
+"""Breaks the rules in one place at a time, and lists the changes that no promtool test notices.
 
 Run by hand (`python -m tests.deploy.mutate_rules [FILE ...]`, some minutes): each threshold, comparison, window,
 offset, aggregation, set operator and waiting time is changed by itself, and the tests of that rule file, then those of
@@ -46,7 +46,7 @@ SWAPS: tuple[tuple[str, str], ...] = (
 
 
 def mutants(rule: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each way to break one place of a rule, told in words."""
+    """Each way to break one place of a rule, with a description."""
     expr = rule["expr"]
     for pattern, new in SWAPS:
         for found in re.finditer(pattern, expr):

@@ -30,7 +30,7 @@ def seconds(duration: str) -> float:
 
 
 def quickened(shipped: str, addresses: Mapping[str, str]) -> str:
-    """The text of a shipped file with these addresses in place of its own, each of which must be there."""
+    """The text of a shipped file with its addresses replaced. Each of them must be in the file."""
     text = _PLACES.sub(lambda place: re.sub(_DURATION, lambda d: f"{seconds(d[0]) * 1000:.0f}ms", place[0]), shipped)
     for address, ours in addresses.items():
         assert address in text, f"{address} is not in the shipped file"

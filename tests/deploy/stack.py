@@ -48,7 +48,7 @@ class Notice:
 
     @property
     def droplet(self) -> str:
-        """The droplet's name, which its summary tells."""
+        """The droplet's name in the summary."""
         found = re.fullmatch(r"Droplet (.+) in account .*", self.annotations["summary"])
         assert found is not None, self.annotations["summary"]
         return found[1]
@@ -126,7 +126,7 @@ class Stack:
 
 @contextmanager
 def running(generation: Generation, directory: Path, *arguments: str) -> Iterator[Stack]:
-    """The demo (with these arguments), scraped, judged and told of by what `deploy/` ships, sixty times as fast."""
+    """The demo (with these arguments), Prometheus and Alertmanager with the shipped files, sixty times as fast."""
     directory.mkdir()
     with ExitStack() as stack:
         webhook = stack.enter_context(contextlib.closing(Webhook()))

@@ -1,4 +1,4 @@
-"""The shipped Alertmanager configuration: who hears of what, as amtool and the real Alertmanager tell it."""
+"""The routes of the shipped Alertmanager configuration, tried by amtool and the real Alertmanager."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_examples_in_its_comments_work(generation: Generation, tmp_path: Pat
 
 
 def test_it_can_be_merged_into_a_file_that_routes_other_things(generation: Generation, tmp_path: Path) -> None:
-    """With its one route, its receivers and inhibitions beside others, both go where they went before."""
+    """Merged into another configuration, its alerts and the others still go to their own receivers."""
     ours = yaml.safe_load(CONFIG.read_text())
     theirs: dict[str, Any] = {
         "route": {"receiver": "theirs", "group_by": ["team"], "routes": [*ours["route"]["routes"]]},
@@ -92,7 +92,7 @@ def test_every_alert_goes_to_the_receiver_of_its_severity(alert: str, generation
 
 
 def test_an_alert_of_another_severity_is_not_lost(generation: Generation) -> None:
-    """What someone adds with a severity of their own, or none, is told all the same."""
+    """An alert with another severity, or none, still reaches a receiver."""
     done = amtool(
         generation,
         "config",
@@ -107,7 +107,7 @@ def test_an_alert_of_another_severity_is_not_lost(generation: Generation) -> Non
 
 
 def test_notices_are_grouped_by_account_and_kind() -> None:
-    """One kind of problem of an account is one notice; another kind that comes later is one of its own."""
+    """Each kind of alert of an account is one notification; a later alert of another kind is a separate one."""
     (route,) = yaml.safe_load(CONFIG.read_text())["route"]["routes"]
     assert route["matchers"] == ['product="digitalocean-backup"']
     assert route["group_by"] == ["cluster", "account", "alertname"]
@@ -162,7 +162,7 @@ def test_the_graver_alert_silences_the_milder_within_a_droplet(alertmanager: Ale
 
 
 def test_nothing_else_silences_what_rests_on_evidence(alertmanager: Alertmanager) -> None:
-    """However many other alerts fire, Overdue is told without Missing, and Missing always."""
+    """Only Missing inhibits Overdue, and nothing inhibits Missing."""
     others = [labels_of(alert) for alert in SEVERITIES if alert not in EVIDENCE]
     foreign = [
         {"alertname": "TargetDown", "severity": "critical"},

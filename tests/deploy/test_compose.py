@@ -49,7 +49,7 @@ SERVICES = ("exporter", "prometheus", "alertmanager", "notifications", "grafana"
 
 
 def test_the_stack_is_the_exporter_and_what_shows_its_metrics_and_alerts() -> None:
-    """Those five, no more."""
+    """The stack has exactly the exporter, Prometheus, Alertmanager, Grafana and the page of notifications."""
     assert set(services()) == set(SERVICES)
 
 
@@ -77,7 +77,7 @@ def test_a_misspelt_key_would_not_be_valid(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_container_is_confined(name: str) -> None:
-    """A read-only root, no capability, no way to gain one, a pinned image, ports for this machine alone."""
+    """Each container has a read-only root, no capabilities, a pinned image, and ports on loopback only."""
     service = services()[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -270,7 +270,7 @@ def test_with_a_token_the_exporter_serves_its_account(
 def test_with_a_token_in_a_file_the_exporter_serves_its_account(
     image: Image, network: Network, hosts: Mount, tmp_path: Path
 ) -> None:
-    """The secret alone, readable for the image's user, ends the demo, and is in no log."""
+    """With a token in a file the exporter polls its account, and the token is in no log."""
     token = tmp_path / "token"
     token.write_text(f"{TOKEN}\n")
     shutil.chown(token, image.user)

@@ -78,7 +78,7 @@ def expressions() -> list[tuple[str, JSON, JSON]]:
 
 
 def everything(node: object) -> Iterator[tuple[str, object]]:
-    """Every key and value of a document, however deep."""
+    """Every key and value of a document at any depth."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield key, value
@@ -165,7 +165,7 @@ def test_every_panel_says_what_it_shows() -> None:
 
 
 def test_no_data_source_is_named() -> None:
-    """Whatever asks for data asks the data source that the variable names, so the dashboards fit any Grafana."""
+    """Every query uses the data source of the variable, so that the dashboards fit any Grafana."""
     for name in NAMES:
         dashboard = load(name)
         assert dashboard["templating"]["list"][0]["type"] == "datasource"
@@ -294,14 +294,14 @@ def test_alert_marks_name_shipped_alerts() -> None:
 
 
 def test_nothing_of_an_account_is_told_apart_without_its_cluster() -> None:
-    """Every aggregation and every join that keeps `account` keeps `cluster` beside it."""
+    """Every aggregation and every join that keeps `account` also keeps `cluster`."""
     for name, panel, target in expressions():
         for kept in re.findall(r"(?:by|on) \(([^)]*)\)", target["expr"]):
             assert ("account" in kept) == ("cluster, account" in kept), f"{name}: {panel['title']}: {kept}"
 
 
 def test_what_the_linter_would_say_has_a_reason() -> None:
-    """Every exclusion of dashboard-linter's file beside the dashboards says why."""
+    """Every exclusion in dashboard-linter's file has a reason."""
     excluded = yaml.safe_load((FOLDER / "dashboards" / ".lint").read_text(encoding="utf-8"))["exclusions"]
     assert {"template-job-rule", "target-instance-rule"} <= set(excluded)
     assert all(len(entry["reason"]) > 40 for entry in excluded.values())
@@ -338,7 +338,7 @@ def story() -> history.Story:
 
 
 def with_records(tool: Callable[[str], str], directory: Path, lines: Iterator[str], period: Period) -> None:
-    """A data directory of these lines, and of what the rules would have recorded of them."""
+    """A data directory with these lines, and with what the rules would have recorded from them."""
     backfill(tool("promtool"), lines, directory)
     for of_records in (False, True):
         with running(tool("prometheus"), directory, lookback=f"{STEP + 300:.0f}s") as server:
@@ -420,7 +420,7 @@ def assert_fits(panel: JSON, view: View) -> None:
 
 
 def test_nothing_known_is_no_good_news(engine_of: Engine) -> None:
-    """A figure without a value has no colour that judges, neither green nor red."""
+    """A figure without a value is neither green nor red."""
     judging = {engine_of.color(name) for name in ("green", "yellow", "orange", "red", "dark-red", "purple")}
     for name, panel in every_panel():
         if panel["type"] == "stat":
@@ -432,7 +432,7 @@ def test_nothing_known_is_no_good_news(engine_of: Engine) -> None:
 def test_a_query_without_an_answer_costs_a_table_only_its_column(
     prometheus: Prometheus, engine_of: Engine, period: Period
 ) -> None:
-    """Where one family has no series at all, every droplet still has its one row."""
+    """If one family has no series, every droplet still has its row."""
     session = Session(load("fleet"), prometheus, engine_of, period)
     panel = session.panel("Droplets, the 200 worst first")
     for target in panel["targets"]:
@@ -444,7 +444,7 @@ def test_a_query_without_an_answer_costs_a_table_only_its_column(
 
 
 def test_tables_are_limited() -> None:
-    """A table of droplets asks for no more than 200 of them, in every query, and says so in its title."""
+    """Each query of a table asks for at most 200 droplets, and the title says so."""
     for name, panel in every_panel():
         if panel["type"] != "table" or name != "fleet":
             continue
@@ -530,7 +530,7 @@ def test_the_demo_fills_every_panel(scraped: Prometheus, engine_of: Engine) -> N
 
 
 def assert_once(answer: list[JSON], panel: JSON, where: str) -> None:
-    """No droplet has two series, and no series is told from another by its replica alone."""
+    """No droplet has two series, and no two series differ only by their replica."""
     droplets = [
         (one["metric"].get("account"), one["metric"]["droplet_id"]) for one in answer if "droplet_id" in one["metric"]
     ]
@@ -559,7 +559,7 @@ def test_tag_label_can_be_any_or_none(label: str, prometheus: Prometheus, engine
 def test_everything_works_without_tag_labels(
     tool: Callable[[str], str], tmp_path: Path, story: history.Story, engine_of: Engine
 ) -> None:
-    """Where no tag label is configured, the choice is All alone, and it shows the whole fleet."""
+    """If no tag label is configured, the only choice is All, which shows the whole fleet."""
     lines = (
         re.sub(r'(droplet_info\{.*)team="[^"]*",?', r"\1", line) for line in history.openmetrics(story, story.end, 60)
     )
@@ -683,7 +683,7 @@ def test_only_what_grew_has_grown(prometheus: Prometheus, engine_of: Engine, per
 
 
 def test_a_droplet_can_be_chosen(prometheus: Prometheus, engine_of: Engine, period: Period) -> None:
-    """Droplets are offered by name and account, by id where they have no name, and the choice shows that one alone."""
+    """Droplets are listed by name and account, or by id without a name; a choice shows only that Droplet."""
     session = Session(load("droplet"), prometheus, engine_of, period)
     offered = dict(session.variables["droplet"].options)
     assert len(offered) == len(history.FLEET)

@@ -31,7 +31,7 @@ STEP = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Stacks:
-    """Two of them, side by side, because most of what they do is wait."""
+    """Two of them at the same time, because they mostly wait."""
 
     lively: Stack
     """Its demo runs at SPEED."""
@@ -91,7 +91,7 @@ def test_a_missed_window_is_told_then_the_second_then_the_recovery(stacks: Stack
 
 
 def test_a_killed_exporter_is_told_and_resolves_nothing(stacks: Stacks) -> None:
-    """With the exporter killed, BackupExporterDown is told, and overdue Droplets are not taken for well before time."""
+    """After the exporter is killed, BackupExporterDown fires, and overdue Droplets do not resolve too early."""
     stack = stacks.orphaned
     for notice, text in (
         (stacks.missing, "missed 4 backup windows in a row"),
@@ -123,7 +123,7 @@ def test_a_killed_exporter_is_told_and_resolves_nothing(stacks: Stacks) -> None:
 
 
 def test_only_addresses_and_intervals_are_changed() -> None:
-    """What runs here differs from what is shipped by its durations alone: each of them, and by the same factor."""
+    """What runs here differs from what is shipped only by its durations, all of them by the same factor."""
     duration = re.compile(r"\b(?:\d+(?:ms|[smhdw]))+\b")
     count = 0
     for path in (*RULE_FILES, DEPLOY / "prometheus" / "prometheus.yml", DEPLOY / "alertmanager" / "alertmanager.yml"):

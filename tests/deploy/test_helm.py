@@ -30,7 +30,7 @@ from tests.deploy.image import ROOT
 
 @pytest.mark.parametrize("values", CASES.values(), ids=CASES)
 def test_the_chart_passes_helms_lint(values: dict[str, Any]) -> None:
-    """`helm lint --strict` has neither errors nor warnings."""
+    """`helm lint --strict` finds no errors and no warnings."""
     report = helm.lint(CHART, values, strict=True)
     assert report["errors"] == []
     assert [message for message in report["messages"] if message["severity"] > 1] == []
@@ -125,7 +125,7 @@ def test_more_than_one_replica_spreads_and_survives_a_drain() -> None:
 
 
 def test_what_spreads_replicas_can_be_replaced_and_switched_off() -> None:
-    """By values of one's own, by empty ones, and by null."""
+    """Values that spread replicas can be replaced, emptied, and removed by null."""
     own: dict[str, Any] = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}}
     node = {"nodeAffinity": EVERYTHING["affinity"]["nodeAffinity"]}
     spread = {"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}
@@ -142,7 +142,7 @@ def test_what_spreads_replicas_can_be_replaced_and_switched_off() -> None:
 
 
 def test_the_service_selects_the_pod_before_it_is_ready_too() -> None:
-    """A pod whose token is refused is never ready, and its metrics are what says so."""
+    """The Service also selects pods that are not ready, because their metrics show why."""
     for values in (CASES["defaults"], EVERYTHING):
         manifests = render(values)
         service = only(manifests, "Service")
@@ -170,7 +170,7 @@ def test_the_service_has_the_usual_choices() -> None:
 
 @pytest.mark.parametrize("values", [{}, {"demo": True}])
 def test_there_is_no_network_policy_unless_it_is_asked_for(values: dict[str, Any]) -> None:
-    """In a cluster that enforces policies, one that nobody asked for would cut off scrapes or DNS without a word."""
+    """There is no network policy by default, because it could cut off scrapes or DNS."""
     assert of_kind(render(values), "NetworkPolicy") == []
 
 
@@ -197,7 +197,7 @@ def test_the_network_policy_lets_in_scrapes_and_out_names_and_the_api() -> None:
 
 
 def test_the_network_policy_can_be_widened_and_narrowed() -> None:
-    """By sources, rules of one's own, name servers elsewhere, exceptions of either family; a demo needs nothing."""
+    """The network policy takes sources, further rules, other name servers and exceptions; a demo needs nothing."""
     everything = only(render(EVERYTHING), "NetworkPolicy")["spec"]
     assert everything["ingress"][0]["from"] == EVERYTHING["networkPolicy"]["ingress"]["from"]
     assert everything["egress"][2:] == EVERYTHING["networkPolicy"]["egress"]["extra"]

@@ -67,7 +67,7 @@ def test_the_service_monitor_has_the_usual_keys() -> None:
 
 
 def test_path_scheme_and_labels_of_the_endpoint_can_be_chosen() -> None:
-    """For a proxy in front of the exporter, and for who wants the target's labels to win."""
+    """Path, scheme and honorLabels can be set, for a proxy in front of the exporter and for the target's labels."""
     values = {"serviceMonitor": {"enabled": True, "path": "/x", "scheme": "https", "honorLabels": False}}
     (endpoint,) = only(render(values), "ServiceMonitor")["spec"]["endpoints"]
     assert (endpoint["path"], endpoint["scheme"], endpoint["honorLabels"]) == ("/x", "https", False)

@@ -60,7 +60,7 @@ def test_the_pod_runs_as_the_user_of_the_image(image: Image) -> None:
 
 
 def test_the_pod_takes_what_other_charts_of_exporters_take() -> None:
-    """Environment, containers beside and before, DNS, hosts, history and annotations arrive as they were given."""
+    """Environment, extra and init containers, DNS, hosts, history and annotations are passed on unchanged."""
     manifests = render(EVERYTHING)
     deployment, spec, main = only(manifests, "Deployment"), pod(manifests), container(manifests)
     assert deployment["metadata"]["annotations"] == EVERYTHING["deploymentAnnotations"]
@@ -80,7 +80,7 @@ def test_the_pod_takes_what_other_charts_of_exporters_take() -> None:
 
 
 def test_the_probes_ask_the_two_paths_of_the_contract() -> None:
-    """Liveness asks /-/healthy, readiness /-/ready; with users, who may not ask that, both ask /-/healthy."""
+    """Liveness asks /-/healthy and readiness /-/ready; with users, both ask /-/healthy, which needs no password."""
     main = container(render())
     assert main["livenessProbe"]["httpGet"] == {"path": "/-/healthy", "port": "metrics", "scheme": "HTTP"}
     assert main["readinessProbe"]["httpGet"] == {"path": "/-/ready", "port": "metrics", "scheme": "HTTP"}
@@ -278,7 +278,7 @@ def test_the_pod_with_users_keeps_its_probes_and_guards_its_metrics(
 
 
 def test_the_probes_pass_where_every_client_needs_a_certificate(image: Image, network: Network, tmp_path: Path) -> None:
-    """They run in the container with the certificate of the Secret; without one nobody gets an answer."""
+    """The probes use the certificate of the Secret; a client without a certificate gets no answer."""
     authority = certificates.Authority()
     server, client = authority.issue(), authority.issue()
     web = {

@@ -175,7 +175,7 @@ def test_a_flag_that_a_value_sets_is_refused_with_the_value_to_use(argument: str
 
 
 def test_other_flags_are_passed_on() -> None:
-    """A flag that only begins like a refused one is none."""
+    """A flag is passed on although it begins like a refused one."""
     given = ["--web.enable-lifecycle", "--demo.speed=60", "--log.levels"]
     assert container(render({"extraArgs": given}))["args"][-3:] == given
 
@@ -201,7 +201,7 @@ def needed(path: tuple[str, ...]) -> bool:
 
 @pytest.mark.parametrize("path", list(paths(SCHEMA)), ids=".".join)
 def test_null_removes_a_default_or_is_refused_by_name(path: tuple[str, ...]) -> None:
-    """Whatever value is null, what is made is valid; where nothing could be made, the error names the value."""
+    """Any value may be null: the result is valid, or the error names the value."""
     everything_on = {
         "serviceMonitor": {"enabled": True},
         "prometheusRule": {"enabled": True},

@@ -58,7 +58,7 @@ def test_every_stage_starts_from_one_full_version_of_a_slim_python() -> None:
 
 
 def test_the_image_runs_as_a_numeric_user_that_is_not_root() -> None:
-    """Kubernetes can only tell by a number that a user is not root."""
+    """The user is a number, because otherwise Kubernetes cannot know that it is not root."""
     uid, gid = images.stages()[-1].last("USER").split(":")
     assert int(uid) > 0
     assert int(gid) > 0

@@ -38,7 +38,7 @@ def everything(messages: dict[str, bytes]) -> dict[str, str]:
 def test_a_notification_says_how_many_and_names_ten(
     count: int, number: str, more: str, generation: Generation, tmp_path: Path
 ) -> None:
-    """The title counts all, names ten and fits every receiver; a recovery is told as one, never by what was wrong."""
+    """The title counts all, names ten and fits every receiver; a recovery is announced as a recovery."""
     firing, resolved = notified(generation, count, tmp_path)
     for messages in (firing, resolved):
         assert {name: len(body) for name, body in messages.items() if len(body) > LIMITS[name]} == {}

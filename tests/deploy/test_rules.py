@@ -190,7 +190,7 @@ def test_the_texts_ask_for_no_more_than_one_thing() -> None:
 
 
 def test_a_name_is_no_part_of_an_alert() -> None:
-    """A droplet's alert has the name for its texts alone: a rename neither ends it nor sends a notification."""
+    """The name is only in an alert's texts, so a rename neither ends the alert nor sends a notification."""
     for rule in alerts():
         carried = labels(rule.expr, known())
         assert ("droplet_name" in carried) == (SUBJECT[rule.name] == "droplet_id"), rule.name
@@ -201,7 +201,7 @@ def test_a_name_is_no_part_of_an_alert() -> None:
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.name)
 def test_one_ruler_can_hold_many_clusters(rule: Rule) -> None:
-    """Whatever keeps the account, the job or the instance keeps the cluster too."""
+    """Each rule that keeps the account, the job or the instance also keeps the cluster."""
     told_apart_by = {"account", "job", "instance"}
     for kept, named, text in grouping(promql.parse(rule.expr)):
         if kept:
@@ -250,7 +250,7 @@ def check_variant(alert: str, story: Story) -> None:
 
 
 def test_what_must_not_fire_is_tried_with_all_rules() -> None:
-    """The stories that must wake nobody run against every rule file, so that a new rule is tried by them at once."""
+    """The stories in which nothing may fire run against every rule file, so a new rule is included."""
     told = [story for story in stories() if story.file.name.startswith("must-not-fire")]
     for word in ("outage", "Kubernetes", "hour ago", "today", "renamed", "keeps failing"):
         assert any(word in story.body["name"] for story in told), word
@@ -272,13 +272,13 @@ def test_nothing_is_asked_that_is_not_served(rule: Rule) -> None:
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.name)
 def test_replicas_are_reduced(rule: Rule) -> None:
-    """No rule tells two exporters of the same account apart, but those that are about one exporter."""
+    """Only rules about a single exporter distinguish two exporters of the same account."""
     about_one = {*PER_INSTANCE, "BackupExporterDown", "instance:digitalocean_backup_exporter_answers:max5m"}
     assert (TARGET & labels(rule.expr, known()) == frozenset()) == (rule.name not in about_one)
 
 
 def test_no_number_is_repeated_that_a_metric_serves() -> None:
-    """Intervals, limits and plans come from their metrics: neither their values nor a plan's name stand in a rule."""
+    """Intervals, limits and plans come from metrics; their values and names are in no rule."""
     for rule in rules():
         numbers = set(re.findall(r"(?<![\w.])\d+(?![\w.])", rule.expr))
         assert not numbers & {"300", "5000", "250", "604800", "4"}, rule.name

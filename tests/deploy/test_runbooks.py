@@ -46,7 +46,7 @@ def test_every_runbook_url_ends_in_a_section() -> None:
 
 
 def test_every_alert_has_a_section_of_the_three_parts() -> None:
-    """Each section says what the alert means, how to check it and how to mend it, and no section is about nothing."""
+    """Each alert has a section that says what it means, how to check and how to fix it; no section is left over."""
     found = sections()
     assert list(found) == list(SEVERITIES)
     for alert, text in found.items():
@@ -83,7 +83,7 @@ def test_what_the_pages_name_is_served(page: Path) -> None:
 
 
 def test_the_exporters_commands_are_what_it_takes() -> None:
-    """Each command of the runbooks is understood, and names the configuration, unless it is for those who have none."""
+    """Each command of the runbooks is valid, and names the configuration where there is one."""
     text = RUNBOOKS.read_text(encoding="utf-8")
     called = re.findall(r"(?m)(.*)digitalocean-backup-exporter ((?:show|check|check-config)\b[^`\n]*)", text)
     assert {words.split()[0] for _, words in called} == {"show", "check", "check-config"}

@@ -136,7 +136,7 @@ def test_the_units_exposure_is_under_2(tool: Callable[[str], str]) -> None:
     ],
 )
 def test_the_unit_has_what_was_promised(setting: str, value: str) -> None:
-    """What no measure of exposure holds to its word."""
+    """The unit has the promised settings that `systemd-analyze security` does not check."""
     assert UNIT_SETTINGS[setting] == [value]
 
 

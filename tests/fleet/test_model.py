@@ -24,5 +24,5 @@ from exporter.fleet.tracked import TrackedDroplet
     ids=lambda value: type(value).__name__,
 )
 def test_garbage_collector_leaves_the_fleet_alone(value: object) -> None:
-    """A collection does not visit what a large fleet has many thousands of: it would hold up scrapes meanwhile."""
+    """The garbage collector does not track what a large fleet has many of, because that would delay scrapes."""
     assert not gc.is_tracked(value)

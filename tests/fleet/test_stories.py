@@ -1,4 +1,4 @@
-"""Stories of one Droplet, and what must be said of it: each is told to the oracle, and to the exporter's own code.
+"""Stories of one Droplet with the expected verdict, checked with the oracle and with the exporter's code.
 
 All times are UTC; 2026-11-02 is a Monday. Unless said: daily at hour 0, windows of 4 hours, grace 4 hours, backups of 1
 GiB, so that a window is due at 08:03.

@@ -1,4 +1,4 @@
-"""Whatever is observed of a Droplet, the exporter says what the oracle says."""
+"""For any observations of a Droplet the exporter's verdict is the oracle's."""
 
 from __future__ import annotations
 

@@ -58,20 +58,20 @@ def test_interval_of_plans(plan: str, seconds: float) -> None:
     ],
 )
 def test_interval_of_a_plan_not_known(plan: str | None) -> None:
-    """Absent for a plan not known, however much it looks like one; an interval of nothing is none."""
+    """An unknown plan, or one of zero hours, has no interval."""
     assert interval_of(plan) is None
 
 
 @pytest.mark.parametrize("digits", [3, 30, 400, 5000])
 def test_interval_of_a_giant(digits: int) -> None:
-    """A number that no clock could count to costs nobody the poll: an interval that is finite, or none."""
+    """A plan with a huge number has a finite interval, or none."""
     interval = interval_of(f"intra_daily_{'9' * digits}h")
     assert interval is None or 0 < interval < float("inf")
 
 
 @given(st.text(alphabet="intra_daily_0123456789hwekdl .-\n") | st.text())
 def test_interval_of_anything(plan: str) -> None:
-    """Whatever text the API gives as the plan, the interval is positive, or there is none."""
+    """For any text as the plan, the interval is positive or absent."""
     interval = interval_of(plan)
     assert interval is None or interval > 0
 
@@ -99,7 +99,7 @@ def test_hours_by_the_schedule(now: str, hours: float) -> None:
 
 
 def test_todays_window_is_open_though_the_api_names_tomorrows() -> None:
-    """The schedule tells, not the window that the API names."""
+    """The schedule decides, not the window that the API names."""
     named = Window(at("2026-03-11 04:00"), at("2026-03-11 08:00"))
     assert hours_until_next_window(daily("2026-03-10 04:00"), named, at("2026-03-10 05:00")) == 0
 
@@ -130,7 +130,7 @@ def test_longer_than_the_interval() -> None:
 
 @given(start=st.floats(-1e11, 1e11), length=st.floats(0, 1e6), interval=st.floats(1, 1e9), now=st.floats(-1e11, 1e11))
 def test_hours_are_never_negative(start: float, length: float, interval: float, now: float) -> None:
-    """Never negative, nor beyond one interval, whatever fractions of seconds do."""
+    """The hours are from 0 to one interval, also with fractions of seconds."""
     hours = hours_until_next_window(Schedule(start, interval, length), None, now)
     assert hours is not None
     assert 0 <= hours * HOUR <= interval * (1 + 1e-6) + 1e-3

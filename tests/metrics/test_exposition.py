@@ -129,12 +129,12 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_known_droplet_has_every_family() -> None:
-    """A Droplet of which all is known, and its account, have every family of the contract with these labels."""
+    """A Droplet of which all is known, and its account, have every family of the contract with its labels."""
     assert sample_lines(render([FLEET], NOW, TAGS)) == WEB_TEXT
 
 
 def test_unknown_is_absent() -> None:
-    """A Droplet that only a policy without content names has its info and state alone, and its account no counts."""
+    """A Droplet with nothing but an empty policy has only its info and state, and its account has no counts."""
     fleet = Fleet("a", (Droplet(9, policy=Policy()),))
     assert sample_lines(render([fleet], NOW, TAGS)) == (
         'digitalocean_backup_droplet_info{App="",account="a",droplet_id="9",droplet_name="",region="",size="",status="",'
@@ -144,7 +144,7 @@ def test_unknown_is_absent() -> None:
 
 
 def test_policy_that_is_off_says_only_that() -> None:
-    """A policy that says no more than that backups are off gives `enabled` 0 and no policy_info."""
+    """A policy that only says that backups are off gives `enabled` 0 and no policy_info."""
     assert lines_of(Droplet(1, policy=Policy(enabled=False)), "enabled", "policy_info") == (
         'digitalocean_backup_enabled{account="a",droplet_id="1",droplet_name=""} 0.0\n'
     )
@@ -160,7 +160,7 @@ def test_policy_info_leaves_missing_parts_empty() -> None:
 
 
 def test_no_backups_are_zero_kept() -> None:
-    """With no backups at all `kept` and its size are 0 and there is no newest or oldest; unread ones are no series."""
+    """Without backups `kept` and its size are 0, with no newest or oldest; unread lists have no series."""
     names = (
         "kept",
         "kept_size_bytes",
@@ -177,7 +177,7 @@ def test_no_backups_are_zero_kept() -> None:
 
 
 def test_backup_of_unknown_size_leaves_no_sum() -> None:
-    """A backup whose size the API has not told leaves no sum, and the newest's size is served only if it is known."""
+    """If the size of a backup is unknown there is no sum; the newest one's size is served only if it is known."""
     backups = (Backup(1, NOW - 10, None), Backup(2, NOW - 5, 3.0))
     sizes = ("newest_size_bytes", "kept_size_bytes")
     assert lines_of(Droplet(1, backups=backups), *sizes) == (
@@ -224,7 +224,7 @@ def test_age_is_never_negative() -> None:
 
 
 def test_window_that_closed_without_interval_has_no_hours() -> None:
-    """Once the named window has closed, hours are absent for a Droplet without a schedule, and for that one alone."""
+    """After the named window has closed, the hours are absent only for a Droplet without a schedule."""
     window = Window(NOW + HOUR, NOW + 2 * HOUR)
     odd = Droplet(1, policy=Policy(next_window=window))
     daily = replace(odd, id=2, verdict=Verdict(State.PROTECTED, schedule=Schedule(NOW + HOUR, 24 * HOUR, HOUR)))
@@ -247,7 +247,7 @@ def test_families_of_several_accounts_are_grouped_once() -> None:
 
 @hypothesis.given(fleets(2), INSTANTS)
 def test_text_is_the_client_librarys_byte_for_byte(fleets: list[Fleet], now: float) -> None:
-    """Whatever is known of any Droplets of any accounts, the text is the one that the client library gives."""
+    """For any Droplets of any accounts the text is that of the client library, byte for byte."""
     assert render(fleets, now, TAGS) == plain_text(fleets, now, TAGS)
 
 
@@ -344,7 +344,7 @@ async def test_values_move_between_polls() -> None:
 
 
 async def test_parallel_scrapes_share_one_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten scrapers at once cost one computation of what moves, plain or compressed; the next second costs another."""
+    """What moves with the clock is computed once a second, however many scrapers ask, plain or compressed."""
     asked: list[float] = []
 
     def counted(_schedule: Schedule | None, _window: Window | None, now: float) -> float:
@@ -364,7 +364,7 @@ async def test_parallel_scrapes_share_one_rendering(monkeypatch: pytest.MonkeyPa
 @pytest.mark.usefixtures("small_steps")
 @pytest.mark.parametrize("gzip", [False, True])
 async def test_scraper_that_gives_up_takes_nothing_from_the_others(gzip: bool) -> None:
-    """A scrape that is cancelled while it computes what moves leaves the others that wait for it their page."""
+    """If a scrape is cancelled during the computation, the others that wait for it still get their page."""
     exposition = Exposition(TAGS)
     await exposition.update(FLEET)
     first = asyncio.create_task(exposition.text_at(NOW, gzip=gzip))
@@ -406,7 +406,7 @@ async def test_accounts_updated_at_once_are_both_there() -> None:
 
 
 async def test_slow_rendering_does_not_undo_a_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long the text of one account's poll takes to put together, that of another that ended later stays."""
+    """A slow rendering of one account does not replace the text of another account that ended later."""
     exposition_ = Exposition(TAGS)
     together, later_is_done, calls = exposition._Snapshot.of, threading.Event(), iter(range(9))
 
@@ -426,7 +426,7 @@ async def test_slow_rendering_does_not_undo_a_later_one(monkeypatch: pytest.Monk
 
 
 async def test_droplet_without_tag_values_has_empty_labels() -> None:
-    """Tag labels are there, empty, for a Droplet whose tags nobody has told."""
+    """A Droplet whose tags are unknown has empty tag labels."""
     text = lines_of(replace(WEB, tag_labels=()), "droplet_info")
     assert 'App=""' in text
     assert 'team=""' in text
@@ -437,7 +437,7 @@ def numbered(count: int) -> tuple[Droplet, ...]:
 
 
 async def test_updated_text_is_the_client_librarys() -> None:
-    """After Droplets changed, came, went, were renamed or reordered, the text is as if all were rendered anew."""
+    """After Droplets changed, came, went, were renamed or reordered, the text equals a complete rendering."""
     every = numbered(350)
     changed = tuple(replace(d, expected=False) if d.id in (3, 150, 349) else d for d in every)
     renamed = (replace(every[0], description=Description("new")), *every[1:])
@@ -452,7 +452,7 @@ async def test_updated_text_is_the_client_librarys() -> None:
 
 
 async def test_steady_update_renders_nothing_anew() -> None:
-    """What did not change keeps its very text, and a changed Droplet costs the text of its own batch alone."""
+    """Unchanged Droplets keep their text; for a changed Droplet only its own batch is rendered."""
     every = numbered(350)
     exposition_ = Exposition(TAGS)
     await exposition_.update(replace(FLEET, droplets=every))

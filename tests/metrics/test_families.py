@@ -19,7 +19,7 @@ def test_row_keeps_the_rules_of_the_table(family: Family) -> None:
 
 
 def test_names_are_unique() -> None:
-    """No two families share a name, nor the name of a series that is stored."""
+    """No two families have the same name, or the same name of a stored series."""
     stored = [series for family in FAMILIES for series in family.series]
     assert len(set(stored)) == len(stored)
 

@@ -38,7 +38,7 @@ PROMETHEUS_3 = (
     ],
 )
 def test_format_is_the_one_asked_for(accept: str | None, chosen: TextFormat) -> None:
-    """OpenMetrics 1.0 is served to those who prefer it, text 0.0.4 to everyone else, whatever the header holds."""
+    """OpenMetrics 1.0 is served if the client prefers it, text 0.0.4 for any other header."""
     assert negotiate(accept) is chosen
 
 
@@ -59,5 +59,5 @@ def test_format_is_the_one_asked_for(accept: str | None, chosen: TextFormat) -> 
     ],
 )
 def test_gzip_is_for_those_who_accept_it(header: str | None, accepted: bool) -> None:
-    """A page is compressed for those who accept gzip, and not for those who refuse it by weight."""
+    """A page is compressed if the client accepts gzip, and not if it refuses it by a weight of 0."""
     assert accepts_gzip(header) is accepted

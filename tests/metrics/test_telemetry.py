@@ -33,14 +33,14 @@ def lines_of(telemetry: Telemetry, *names: str) -> list[str]:
 
 
 def test_start_has_only_the_build(telemetry: Telemetry) -> None:
-    """With no account and no configuration read there is nothing to say but who speaks."""
+    """Without an account and a configuration there is only the build's information."""
     assert lines_of(telemetry) == [
         f'build_info{{python_version="{platform.python_version()}",version="1.2.3"}} 1.0',
     ]
 
 
 def test_account_starts_with_zeros_and_without_verdicts(telemetry: Telemetry) -> None:
-    """Counters whose labels are known beforehand start at 0; what a poll tells is absent before one."""
+    """Counters with known labels start at 0; figures of a poll are absent before the first poll."""
     telemetry.account("prod", 300.0)
     assert [line for line in lines_of(telemetry)[1:] if "dropped" not in line] == [
         'polls_total{account="prod",result="success"} 0.0',
@@ -67,7 +67,7 @@ def test_poll_with_complete_listings(telemetry: Telemetry, result: PollResult) -
 
 
 def test_failed_poll_leaves_the_last_listing(telemetry: Telemetry) -> None:
-    """A poll without complete listings takes `up` to 0 and says since when; the next one mends it."""
+    """A poll without complete listings sets `up` to 0 and keeps the time of the last listing."""
     account = telemetry.account("prod", 300.0)
     account.poll_finished("success", 2.0, NOW, listed=True, unread=0)
     account.poll_finished("failure", 2.0, NOW + 100_000, listed=False, unread=0)
@@ -185,7 +185,7 @@ def test_known_account_goes_on_counting(telemetry: Telemetry) -> None:
 
 
 def test_reload_that_fails_keeps_the_instant_of_the_good_one(telemetry: Telemetry) -> None:
-    """A failed reload shows as 0, beside the instant at which the configuration in force was read."""
+    """A failed reload is 0, with the time at which the current configuration was read."""
     telemetry.reloaded(True, NOW)
     telemetry.state_kept(True)
     telemetry.reloaded(False, NOW + 100_000)

@@ -12,7 +12,7 @@ from tests.support.world import HOUR, MONDAY
 
 
 def test_an_outage_with_a_state_file() -> None:
-    """Droplets that the state file knows are reported with their age, and the exit code says that nobody was asked."""
+    """In an outage the Droplets of the state file are reported with their age, and the exit code is 2."""
     droplet = Droplet(1, refreshed_at=MONDAY - 3 * HOUR)
     account = AccountResult("prod", "failure", learned=False, remembered=True)
     report = check_report(MONDAY, [account], [Fleet("prod", (droplet,), known=True)])
@@ -22,7 +22,7 @@ def test_an_outage_with_a_state_file() -> None:
 
 
 def test_nothing_was_looked_at() -> None:
-    """Without a Droplet no report is good, whatever became of the poll."""
+    """A report without any Droplet is never good."""
     for result, learned in (("success", True), ("failure", False)):
         account = AccountResult("prod", result, learned)  # type: ignore[arg-type]
         report = check_report(MONDAY, [account], [Fleet("prod", known=learned)])

@@ -1,4 +1,4 @@
-"""What is said of a Droplet, and in which order Droplets are named."""
+"""The sentences about a Droplet, and the order in which Droplets are listed."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class TestWhyMissed:
         assert verdict_sentence(subject, NOW) == words
 
     def test_of_one_that_is_kept_no_more(self) -> None:
-        """A backup that was made and is gone since was made all the same."""
+        """A backup that is gone still counts as made."""
         subject = missing(windows=2, newest_ever=NOW - 56 * HOUR)
         assert verdict_sentence(subject, NOW) == "no backup since Tuesday's window, 2 missed"
 
@@ -205,7 +205,7 @@ class TestWhyStale:
         assert verdict_sentence(subject, NOW) == f"the newest backup is 3 d 8 h old; {words}"
 
     def test_a_newer_one_was_turned_into_a_snapshot(self) -> None:
-        """Where the age counts from a snapshot, the snapshot is told."""
+        """If the age counts from a snapshot, the sentence names the snapshot."""
         subject = self.stale(90, newest_snapshot=NOW - 11 * DAY / 4)
         said = verdict_sentence(subject, NOW)
         assert said == "the newest backup is 3 d 18 h old; a newer one, of 28 Sep, was turned into a snapshot"
@@ -308,7 +308,7 @@ class TestWhyUnjudged:
 
     @pytest.mark.parametrize("reason", Reason)
     def test_every_reason_has_its_own_words(self, reason: Reason) -> None:
-        """No two reasons are told by the same sentence."""
+        """No two reasons have the same sentence."""
         said = {
             each: verdict_sentence(droplet(state=State.UNJUDGED, reason=each, missed=None, clock_ahead=DAY), NOW)
             for each in Reason
@@ -341,14 +341,14 @@ class TestWhyUnjudged:
     ],
 )
 def test_other_states(subject: Droplet, words: str) -> None:
-    """The states that need no reason are told in a sentence too."""
+    """States without a reason have a sentence, too."""
     assert verdict_sentence(subject, NOW) == words
 
 
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("kept", [None, (), backups(30)], ids=["unknown", "none", "one"])
 def test_a_sentence_whatever_is_known(state: State, kept: Sequence[Backup] | None) -> None:
-    """A Droplet of which next to nothing is known has a sentence in every state."""
+    """A Droplet of which hardly anything is known has a sentence in every state."""
     bare = Droplet(1, backups=None if kept is None else tuple(kept), verdict=Verdict(state))
     assert len(verdict_sentence(bare, NOW).split()) > 2
 
@@ -407,7 +407,7 @@ def test_headline(states: list[State], words: str) -> None:
     ],
 )
 def test_policy(policy: Policy | None, words: str) -> None:
-    """A policy in words says how often, when in UTC, and for how long backups are kept, as far as is known."""
+    """The text of a policy says how often, when (UTC), and for how long backups are kept, as far as known."""
     assert policy_words(droplet(policy)) == words
 
 
@@ -501,7 +501,7 @@ def test_durations(seconds: float, long: str, short: str) -> None:
     ],
 )
 def test_sizes(size: float | None, words: str) -> None:
-    """A size is told in the API's gigabytes, which are of 1024^3 bytes."""
+    """A size is written in gigabytes of 1024^3 bytes, as the API does."""
     assert size_words(size) == words
 
 
@@ -525,7 +525,7 @@ def test_kept_size_needs_every_size() -> None:
     ],
 )
 def test_moments(instant: float, words: str) -> None:
-    """An instant is told by what is nearest: the day, the weekday, the date, the year."""
+    """An instant is written by the day, the weekday, the date or the year, depending on how near it is."""
     assert moment_words(instant, NOW) == words
 
 
@@ -539,5 +539,5 @@ def test_instants_in_full() -> None:
     ("weekday", "number"), [("MON", 0), ("sun", 6), ("SUNDAY", 6), ("", -1), (None, -1), ("FUN", -1)]
 )
 def test_weekdays(weekday: str | None, number: int) -> None:
-    """Weekdays count from Monday; what is none has no number."""
+    """Weekdays count from Monday; any other text has no number."""
     assert weekday_number(weekday) == number

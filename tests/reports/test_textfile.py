@@ -1,4 +1,4 @@
-"""The file for node_exporter's textfile collector: written whole or not at all, and what the collector makes of it."""
+"""The file for node_exporter's textfile collector: it is written as a whole or not at all, and is collected."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TEXT = b"# HELP a A.\n# TYPE a gauge\na 1\n"
 
 class TestWriting:
     def test_a_new_file(self, tmp_path: Path) -> None:
-        """A new file can be read by node_exporter's user, whatever the umask, and no other is left beside it."""
+        """node_exporter's user may read a new file, whatever the umask is, and no temporary file is left."""
         file = tmp_path / "backups.prom"
         before = os.umask(0o077)
         try:
@@ -55,7 +55,7 @@ class TestWriting:
         assert after.st_ino != before.st_ino
 
     def test_a_reader_never_sees_half(self, tmp_path: Path) -> None:
-        """Who reads while the file is written anew, again and again, gets the old text or the new one, whole."""
+        """A reader gets the whole old text or the whole new text while the file is replaced."""
         file = tmp_path / "backups.prom"
         texts = [letter * 200_000 for letter in (b"a", b"b")]
         write(file, texts[0])
@@ -83,7 +83,7 @@ class TestWriting:
         assert stat.S_IMODE(file.stat().st_mode) == 0o755
 
     def test_a_pipe_that_nobody_reads(self, tmp_path: Path) -> None:
-        """A named pipe without a reader is an error at once, and not a wait for ever."""
+        """A named pipe without a reader is an error at once."""
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(OSError, match="No such device or address"):
             write(tmp_path / "pipe", TEXT)
@@ -123,7 +123,7 @@ class TestWriting:
         assert stat.S_ISFIFO(pipe.stat().st_mode)
 
     def test_a_full_disk(self, tmp_path: Path) -> None:
-        """Where there is no room for the new text the old one stays, and nothing is left beside it."""
+        """If there is no room for the new text, the old file stays, and no temporary file is left."""
         file = tmp_path / "backups.prom"
         file.write_text("before")
         code = f"import pathlib, exporter.reports.textfile as t; t.write(pathlib.Path({str(file)!r}), b'x' * 9999)"
@@ -153,7 +153,7 @@ class TestOnce:
         ],
     )
     def test_unwritable(self, tmp_path: Path, place: str, why: str) -> None:
-        """A place that cannot be written is told in one line with the reason and a remedy, exit code 2."""
+        """A file that cannot be written is an error of one line with reason and remedy, and exit code 2."""
         (tmp_path / "directory").mkdir()
         (tmp_path / "file").write_text("")
         done = command("once", "--demo", f"--output={tmp_path / place}", at=MONDAY)
@@ -171,7 +171,7 @@ class TestOnce:
         assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
 
     def test_partly_learned(self, tmp_path: Path) -> None:
-        """What a poll learned in part is written, tells so, and is exit code 1; what failed is said on stderr."""
+        """An incomplete poll is written and marked as such, with exit code 1 and the errors on stderr."""
         file = tmp_path / "backups.prom"
         with served(healthy(2, now=MONDAY), Fault("droplets", status=500), at=MONDAY) as api:
             done = command("once", f"--output={file}", at=MONDAY, **api.environment)
@@ -218,7 +218,7 @@ class TestOnce:
 
 @contextmanager
 def node_exporter(program: str, directory: Path) -> Iterator[str]:
-    """node_exporter with its textfile collector alone; its address."""
+    """node_exporter with only its textfile collector; its address."""
     address = f"127.0.0.1:{free_port()}"
     process = subprocess.Popen(
         [

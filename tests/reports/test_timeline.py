@@ -45,7 +45,7 @@ def test_missed_windows_beyond_the_retention() -> None:
 
 
 def test_nothing_to_draw() -> None:
-    """Backups that are not known make no line, and neither does a Droplet with neither backups nor a retention."""
+    """There is no line without known backups, or with neither backups nor a retention."""
     known = droplet(1)
     unknown = Droplet(1, policy=known.policy, retention_days=7)
     assert timeline(unknown, AT) is None
@@ -62,7 +62,7 @@ def test_beyond_the_retention() -> None:
 
 
 def test_every_plan_fits() -> None:
-    """A plan that makes far more backups than there are columns fills them, and no more."""
+    """A plan with far more backups than columns fills the columns."""
     one = Droplet(1, backups=(Backup(1, 0.0),), retention_days=28, policy=droplet(plan="intra_daily_1h").policy)
     drawn = timeline(one, AT)
     assert drawn is not None
