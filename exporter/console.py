@@ -184,7 +184,8 @@ def escaped(char: str) -> str:
 
 def printable(text: str) -> str:
     """The text with control characters escaped. In a name they could start a new line or change the terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    # The codec `unicode_escape` would be imported at its first use, when there may be no file left to open.
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def is_terminal(stream: object) -> bool:

@@ -5,12 +5,14 @@ A handler makes an `Answer`. `server` sends it, with limits that are the same fo
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from aiohttp import hdrs, web
+from prometheus_client import CollectorRegistry
 
 from exporter.config.yaml_document import ConfigError
-from exporter.metrics.negotiation import accepts_gzip, negotiate
+from exporter.metrics.negotiation import TextFormat, accepts_gzip, negotiate
 from exporter.service import STUCK_AFTER, Service
 from exporter.web.auth import Guard
 from exporter.web.page import ASSETS, StatusPage, compressed
@@ -20,8 +22,38 @@ HEALTHY = "/-/healthy"
 READY = "/-/ready"
 RELOAD = "/-/reload"
 
+PAUSE = 0.05
+"""Seconds after which the exporter's own figures are made again."""
+
 Routes = Mapping[str, Mapping[str, Respond]]
 """For each path, its methods, and the handler of each method. `HEAD` is not in it, because `GET` answers it."""
+
+
+class _OwnFigures:
+    """The text of the exporter's own figures, made after it was asked for, and once for all that ask meanwhile.
+
+    Making it takes milliseconds, more with many open files. Many scrapers at once must not wait for each other.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._coming: dict[TextFormat, asyncio.Task[bytes]] = {}
+        self._made_at = 0.0
+
+    async def text(self, style: TextFormat) -> bytes:
+        coming = self._coming.get(style)
+        if coming is None:
+            coming = self._coming[style] = asyncio.create_task(self._make(style))
+        return await asyncio.shield(coming)
+
+    async def _make(self, style: TextFormat) -> bytes:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._made_at + PAUSE - loop.time()))
+        del self._coming[style]
+        try:
+            return style.encode(self._registry)
+        finally:
+            self._made_at = loop.time()
 
 
 def routes(service: Service, telemetry_path: str, *, lifecycle: bool, demo: bool = False) -> Routes:
@@ -29,6 +61,8 @@ def routes(service: Service, telemetry_path: str, *, lifecycle: bool, demo: bool
 
     `lifecycle`: whether `POST /-/reload` is allowed. `demo`: the page says that this is the demo.
     """
+
+    own_figures = _OwnFigures(service.telemetry.registry)
 
     async def metrics(request: web.BaseRequest) -> Answer:
         style = negotiate(header(request, hdrs.ACCEPT))
@@ -41,7 +75,8 @@ def routes(service: Service, telemetry_path: str, *, lifecycle: bool, demo: bool
             if gzip:
                 pieces = [await compressed(b"".join(pieces))]
         else:
-            pieces = await service.exposition.text_at(now, tail=style.encode(service.telemetry.registry), gzip=gzip)
+            own = await own_figures.text(style)
+            pieces = await service.exposition.text_at(now, tail=own, gzip=gzip)
         headers: dict[str, str] = {hdrs.VARY: "Accept, Accept-Encoding"}
         if gzip:
             headers[hdrs.CONTENT_ENCODING] = "gzip"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import _ErrInfo
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
 SERVER = "digitalocean-backup-exporter"
 """The `Server` header. It contains no version, which would help an attacker."""
+
+
+VERSIONS = (HttpVersion10, HttpVersion11)
+"""Those that are spoken. The parser accepts two more, whose answers would look different."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +54,16 @@ class Limits:
     connections: int = 8192
     """Open at the same time; a new one replaces the one that has been idle the longest. Fewer if the system allows
     fewer open files."""
+    tls_connections: int = 512
+    """The same over TLS, where each takes 160 KiB before its client has said a word."""
+    slow: int = 256
+    """Answers that wait for their readers at the same time."""
 
 
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_buffered", "_done_reading", "_ending", "_server", "_socket", "_watch", "answering")
+    __slots__ = ("_beginning", "_buffered", "_ending", "_server", "_socket", "_watch", "answering", "done_reading")
 
     def __init__(self, server: Server, manager: web.Server) -> None:
         limits = server.limits
@@ -74,12 +84,33 @@ class Connection(web.RequestHandler):
         self._watch: asyncio.TimerHandle | None = None
         self._ending: asyncio.TimerHandle | None = None
         self._buffered = 0
-        self._done_reading = False
+        self._beginning: asyncio.Task[Any] | None = None
+        self.done_reading = False
+        """Whether nothing more is read from the client."""
+
+    def begin(self, sock: socket.socket, tls: Mapping[str, Any]) -> None:
+        """Serves the client at the other end of the socket, over TLS if there are settings for it."""
+
+        def begun(task: asyncio.Task[Any]) -> None:
+            if task.cancelled() or task.exception() is not None:  # a TLS handshake that failed, or was cut off
+                sock.close()
+                self._server.closed(self)
+
+        loop = asyncio.get_running_loop()
+        self._beginning = loop.create_task(loop.connect_accepted_socket(lambda: self, sock, **tls))
+        self._beginning.add_done_callback(begun)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing that the client waits for."""
+        return not self.answering and (self._socket is None or not self._socket.get_write_buffer_size())
 
     def finish(self) -> None:
         """Ends the connection: at once if it is idle, else after the answer that is being sent."""
         if self.answering:
             self.close()
+        elif self._socket is None:
+            self.abort()
         else:
             self.force_close()
 
@@ -87,15 +118,16 @@ class Connection(web.RequestHandler):
         """Ends the connection and drops what has not been sent."""
         if self._socket is not None:
             self._socket.abort()
+        elif self._beginning is not None:
+            self._beginning.cancel()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._socket = cast(asyncio.Transport, transport)
-        # The default for TLS is eight times as much.
-        self._socket.set_write_buffer_limits(self._server.limits.buffered)
+        # What the system does not take is kept, and nothing is added to it. With 0 a TLS connection would never resume.
+        self._socket.set_write_buffer_limits(1)
         if hasattr(transport, "max_size"):
             # asyncio reads 256 KiB at a time; a request is far smaller.
             transport.max_size = self._server.limits.read
-        self._server.opened(self)
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -103,16 +135,27 @@ class Connection(web.RequestHandler):
 
         aiohttp would parse it, and keep bodies and error messages, until the client stops.
         """
-        if self._done_reading:
+        if self.done_reading:
             return
         super().data_received(data)
-        strange = self._upgraded or any(
-            isinstance(message, _ErrInfo) or payload is not EMPTY_PAYLOAD for message, payload in self._messages
-        )
-        if strange and self._socket is not None:
-            self._done_reading = True
+        for place, (message, payload) in enumerate(self._messages):
+            if not isinstance(message, _ErrInfo) and message.version not in VERSIONS:
+                self._messages[place] = (_ErrInfo(400, ValueError("no such version"), ""), EMPTY_PAYLOAD)
+            elif not isinstance(message, _ErrInfo) and payload is EMPTY_PAYLOAD:
+                continue
+            self.done_reading = True
+            while len(self._messages) > place + 1:
+                self._messages.pop()
+            break
+        if (self.done_reading or self._upgraded) and self._socket is not None:
+            self.done_reading = True
             self._message_tail = b""
             self._socket.pause_reading()
+
+    @property
+    def last_answer(self) -> bool:
+        """Whether no request is left, and none will be read."""
+        return self.done_reading and not self._messages
 
     def connection_lost(self, exc: BaseException | None) -> None:
         for timer in (self._watch, self._ending):
@@ -132,8 +175,10 @@ class Connection(web.RequestHandler):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._watch_reader()
+        self._server.waits_for_reader(self)
 
     def resume_writing(self) -> None:
+        self._server.slow.pop(self, None)
         if self._watch is not None:
             self._watch.cancel()
         super().resume_writing()

@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
 import resource
 import socket
 from asyncio import sslproto
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any, cast
 
 import structlog
@@ -41,7 +44,18 @@ FIRST_SOCKET = 3
 """The number of the first file descriptor that systemd passes to the exporter."""
 
 FILES_KEPT = 64
-"""Open files that connections leave for everything else: the API, the state file, the configuration."""
+"""Open files that connections leave for everything else: the API, the state file, the configuration. Where many are
+allowed, an eighth of them."""
+WAITING = 1024
+"""Clients whose connection the system makes, and that wait to be accepted."""
+ACCEPTED_AT_ONCE = 64
+"""Clients that are accepted before others are answered."""
+ANSWERED_AT_ONCE = 4
+"""Requests whose answers begin in one turn of the loop."""
+ACCEPT_AGAIN = 0.01
+"""Seconds without accepting, where there is no room for another connection."""
+WARN_EVERY = 600.0
+"""Seconds between two warnings of too many connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +94,27 @@ class Server:
         """`respond` makes the answer to a request."""
         self.limits = limits or Limits()
         self.connections: dict[Connection, None] = {}
-        """The open connections, the oldest first."""
-        self.most_connections = min(self.limits.connections, max(64, raise_file_limit() - FILES_KEPT))
+        """The open connections, those in a TLS handshake included, the oldest first."""
+        self.slow: dict[Connection, None] = {}
+        """Those whose answer waits for its reader, the longest waiting first."""
         self._respond = respond
         self._settings = settings or WebSettings()
+        limits, files = self.limits, raise_file_limit()
+        most = limits.connections if self._settings.context is None else limits.tls_connections
+        self.most_connections = min(most, max(files // 2, files - max(FILES_KEPT, files // 8)))
         self._manager = web.Server(self._handle)
-        self._listeners: list[asyncio.Server] = []
+        self._listeners: list[socket.socket] = []
+        self._tls: dict[str, Any] = {}
         self._none_open = asyncio.Event()
+        self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        """Requests that wait for their turn, by address."""
+        self._warned_at = -math.inf
         self._log = structlog.get_logger()
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """Host and port of each listening TCP socket."""
-        return [
-            sock.getsockname()[:2]
-            for listener in self._listeners
-            for sock in listener.sockets
-            if sock.family in (socket.AF_INET, socket.AF_INET6)
-        ]
+        return [sock.getsockname()[:2] for sock in self._listeners if sock.family in (socket.AF_INET, socket.AF_INET6)]
 
     async def listen(self, host: str, port: int) -> None:
         """Listens on a host, or on every interface if `host` is empty. Raises `OSError`.
@@ -131,12 +148,11 @@ class Server:
 
     async def listen_on(self, sock: socket.socket) -> None:
         """Listens on a socket that is bound already, like those from systemd."""
-        tls: dict[str, Any] = {}
         if self._settings.context is not None:
             # asyncio gives each TLS connection a buffer of 256 KiB, and this attribute is the only way to ask for less:
             # two thousand silent clients would take half a gigabyte.
             sslproto.SSLProtocol.max_size = TLS_BUFFER
-            tls = {
+            self._tls = {
                 "ssl": self._settings.context,
                 "ssl_handshake_timeout": self.limits.handshake,
                 "ssl_shutdown_timeout": self.limits.goodbye,
@@ -144,13 +160,65 @@ class Server:
         with contextlib.suppress(OSError):
             # Connections inherit this. By default the system may keep far more for a client that stops reading.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        loop = asyncio.get_running_loop()
-        self._listeners.append(await loop.create_server(self._connection, sock=sock, backlog=1024, **tls))
+        sock.setblocking(False)
+        sock.listen(WAITING)
+        self._listeners.append(sock)
+        self._listen(sock)
+
+    def _listen(self, listener: socket.socket) -> None:
+        if listener in self._listeners:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Accepts clients that wait, a few at a time, and never more than there is room for.
+
+        asyncio would accept as many as may wait, and run out of open files before it has one connection to end.
+        """
+        room = self.most_connections - len(self.connections)
+        if room <= 0:
+            self._make_room(listener, "as many connections are open as may be")
+        for _ in range(min(room, ACCEPTED_AT_ONCE)):
+            try:
+                sock, _ = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._make_room(listener, f"no connection can be accepted: {error.strerror}")
+                return
+            sock.setblocking(False)
+            connection = Connection(self, self._manager)
+            self.connections[connection] = None
+            connection.begin(sock, self._tls)
+
+    def _make_room(self, listener: socket.socket, problem: str) -> None:
+        """Ends the connections that have been idle the longest; if none is idle, the oldest.
+
+        New clients wait for a moment, so that one which has just been accepted has the time to say what it wants.
+        """
+        idle = (connection for connection in self.connections if connection.idle)
+        some = max(1, self.most_connections // 8)
+        for connection in list(islice(idle, some)) or list(islice(self.connections, 1)):
+            connection.abort()
+        asyncio.get_running_loop().remove_reader(listener)
+        asyncio.get_running_loop().call_later(ACCEPT_AGAIN, self._listen, listener)
+        now = asyncio.get_running_loop().time()
+        if now - self._warned_at > WARN_EVERY:
+            self._warned_at = now
+            self._log.warning(
+                "too many connections",
+                problem=problem,
+                open=len(self.connections),
+                most=self.most_connections,
+                effect="for each new connection the one that has been idle the longest is ended",
+                remedy="let only scrapers reach the port; or allow more open files (LimitNOFILE=, ulimit -n)",
+            )
 
     async def stop(self) -> None:
         """Accepts no more requests, waits for the answers being sent, and aborts those that take too long."""
         for listener in self._listeners:
+            asyncio.get_running_loop().remove_reader(listener)
             listener.close()
+        self._listeners.clear()
         await asyncio.sleep(0)  # requests that have arrived begin to be answered
         for connection in list(self.connections):
             connection.finish()
@@ -163,29 +231,27 @@ class Server:
             connection.abort()
         await asyncio.sleep(0)  # `connection_lost` is called for each
 
-    def opened(self, connection: Connection) -> None:
-        """A connection was made. If there are too many, the connection that has been idle the longest is ended."""
-        self.connections[connection] = None
-        if len(self.connections) > self.most_connections:
-            idle = next((other for other in self.connections if not other.answering), connection)
-            idle.abort()
+    def waits_for_reader(self, connection: Connection) -> None:
+        """An answer waits for its reader. Each takes memory, so if many do, the one that has waited the longest is
+        ended."""
+        self.slow[connection] = None
+        if len(self.slow) > self.limits.slow:
+            longest = next(iter(self.slow))
+            del self.slow[longest]
+            longest.abort()
 
     def closed(self, connection: Connection) -> None:
         """A connection has ended."""
         self.connections.pop(connection, None)
+        self.slow.pop(connection, None)
         if not self.connections:
             self._none_open.set()
-
-    def _connection(self) -> Connection:
-        return Connection(self, self._manager)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast(Connection, request.protocol)
         connection.answering = True
         try:
-            # From Python 3.12 on a request is answered without a turn of the loop, so that a client that sends many
-            # requests at once would keep it from all others. Each request takes one turn.
-            await asyncio.sleep(0)
+            await self._turn(request.remote or "")
             answer = await self._answer(request)
             try:
                 async with asyncio.timeout(self.limits.answer):
@@ -195,6 +261,29 @@ class Server:
                 raise ConnectionResetError("the client was too slow") from None
         finally:
             connection.answering = False
+
+    async def _turn(self, address: str) -> None:
+        """Waits for the request's turn. Addresses take turns, and few requests are answered in one turn of the loop.
+
+        Without this, thousands of requests that arrive together would all be answered before anything else is done.
+        From Python 3.12 on, that is also so for those that one client sends without waiting for answers.
+        """
+        turn = asyncio.get_running_loop().create_future()
+        if not self._queues:
+            turn.get_loop().call_soon(self._next_turn)
+        self._queues.setdefault(address, deque()).append(turn)
+        await turn
+
+    def _next_turn(self) -> None:
+        for _ in range(min(len(self._queues), ANSWERED_AT_ONCE)):
+            address, queue = self._queues.popitem(last=False)
+            turn = queue.popleft()
+            if queue:
+                self._queues[address] = queue
+            if not turn.done():
+                turn.set_result(None)
+        if self._queues:
+            asyncio.get_running_loop().call_soon(self._next_turn)
 
     async def _answer(self, request: web.BaseRequest) -> Answer:
         try:
@@ -215,10 +304,13 @@ class Server:
             },
         )
         response.content_length = sum(map(len, answer.pieces))
+        if cast(Connection, request.protocol).last_answer:
+            response.force_close()
         await response.prepare(request)
         if request.method != hdrs.METH_HEAD:
             for part in _parts(answer.pieces, self.limits.buffered):
                 await response.write(part)
+                await request.writer.drain()  # aiohttp waits only now and then
         await response.write_eof()
         return response
 

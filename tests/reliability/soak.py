@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from tests.reliability import conditions, demo_weeks, endings, faults, host_faults, load, replicas, weeks
+from tests.reliability import attacks, conditions, demo_weeks, endings, faults, host_faults, load, replicas, weeks
 from tests.reliability.section import Section, Told
 from tests.support.machine import machine
 
@@ -27,6 +27,7 @@ SECTIONS: tuple[Section, ...] = (
     load.SECTION,
     demo_weeks.SECTION,
     replicas.SECTION,
+    attacks.SECTION,
 )
 
 

@@ -14,6 +14,7 @@ import structlog
 
 from exporter.config.yaml_document import ConfigError
 from exporter.web.connection import Limits
+from exporter.web.server import Answer
 from exporter.web.settings import WebSettings
 from tests.support.certificates import Authority
 from tests.support.serving import Client, asked, connected, eventually, serving
@@ -213,6 +214,38 @@ async def test_silent_tls_clients_are_gone_in_five_seconds(folder: Path) -> None
         assert slowest < 1.5
 
 
+async def test_a_large_answer_is_read_whole_over_tls(folder: Path) -> None:
+    """A reader that pauses gets all of 25 MB, and the next answer on the same connection."""
+
+    async def respond(_request: object) -> Answer:
+        return Answer([MIB] * 25)
+
+    async with serving(respond, settings=settings(folder)) as server, connected(server, tls=trusting()) as client:
+        for _ in range(2):
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await eventually(lambda: bool(server.slow))
+            client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            async with asyncio.timeout(10):
+                assert (await client.reply()).body == MIB * 25
+
+
+async def test_clients_in_a_handshake_count(folder: Path) -> None:
+    """Silent clients take no more connections than there are, and make room for one that speaks; a stop ends them."""
+    async with serving(settings=settings(folder)) as server:
+        assert server.most_connections == server.limits.tls_connections
+        server.most_connections = 5
+        async with contextlib.AsyncExitStack() as stack:
+            silent = [await stack.enter_async_context(connected(server)) for _ in range(5)]
+            assert (await asked(server, tls=trusting())).status == 200
+            assert await silent[0].seconds_open() < 1.0
+            assert len(server.connections) <= 5
+            begun = time.perf_counter()
+            await server.stop()
+            assert time.perf_counter() - begun < 1.0
+            assert not server.connections
+
+
 async def test_silent_tls_clients_take_little_memory(folder: Path) -> None:
     """A client in a handshake costs the exporter less than 100 KiB."""
     async with serving(settings=settings(folder)) as server, contextlib.AsyncExitStack() as stack:
@@ -247,7 +280,6 @@ async def test_idle_and_trickling_tls_clients_are_gone_too(folder: Path) -> None
 
 async def test_who_stops_reading_over_tls_is_let_go(folder: Path) -> None:
     """A client that stops reading 25 MB over TLS is disconnected, and little is buffered for it."""
-    from exporter.web.server import Answer
 
     async def respond(_request: object) -> Answer:
         return Answer([MIB] * 25)
