@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from exporter import log
-from tests.benchmarks import chart, dashboards, economy, notifications, polls, rules, scrape, steady
+from tests.benchmarks import chart, dashboards, economy, notifications, polls, rules, scrape, state, steady
 from tests.benchmarks.economy import ALLOWED, LARGE, Count
 from tests.benchmarks.polls import Times
 from tests.benchmarks.scrape import Row
@@ -68,6 +68,7 @@ def main() -> None:
         plain_seconds, plain_requests = _step("the plain way", lambda: polls.plain(100))
         counted, _ = _step("requests", counting.communicate)
         assert counting.returncode == 0
+    kept = _step("state file", state.measure)
     sizes = _step("notifications", lambda: {one.name: notifications.measure(one) for one in GENERATIONS})
     timed = _step("polls of a slow API", lambda: asyncio.run(polls.times(LARGE)))
     steady_cpu = _step("CPU of a steady poll", steady.measure)
@@ -132,6 +133,12 @@ def main() -> None:
             "As the real Alertmanager sends them (`python -m tests.benchmarks.notifications`).",
             "",
             *notifications.table(sizes),
+            "",
+            f"## The state file, with {kept.droplets:,} Droplets and {kept.backups:,} backups",
+            "",
+            "Written in a thread beside the loop (`python -m tests.benchmarks.state`).",
+            "",
+            *state.table(kept),
             "",
         ]
     )

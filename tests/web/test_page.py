@@ -365,6 +365,23 @@ class TestUnwell:
         assert "3 of 3 droplets: backups not read yet" in text
         assert said not in text
 
+    async def test_state_that_is_not_kept(self, tmp_path: Path) -> None:
+        """While the state file cannot be written the page says what that means, and where the reason is."""
+        said = "The state file is not written, so a restart forgets what is known now. The log says why."
+        config = Config((), poll=Poll(timeout=2.0), state_file=tmp_path / "state.json")
+        async with site(healthy(1, now=NOON), at=NOON, config=config) as running:
+            assert said not in text_of((await running.get()).text)
+            in_the_way = tmp_path / "state.json.new"
+            in_the_way.mkdir()
+            running.clock.set(NOON + 86400)
+            await running.poll()
+            assert said in text_of((await running.get()).text)
+            in_the_way.rmdir()
+            await running.poll()
+            assert said not in text_of((await running.get()).text)
+        async with site(healthy(1, now=NOON), at=NOON) as running:
+            assert said not in text_of((await running.get()).text), "nothing is to be kept"
+
     async def test_empty_account(self) -> None:
         """An account without Droplets is not called protected, and a reason is offered."""
         async with site(Fixture(), at=NOON) as running:
