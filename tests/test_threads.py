@@ -36,7 +36,7 @@ async def test_an_exception_that_would_end_the_loop_reaches_the_caller_as_a_runt
         await ThreadPool("failing", 1).run(fail, within=5)
 
 
-async def test_who_waits_for_a_function_that_hangs_waits_for_its_limit_alone(gate: threading.Event) -> None:
+async def test_a_function_that_hangs_delays_only_up_to_its_limit(gate: threading.Event) -> None:
     pool = ThreadPool("hanging", 1)
     with pytest.raises(ThreadPoolError, match=r"hanging: not done within 0\.05 s"):
         await pool.run(gate.wait, within=0.05)
@@ -90,7 +90,7 @@ class TestNoThreadCanBeStarted:
         monkeypatch.setattr(threading.Thread, "start", refuse)
 
     @pytest.mark.usefixtures("refused")
-    async def test_without_any_the_caller_is_told_at_once(self) -> None:
+    async def test_without_a_thread_the_call_fails_at_once(self) -> None:
         with pytest.raises(ThreadPoolError, match="no thread can be started: can't start new thread"):
             await ThreadPool("starved", 2).run(sum, [1], within=60)
 

@@ -148,7 +148,7 @@ class TestErrors:
         assert told in done.err
 
     @pytest.mark.parametrize("path", ["metrics", "", "/-/healthy", "/a/../b", "/.", "//m", "/m?x=1", "/m%20x", "/{m}"])
-    def test_a_path_nobody_could_ask_for(self, path: str) -> None:
+    def test_an_impossible_path(self, path: str) -> None:
         """A path for metrics that no client sends, or that is taken, is an error."""
         done = command("serve", f"--web.telemetry-path={path}", at=MONDAY)
         assert done.code == 2

@@ -115,7 +115,7 @@ class TestExitCode:
         assert "the listings are incomplete" in done.out
         assert done.out.endswith("\nAll 2 droplets are protected, as far as the droplets could be listed.\n")
 
-    def test_tags_that_are_not_told(self) -> None:
+    def test_unknown_tags(self) -> None:
         """If the API shows no tags, a note says what that means and what to do; no Droplet is called unprotected."""
         account = healthy(1, now=AT)
         add(account, 2, [], disabled(2))
@@ -431,7 +431,7 @@ def test_json_drives_no_terminal() -> None:
     assert r"a\u007fb\u009b31mc\u202ed\u2066e" in done.out
 
 
-def test_secrets_are_not_told() -> None:
+def test_secrets_are_not_shown() -> None:
     """A token that the API refuses is in no output at any log level."""
     done = check(healthy(1), "--log.level=debug", DIGITALOCEAN_TOKEN="dop_v1_0123456789abcdef")
     assert "0123456789abcdef" not in done.out + done.err

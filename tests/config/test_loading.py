@@ -64,7 +64,7 @@ def written(file: Path, text: str) -> Config:
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in BAD.glob("*.yaml")))
-def test_each_mistake_is_told_as_its_file_expects(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_mistake_has_the_error_that_its_file_expects(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every bad file gives exactly the lines that its own first comments expect, and shows no secret."""
     monkeypatch.chdir(BAD)
     head = re.match("(?:# .*\n)*", Path(name).read_text())
@@ -105,7 +105,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(10)
-def test_a_pipe_into_which_nobody_writes(file: Path) -> None:
+def test_a_pipe_without_a_writer(file: Path) -> None:
     """A named pipe without a writer is an error at once, for a reload that waited would never be answered."""
     os.mkfifo(file)
     assert problems(file)[0].startswith("the file is empty; write a configuration")
@@ -455,7 +455,7 @@ def test_no_token_at_all_names_the_remedies() -> None:
     )
 
 
-def test_what_is_wrong_with_the_environment_is_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_of_the_environment_are_reported(tmp_path: Path) -> None:
     """A missing token file and a bad address are one line each, with the variable's name."""
     source = TokenSource(file=tmp_path / "none")
     with pytest.raises(ConfigError) as caught:
@@ -466,7 +466,7 @@ def test_what_is_wrong_with_the_environment_is_told_at_once(tmp_path: Path) -> N
     )
 
 
-def test_a_token_in_place_of_its_file_is_told_in_the_words_of_the_environment() -> None:
+def test_a_token_in_place_of_its_file_names_the_right_variable() -> None:
     """If DIGITALOCEAN_TOKEN_FILE holds a token, the error names the variable that takes it."""
     with pytest.raises(ConfigError, match="looks like the token itself; set DIGITALOCEAN_ACCESS_TOKEN to it instead"):
         load_environment({"DIGITALOCEAN_TOKEN_FILE": TOKEN})

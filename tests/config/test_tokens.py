@@ -11,7 +11,7 @@ from exporter.config.tokens import TokenError, TokenSource, looks_like_token, re
 TOKEN = "dop_v1_" + "0123456789abcdef" * 4
 
 
-def test_a_file_is_read_anew_each_time(tmp_path: Path) -> None:
+def test_a_file_is_read_each_time(tmp_path: Path) -> None:
     """A token that was rotated in its file is the one that the next reading gives."""
     file = tmp_path / "token"
     source = TokenSource(file=file)
@@ -21,7 +21,7 @@ def test_a_file_is_read_anew_each_time(tmp_path: Path) -> None:
     assert source.read() == "second"
 
 
-def test_a_variable_is_read_anew_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_is_read_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable is looked up at each reading."""
     source = TokenSource(env="SOME_TOKEN")
     monkeypatch.setenv("SOME_TOKEN", "first")

@@ -176,7 +176,7 @@ async def test_the_minutes_limit_says_when_to_come_again(api: Api, clock: HandCl
     assert (await client.get("/v2/droplets/1")).status_code == 200
 
 
-async def test_the_hours_limit_tells_only_its_reset(api: Api, clock: HandClock, client: httpx.AsyncClient) -> None:
+async def test_the_hours_limit_has_no_retry_after(api: Api, clock: HandClock, client: httpx.AsyncClient) -> None:
     """Each request expires an hour after it was made; with the hour spent, 429 comes without `retry-after`."""
     api.per_hour = 100
     first = await client.get("/v2/droplets/1")

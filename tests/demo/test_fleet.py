@@ -170,7 +170,7 @@ def test_at_the_start_three_are_overdue_and_their_backups_prove_it(start: float)
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_the_flaky_one_misses_two_windows_and_takes_two_for_ever(start: float) -> None:
+def test_shop_checkout_always_misses_two_windows_and_takes_two(start: float) -> None:
     """`shop-checkout` is overdue within 12.2 hours, by two a day later, well on day two, and again every four days."""
     changes = Watch(only("shop-checkout", start), "shop-checkout", start).changes(96 * 3)
     assert [missed for _, missed in changes] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
@@ -196,7 +196,7 @@ def test_the_flaky_one_misses_two_windows_and_takes_two_for_ever(start: float) -
         ("crm", 24 * 4, [0], None),
     ],
 )
-def test_each_story_is_told_as_written(
+def test_each_story_happens_as_written(
     start: float, name: str, hours: float, counts: list[int], first: tuple[float, float] | None
 ) -> None:
     """The others miss what their rows say, from the hour on that the module's text names."""

@@ -114,7 +114,7 @@ def test_notices_are_grouped_by_account_and_kind() -> None:
     assert not any("group_by" in inner for inner in route["routes"])
 
 
-def test_placeholders_reach_nobody() -> None:
+def test_placeholders_are_no_receivers() -> None:
     """Until they are replaced, receivers call loopback only."""
     config = yaml.safe_load(CONFIG.read_text())
     assert {r["name"] for r in config["receivers"]} == set(RECEIVERS.values())

@@ -378,7 +378,7 @@ def test_the_stack_scrapes_judges_and_notifies(
     assert "firing: " in logs["notifications"].read_text()
 
 
-def test_the_page_of_notifications_shows_text_as_text_and_refuses_what_is_none(
+def test_the_page_of_notifications_escapes_text_and_refuses_other_bodies(
     image: Image, network: Network, tmp_path: Path
 ) -> None:
     """Of a thousand alerts ten are named; markup stays text; what is resolved is told as such; all else is a 400."""

@@ -100,7 +100,7 @@ def test_the_committed_files_are_what_the_script_makes() -> None:
     assert generator.main(["--check"]) == 0
 
 
-def test_check_tells_of_a_file_that_differs(
+def test_check_reports_a_file_that_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`--check` names what is not as made, and leaves it; without it, it is written."""
@@ -122,7 +122,7 @@ def test_identities_are_stable() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_panels_and_queries_are_told_apart(name: str) -> None:
+def test_panels_and_queries_have_their_own_ids(name: str) -> None:
     """Ids and titles are unique in a dashboard, and the letters of the queries in a panel."""
     dashboard = load(name)
     titles = [panel["title"] for panel in dashboard["panels"]]
@@ -293,7 +293,7 @@ def test_alert_marks_name_shipped_alerts() -> None:
             assert 'alertstate="firing"' in annotation["expr"] or "alerts_firing" in annotation["expr"]
 
 
-def test_nothing_of_an_account_is_told_apart_without_its_cluster() -> None:
+def test_whatever_keeps_the_account_keeps_the_cluster() -> None:
     """Every aggregation and every join that keeps `account` also keeps `cluster`."""
     for name, panel, target in expressions():
         for kept in re.findall(r"(?:by|on) \(([^)]*)\)", target["expr"]):

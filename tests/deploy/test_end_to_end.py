@@ -60,7 +60,7 @@ def stacks(generation: Generation, tmp_path_factory: pytest.TempPathFactory) -> 
         yield Stacks(lively, orphaned, scraped_at, missing, overdue)
 
 
-def test_a_missed_window_is_told_then_the_second_then_the_recovery(stacks: Stacks) -> None:
+def test_a_missed_window_a_second_one_and_the_recovery_send_notices(stacks: Stacks) -> None:
     """The first miss is a warning, the second critical, and both are resolved once a backup is there, no sooner."""
     stack, name = stacks.lively, "shop-checkout"
     droplet = str(demo_fleet(0).id_of(name))
@@ -90,7 +90,7 @@ def test_a_missed_window_is_told_then_the_second_then_the_recovery(stacks: Stack
     assert not [notice for notice in told if missing.at < notice.at < resolved[0].at]
 
 
-def test_a_killed_exporter_is_told_and_resolves_nothing(stacks: Stacks) -> None:
+def test_a_killed_exporter_sends_a_notice_and_resolves_nothing(stacks: Stacks) -> None:
     """After the exporter is killed, BackupExporterDown fires, and overdue Droplets do not resolve too early."""
     stack = stacks.orphaned
     for notice, text in (

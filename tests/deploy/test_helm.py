@@ -92,7 +92,7 @@ def test_the_chart_installs_the_version_of_this_package() -> None:
     assert container(render())["image"].endswith(f":{exporter.__version__}")
 
 
-def test_chart_yaml_tells_a_catalogue_what_it_wants_to_know() -> None:
+def test_chart_yaml_has_what_a_catalogue_needs() -> None:
     """Home, sources, maintainers, icon, and Artifact Hub's annotations, of which some are YAML within YAML."""
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     home = re.search(r'(?m)^Homepage = "(.*)"$', (ROOT / "pyproject.toml").read_text())

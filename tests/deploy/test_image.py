@@ -134,7 +134,7 @@ def test_the_wheel_in_the_image_holds_every_file_of_the_package(image: Image) ->
     assert wanted <= {path.relative_to(package) for path in package.rglob("*")}
 
 
-def test_the_image_tells_its_version(image: Image, network: Network) -> None:
+def test_the_image_shows_its_version(image: Image, network: Network) -> None:
     """The entry point starts from the read-only file tree, as the image's user."""
     result = image.sandbox(network).run([*image.entrypoint, "--version"], image.env)
     assert (result.returncode, result.stderr) == (0, "")

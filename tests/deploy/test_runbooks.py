@@ -95,7 +95,7 @@ def test_the_exporters_commands_are_what_it_takes() -> None:
     assert config in (DEPLOY / "systemd" / "config.yaml").read_text().splitlines()[0]
 
 
-def test_a_new_token_is_told_to_need_a_restart_where_it_does() -> None:
+def test_the_runbook_says_where_a_new_token_needs_a_restart() -> None:
     """The unit hands over a copy of the token that systemd made at the start: the runbook names file and command."""
     unit = (DEPLOY / "systemd" / "digitalocean-backup-exporter.service").read_text(encoding="utf-8")
     credential = re.search(r"(?m)^LoadCredential=token:(\S+)$", unit)

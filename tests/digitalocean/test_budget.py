@@ -139,7 +139,7 @@ async def test_a_caller_that_gives_up_does_not_block_the_next() -> None:
 # What the headers tell ------------------------------------------------------------------------------------------------
 
 
-async def test_the_remaining_as_told_binds_where_others_have_spent() -> None:
+async def test_the_remaining_requests_limit_the_budget_if_others_use_the_token() -> None:
     """Twenty-two left with a floor of twenty: two more go, the third waits for the reset."""
     clock = JumpClock()
     pacing = budget(clock)
@@ -177,7 +177,7 @@ async def test_own_counting_keeps_back_as_well() -> None:
     await pacing.acquire(NOON)
 
 
-async def test_only_those_who_keep_nothing_back_learn_anew() -> None:
+async def test_only_requests_without_keep_get_new_headers() -> None:
     """What is kept back is not spent on asking whether there is more."""
     clock = JumpClock()
     pacing = budget(clock)
@@ -200,7 +200,7 @@ async def test_answers_out_of_order_do_not_bring_old_news() -> None:
     assert pacing.spare() == 4
 
 
-async def test_at_the_floor_one_request_learns_anew_after_the_reset() -> None:
+async def test_at_the_reserve_one_request_is_sent_after_the_reset() -> None:
     """Exactly one is sent once the oldest request has expired; the others wait for its answer."""
     clock = EventClock()
     pacing = budget(clock)
@@ -389,7 +389,7 @@ async def test_a_clock_set_forward_does_not_crash() -> None:
 
 
 @pytest.mark.parametrize(("instant", "text"), [(0.0, "1970-01-01 00:00:00 UTC"), (1e300, "1e+300"), (math.inf, "inf")])
-def test_a_moment_can_always_be_told(instant: float, text: str) -> None:
+def test_any_instant_has_a_text(instant: float, text: str) -> None:
     """An instant beyond the calendar is written as a number."""
     assert utc_text(instant) == text
 

@@ -405,7 +405,7 @@ async def test_what_the_server_says_is_shortened_and_cleaned() -> None:
     assert len(str(error)) < 500
 
 
-async def test_the_token_is_read_anew_when_told_to_and_kept_where_that_fails() -> None:
+async def test_the_token_is_read_again_and_kept_if_that_fails() -> None:
     """A rotated token is used from the next poll on, and the headers for the old one are forgotten."""
     async with Server(ONE) as server, bench(server.url) as at:
         await at.client.droplets()
@@ -440,7 +440,7 @@ async def test_a_token_that_cannot_be_read_is_an_error_of_the_listing() -> None:
 # Statuses -------------------------------------------------------------------------------------------------------------
 
 
-async def test_every_status_from_300_to_599_is_told_apart() -> None:
+async def test_every_status_from_300_to_599_has_its_error() -> None:
     """401 and 403, 404, 429, other 3xx and 4xx, and 5xx are different errors; only 5xx is asked again, twice."""
     status = 0
 
@@ -482,7 +482,7 @@ async def test_a_404_of_html_is_not_taken_for_the_apis() -> None:
     assert "so it is not the API: check api_url" in str(error)
 
 
-async def test_an_error_whose_body_never_ends_is_told_by_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_whose_body_never_ends_has_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
     """A 401 is `Unauthorized`, even if its body never ends."""
     monkeypatch.setattr(module, "_ERROR_PATIENCE", 0.05)
 
@@ -582,7 +582,7 @@ async def test_nothing_is_asked_again_beyond_the_deadline() -> None:
         assert at.clock.slept == []
 
 
-async def test_a_connection_that_was_closed_between_polls_is_opened_anew() -> None:
+async def test_a_connection_that_was_closed_between_polls_is_opened_again() -> None:
     """An idle connection's end is no failure of the next request."""
 
     async def answer(_: Heard, writer: asyncio.StreamWriter) -> None:
@@ -882,7 +882,7 @@ def tls(tmp_path: Path) -> ssl.SSLContext:
     return context
 
 
-async def test_a_certificate_that_nobody_vouches_for_ends_the_request_before_the_token(tls: ssl.SSLContext) -> None:
+async def test_with_an_untrusted_certificate_the_token_is_not_sent(tls: ssl.SSLContext) -> None:
     """The error says that the certificate is not trusted; no request was sent."""
     async with Server(ONE, tls=tls) as server, bench(server.url) as at:
         listing = await at.client.droplets()
@@ -953,7 +953,7 @@ async def test_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         ({}, 60),
     ],
 )
-async def test_a_429_waits_as_told(headers: dict[str, str], wait: float) -> None:
+async def test_a_429_waits_as_long_as_it_asks(headers: dict[str, str], wait: float) -> None:
     """Seconds or a date; nonsense is a second, too much an hour; without it the reset, without that a minute."""
 
     async def answer(heard: Heard, writer: asyncio.StreamWriter) -> None:
@@ -1034,7 +1034,7 @@ async def test_the_headers_reach_the_budget_and_the_observer() -> None:
         assert at.ear.limits[-1] == (None, 12.0, None)
 
 
-async def test_keep_leaves_requests_to_others_of_ours() -> None:
+async def test_keep_leaves_requests_unused() -> None:
     """A reading of little urgency stops above the floor, a listing does not."""
     limits = {"ratelimit_limit": "5000", "ratelimit_remaining": "1005", "ratelimit_reset": str(int(NOON) + 1200)}
 

@@ -84,7 +84,7 @@ def test_a_droplet_needs_only_its_id(name: str) -> None:
     assert one_droplet().records == one_droplet(**{name: None}).records == {7: DropletRecord(7)}
 
 
-def test_no_backup_ids_and_an_empty_list_of_them_are_told_apart() -> None:
+def test_no_backup_ids_differ_from_an_empty_list() -> None:
     """Missing ids are unknown, an empty list is a statement."""
     assert one_droplet().records[7].backup_ids is None
     assert one_droplet(backup_ids=[]).records[7].backup_ids == ()
@@ -209,7 +209,7 @@ def test_instants_are_unix_seconds_whatever_their_offset(text: str, instant: flo
         "9999-12-31T23:59:59-12:00",
     ],
 )
-def test_a_date_that_was_never_meant_is_none(text: str) -> None:
+def test_an_impossible_date_is_unknown(text: str) -> None:
     """A backup with such a date is left out, because it would look like a missed one; elsewhere the date is unknown."""
     assert one_backup(created_at=text).rejected == {7}
     assert unix_seconds(one_droplet(created_at=text).records[7].created_at) is None

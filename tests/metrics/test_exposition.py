@@ -451,7 +451,7 @@ async def test_updated_text_is_the_client_librarys() -> None:
         assert zlib.decompress(page, wbits=31) == plain_text([fleet], NOW, TAGS)
 
 
-async def test_steady_update_renders_nothing_anew() -> None:
+async def test_steady_update_renders_nothing() -> None:
     """Unchanged Droplets keep their text; for a changed Droplet only its own batch is rendered."""
     every = numbered(350)
     exposition_ = Exposition(TAGS)

@@ -58,6 +58,6 @@ def test_format_is_the_one_asked_for(accept: str | None, chosen: TextFormat) -> 
         ("gzippy", False),
     ],
 )
-def test_gzip_is_for_those_who_accept_it(header: str | None, accepted: bool) -> None:
+def test_gzip_is_for_clients_that_accept_it(header: str | None, accepted: bool) -> None:
     """A page is compressed if the client accepts gzip, and not if it refuses it by a weight of 0."""
     assert accepts_gzip(header) is accepted

@@ -122,7 +122,7 @@ def test_requests_are_counted_by_endpoint_and_code(telemetry: Telemetry) -> None
     ]
 
 
-def test_rate_limit_is_what_was_last_told(telemetry: Telemetry) -> None:
+def test_rate_limit_is_that_of_the_last_answer(telemetry: Telemetry) -> None:
     """Each of the three headers has a gauge from when it first comes; one without a number leaves what is known."""
     account = telemetry.account("prod", 300.0)
     account.rate_limit(None, math.nan, math.inf)

@@ -36,7 +36,7 @@ def test_a_policys_hours_become_seconds() -> None:
 @pytest.mark.parametrize(
     ("start", "end"), [(None, date(1)), (date(1), None), (None, None), (date(-1), date(1)), (date(1), date(9e9))]
 )
-def test_half_a_window_is_none(start: Any, end: Any) -> None:
+def test_half_a_window_is_no_window(start: Any, end: Any) -> None:
     assert policy_of(PolicyRecord(next_backup_window=NamedWindow(start, end))).next_window is None
 
 

@@ -616,7 +616,7 @@ class TestTheLoop:
             assert world.clock.now() - NOON > 120
 
 
-async def test_rejects_are_told_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_rejects_are_logged_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """Records left out are warned of once, not at every poll, while they stay the same."""
     world.account.droplet_list.append(None)
     for _ in range(3):

@@ -18,7 +18,7 @@ def _account() -> Fixture:
     return Fixture(droplets=[droplet(1) | WITHOUT_TAGS], policies={"1": {"droplet_id": 1, "backup_enabled": False}})
 
 
-async def test_nobody_is_called_unprotected() -> None:
+async def test_no_droplet_is_called_unprotected() -> None:
     """Without tags it is not known which Droplets are expected to have backups; one log line names the scope."""
     async with World(_account()) as world:
         with capture_logs() as log:

@@ -82,7 +82,7 @@ class TestWriting:
         write(file, TEXT)
         assert stat.S_IMODE(file.stat().st_mode) == 0o755
 
-    def test_a_pipe_that_nobody_reads(self, tmp_path: Path) -> None:
+    def test_a_pipe_without_a_reader(self, tmp_path: Path) -> None:
         """A named pipe without a reader is an error at once."""
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(OSError, match="No such device or address"):

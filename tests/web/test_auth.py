@@ -198,7 +198,7 @@ async def test_an_unknown_user_costs_what_a_known_one_does() -> None:
     assert 0.5 < min(seconds[::2]) / min(seconds[1::2]) < 2.0
 
 
-async def test_a_name_that_nobody_has_is_refused_whatever_its_hash_says() -> None:
+async def test_an_unknown_name_is_refused_even_if_its_hash_matches() -> None:
     """Even if the stand-in's hash matched, an unknown name is not let in."""
     assert not await guarded(USERS, lambda *_: True).admits([basic("carol", "x")], "a")
 
@@ -224,7 +224,7 @@ async def test_the_same_password_asked_at_once_is_checked_once() -> None:
     assert len(checks.asked) == 1
 
 
-async def test_guesses_do_not_push_out_who_was_let_in() -> None:
+async def test_guesses_do_not_evict_known_users() -> None:
     """Many guesses do not remove a known user from the memory of checks, and its size is limited."""
     calls = 0
 
@@ -272,7 +272,7 @@ async def test_checks_are_made_one_at_a_time_beside_the_loop() -> None:
     assert checks.most_at_once == 1
 
 
-async def test_who_guesses_keeps_others_waiting_for_one_check_at_most() -> None:
+async def test_a_guesser_delays_others_by_one_check_at_most() -> None:
     """Addresses are served in turn, so a client waits for one check of each other address at most."""
     checks = Checks()
     guard = guarded({"alice": "hash of a"}, checks)
@@ -326,7 +326,7 @@ async def test_one_address_cannot_fill_the_line() -> None:
     assert not any(await asyncio.gather(*waiting))
 
 
-async def test_who_asks_again_with_the_same_password_is_soon_served() -> None:
+async def test_a_second_request_with_the_same_password_is_soon_served() -> None:
     """A scraper that was refused in a flood of guesses from its own address gets in when it asks again."""
     checks = Checks()
     guard = guarded({"alice": "hash of a"}, checks)
@@ -346,7 +346,7 @@ async def test_who_asks_again_with_the_same_password_is_soon_served() -> None:
     assert not any(await asyncio.gather(*guesses))
 
 
-async def test_who_goes_away_while_waiting_takes_nobody_along() -> None:
+async def test_a_client_that_disconnects_cancels_no_check() -> None:
     """A client that disconnects does not stop its check or later ones, and finds the result when it returns."""
     checks = Checks()
     guard = guarded({"alice": "hash of a"}, checks)

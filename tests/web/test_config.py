@@ -168,7 +168,7 @@ def test_promtool_agrees(folder: Path, tool: Callable[[str], str]) -> None:
     assert taken == [*GOOD, *REFUSED]
 
 
-def test_everything_wrong_is_told_at_once(folder: Path) -> None:
+def test_all_mistakes_are_reported_at_once(folder: Path) -> None:
     """All mistakes of a file come in its order, each with its line."""
     file = written(
         folder,
@@ -217,7 +217,7 @@ def test_hashes_do_not_show(folder: Path) -> None:
     assert "aaa" not in repr(config)
 
 
-def test_a_blank_header_is_none(folder: Path) -> None:
+def test_a_blank_header_is_not_sent(folder: Path) -> None:
     """A header is sent as it is written; a blank one is not sent."""
     text = "http_server_config: {headers: {X-XSS-Protection: 0, Content-Security-Policy: '', X-Frame-Options: deny}}\n"
     assert load_web_config(written(folder, text)).headers == {"X-XSS-Protection": "0", "X-Frame-Options": "deny"}

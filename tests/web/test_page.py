@@ -338,7 +338,7 @@ class TestUnwell:
         assert "clock" not in agreed
         assert "All 2 droplets are protected" in agreed
 
-    async def test_tags_that_are_not_told(self) -> None:
+    async def test_unknown_tags(self) -> None:
         """If the API shows no tags, the account says so, and what to do."""
         account = healthy(2, now=NOON)
         for record in account.droplet_list:
@@ -779,7 +779,7 @@ class TestLarge:
                 await running.get()
                 assert made == [NOON, NOON + 300]
 
-    async def test_reader_who_leaves(self) -> None:
+    async def test_reader_disconnects(self) -> None:
         """A reader who disconnects does not cancel the table for the others."""
         tables = CurrentTable(lambda: (self.FLEET,), lambda: NOW)
         leaver = asyncio.create_task(tables.current())

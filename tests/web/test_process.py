@@ -145,7 +145,7 @@ async def test_the_end_comes_within_five_seconds_and_not_before_the_answer(tmp_p
     assert "Traceback" not in exporter.log
 
 
-async def test_what_keeps_it_from_serving_is_told_in_a_line(tmp_path: Path) -> None:
+async def test_a_start_that_fails_says_why_in_one_line(tmp_path: Path) -> None:
     """A taken address, a bad web configuration, and a certificate that is not there end it with 2 and a line each."""
     (tmp_path / "bad.yml").write_text("basic_auth_users: {alice: not-to-be-shown}\nhttp_server_config: {http2: true}\n")
     (tmp_path / "gone.yml").write_text("tls_server_config: {cert_file: gone.crt, key_file: gone.key}\n")

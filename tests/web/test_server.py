@@ -35,7 +35,7 @@ class Pieces(list[bytes]):
 # Clients that take their time
 
 
-async def test_who_sends_nothing_whole_is_gone_within_five_seconds() -> None:
+async def test_incomplete_requests_are_disconnected_within_five_seconds() -> None:
     """By the limits as they are, idle, stalled and trickling clients are gone within 5 s; others notice nothing."""
     endless = itertools.repeat
     slow = {
@@ -82,7 +82,7 @@ async def test_who_sends_nothing_whole_is_gone_within_five_seconds() -> None:
         await eventually(lambda: not server.connections)
 
 
-async def test_time_begins_anew_with_each_request() -> None:
+async def test_the_time_limit_is_per_request() -> None:
     """The time limit is per request, so a connection in use stays open longer."""
     async with serving(limits=SHORT) as server, connected(server) as client:
         for _ in range(4):
@@ -176,7 +176,7 @@ def test_as_many_files_may_be_open_as_the_system_grants() -> None:
 # Clients that do not read
 
 
-async def test_who_stops_reading_is_let_go() -> None:
+async def test_a_client_that_stops_reading_is_disconnected() -> None:
     """A client that stops in the middle of 25 MB is disconnected, and nothing of its answer is kept."""
     made: list[weakref.ref[Pieces]] = []
 
@@ -218,7 +218,7 @@ async def test_of_many_slow_readers_the_slowest_are_let_go() -> None:
         assert max(buffered) <= server.limits.buffered
 
 
-async def test_who_reads_slowly_gets_everything() -> None:
+async def test_a_slow_reader_gets_everything() -> None:
     """A client that reads little by little, for longer than it may pause, gets the whole answer."""
 
     async def respond(_request: object) -> Answer:
@@ -240,7 +240,7 @@ async def test_who_reads_slowly_gets_everything() -> None:
         writer.close()
 
 
-async def test_no_answer_is_read_for_ever() -> None:
+async def test_an_answer_must_be_read_in_time() -> None:
     """A client that reads just enough not to stall has a limit for the answer as a whole."""
 
     async def respond(_request: object) -> Answer:
@@ -259,7 +259,7 @@ async def test_no_answer_is_read_for_ever() -> None:
         writer.transport.abort()
 
 
-async def test_who_asks_and_asks_and_never_reads_is_let_go() -> None:
+async def test_a_client_that_only_sends_is_disconnected() -> None:
     """Requests sent one behind the other by a client that reads no answer end with the connection."""
 
     async def respond(_request: object) -> Answer:
@@ -273,7 +273,7 @@ async def test_who_asks_and_asks_and_never_reads_is_let_go() -> None:
 
 
 @pytest.mark.parametrize("request_", [GET, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")])
-async def test_an_end_is_an_end_for_who_does_not_read_it(request_: bytes) -> None:
+async def test_a_client_that_does_not_read_the_end_is_disconnected(request_: bytes) -> None:
     """When a connection is closed, unsent data waits for the reader for a short time only."""
 
     async def respond(_request: object) -> Answer:
@@ -489,7 +489,7 @@ async def test_a_stop_lets_the_answer_in_hand_end() -> None:
         writer.close()
 
 
-async def test_a_stop_does_not_wait_for_who_does_not_read() -> None:
+async def test_a_stop_does_not_wait_for_clients_that_do_not_read() -> None:
     """A client that does not read, or a handler that never ends, delays a stop up to the limit only."""
 
     async def respond(request: web.BaseRequest) -> Answer:

@@ -278,7 +278,7 @@ async def test_idle_and_trickling_tls_clients_are_gone_too(folder: Path) -> None
         await eventually(lambda: not server.connections)
 
 
-async def test_who_stops_reading_over_tls_is_let_go(folder: Path) -> None:
+async def test_a_client_that_stops_reading_over_tls_is_disconnected(folder: Path) -> None:
     """A client that stops reading 25 MB over TLS is disconnected, and little is buffered for it."""
 
     async def respond(_request: object) -> Answer:
