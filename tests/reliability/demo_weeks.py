@@ -18,6 +18,8 @@ MISSES = frozenset(row.name for row in DROPLETS if "x" in row.past + row.future 
 """The Droplets whose story tells of a window without a backup."""
 MOVED = frozenset(row.name for row in DROPLETS if "m" in row.future)
 """Those whose backups become snapshots now and then: one that came and went between two polls was never seen."""
+SWITCHED_ON = frozenset(row.name for row in DROPLETS if row.switched_on > 0)
+"""Those whose backups are switched on after the start: at speed, the first poll may see them on, without a backup yet."""
 IN_A_WEEK = frozenset(("shop-checkout", "shop-search", "db-replica", "db-analytics", "warehouse", "vpn-gateway"))
 """Those that go overdue, or are, within a week of the start, whatever its hour."""
 
@@ -59,7 +61,7 @@ def _look(running: Exporter, watched: Watched) -> None:
     polled_at = samples["exporter_last_poll_timestamp_seconds", ""].value
     watched.gap = max(watched.gap, polled_at - (watched.polled_at or polled_at))
     watched.polled_at = polled_at
-    may_miss = MISSES
+    may_miss = MISSES | SWITCHED_ON
     if watched.gap > MOVED_AFTER - HOUR:
         may_miss |= MOVED
     overdue = {name for (family, name), sample in samples.items() if family == "overdue" and sample.value}
