@@ -19,7 +19,7 @@ MISSES = frozenset(row.name for row in DROPLETS if "x" in row.past + row.future 
 MOVED = frozenset(row.name for row in DROPLETS if "m" in row.future)
 """Those whose backups become snapshots now and then: one that came and went between two polls was never seen."""
 SWITCHED_ON = frozenset(row.name for row in DROPLETS if row.switched_on > 0)
-"""Those whose backups are switched on after the start: at speed, the first poll may see them on, without a backup yet."""
+"""Those whose backups are switched on after the start: at speed, the first poll may see them on without a backup."""
 IN_A_WEEK = frozenset(("shop-checkout", "shop-search", "db-replica", "db-analytics", "warehouse", "vpn-gateway"))
 """Those that go overdue, or are, within a week of the start, whatever its hour."""
 
