@@ -63,7 +63,7 @@ async def _serve(
         service.telemetry.web_config(lambda: settings.followed)
         routes = app.routes(service, options.telemetry_path, lifecycle=options.lifecycle, demo=config is None)
         await service.judge_remembered()
-        server = Server(app.locked(routes, Guard(lambda: settings.users)), settings)
+        server = Server(app.guarded(routes, Guard(lambda: settings.users)), settings)
         if not await _listen(server, options):
             await server.stop()
             return 2

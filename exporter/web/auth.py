@@ -21,7 +21,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from exporter.threads import ThreadPool
-from exporter.web.server import Answer, text
+from exporter.web.server import Answer, text_answer
 
 GOOD_KEPT = 256
 BAD_KEPT = 4096
@@ -114,10 +114,12 @@ class Guard:
             if await self.admits(request.headers.getall(hdrs.AUTHORIZATION, []), request.remote or ""):
                 return None
         except BusyError:
-            return text("Too many passwords are waiting to be checked; try again.\n", 429, {hdrs.RETRY_AFTER: "5"})
+            return text_answer(
+                "Too many passwords are waiting to be checked; try again.\n", 429, {hdrs.RETRY_AFTER: "5"}
+            )
         except UncheckedError:
-            return text("The password could not be checked now; try again.\n", 503, {hdrs.RETRY_AFTER: "5"})
-        return text("Unauthorized.\n", 401, {hdrs.WWW_AUTHENTICATE: CHALLENGE})
+            return text_answer("The password could not be checked now; try again.\n", 503, {hdrs.RETRY_AFTER: "5"})
+        return text_answer("Unauthorized.\n", 401, {hdrs.WWW_AUTHENTICATE: CHALLENGE})
 
     async def admits(self, authorization: list[str], address: str) -> bool:
         """Whether a client with these `Authorization` headers may read. Raises `BusyError` and `UncheckedError`."""

@@ -22,7 +22,7 @@ SERVER = "digitalocean-backup-exporter"
 
 
 VERSIONS = (HttpVersion10, HttpVersion11)
-"""Those that are spoken. The parser accepts two more, whose answers would look different."""
+"""The versions of HTTP that are supported. The parser accepts two more, with other formats of answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,12 @@ class Limits:
     buffered: int = 64 * 1024
     """Bytes of an answer that wait in the exporter for a slow client."""
     connections: int = 8192
-    """Open at the same time; a new one replaces the one that has been idle the longest. Fewer if the system allows
+    """Open connections; a new one replaces the one that has been idle the longest. Fewer if the system allows
     fewer open files."""
     tls_connections: int = 512
-    """The same over TLS, where each takes 160 KiB before its client has said a word."""
+    """The same with TLS, where each connection takes 160 KiB before its client has sent anything."""
     slow: int = 256
-    """Answers that wait for their readers at the same time."""
+    """Answers that wait at the same time for clients that read slowly."""
 
 
 class Connection(web.RequestHandler):
@@ -92,7 +92,7 @@ class Connection(web.RequestHandler):
         """Serves the client at the other end of the socket, over TLS if there are settings for it."""
 
         def begun(task: asyncio.Task[Any]) -> None:
-            if task.cancelled() or task.exception() is not None:  # a TLS handshake that failed, or was cut off
+            if task.cancelled() or task.exception() is not None:  # the TLS handshake failed or was interrupted
                 sock.close()
                 self._server.closed(self)
 
@@ -102,7 +102,7 @@ class Connection(web.RequestHandler):
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing that the client waits for."""
+        """Whether the client waits for nothing."""
         return not self.answering and (self._socket is None or not self._socket.get_write_buffer_size())
 
     def finish(self) -> None:
@@ -123,7 +123,7 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._socket = cast(asyncio.Transport, transport)
-        # What the system does not take is kept, and nothing is added to it. With 0 a TLS connection would never resume.
+        # Only what the system does not take at once waits here. With 0, a TLS connection would never resume.
         self._socket.set_write_buffer_limits(1)
         if hasattr(transport, "max_size"):
             # asyncio reads 256 KiB at a time; a request is far smaller.
@@ -131,9 +131,9 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Parses requests. What follows an error, a request with a body or an upgrade is not even read.
+        """Parses requests. After an error, a request with a body or an upgrade, nothing more is read.
 
-        aiohttp would parse it, and keep bodies and error messages, until the client stops.
+        aiohttp would parse more, and keep bodies and error messages until the client stops sending.
         """
         if self.done_reading:
             return
@@ -154,7 +154,7 @@ class Connection(web.RequestHandler):
 
     @property
     def last_answer(self) -> bool:
-        """Whether no request is left, and none will be read."""
+        """Whether the answer that is being sent is the last one: no request is left, and none will be read."""
         return self.done_reading and not self._messages
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -175,7 +175,7 @@ class Connection(web.RequestHandler):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._watch_reader()
-        self._server.waits_for_reader(self)
+        self._server.add_slow(self)
 
     def resume_writing(self) -> None:
         self._server.slow.pop(self, None)

@@ -26,7 +26,7 @@ from exporter.reports.phrases import instant_words, size_words
 from exporter.service import Service
 from exporter.threads import ThreadPool
 from exporter.web.droplet_table import CurrentTable, SortColumn
-from exporter.web.server import HTML, Answer, header
+from exporter.web.server import HTML, Answer, request_header
 from exporter.web.views import account_view, row_of, summary_of
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ LEVEL = 4
 REFRESH = 5
 """Seconds after which the page reloads itself during the first poll, when it can only show progress."""
 SHORTEST_REFRESH, LONGEST_REFRESH = 30.0, 3600.0
-"""Seconds. The page reloads itself at the poll interval, but not more and not less often than this."""
+"""Seconds. The page reloads itself at the poll interval, within these bounds."""
 PAGES_AT_ONCE = 2
-"""Pages that are made at the same time. All others wait, because a scrape takes turns with each that is being made."""
+"""Pages that are made at the same time. Others wait, because each page that is being made slows scrapes down."""
 PAGE_THREADS = ThreadPool("render the page", 2, caller_may_work=True)
 RENDERED_WITHIN = 20.0
 
@@ -199,7 +199,7 @@ class StatusPage:
 
     async def answer(self, request: web.BaseRequest) -> Answer:
         """The page or one of its assets, for a request."""
-        gzip = accepts_gzip(header(request, hdrs.ACCEPT_ENCODING))
+        gzip = accepts_gzip(request_header(request, hdrs.ACCEPT_ENCODING))
         headers = {**HEADERS, hdrs.VARY: hdrs.ACCEPT_ENCODING}
         if request.path in ASSETS:
             content_type, body = ASSETS[request.path], asset(request.path)

@@ -44,16 +44,16 @@ FIRST_SOCKET = 3
 """The number of the first file descriptor that systemd passes to the exporter."""
 
 FILES_KEPT = 64
-"""Open files that connections leave for everything else: the API, the state file, the configuration. Where many are
-allowed, an eighth of them."""
+"""Open files that are kept for everything except connections: the API, the state file, the configuration. If the system
+allows many open files, an eighth of them is kept."""
 WAITING = 1024
-"""Clients whose connection the system makes, and that wait to be accepted."""
+"""Clients that may wait until the exporter accepts their connection."""
 ACCEPTED_AT_ONCE = 64
-"""Clients that are accepted before others are answered."""
+"""Clients that are accepted in one step of the loop, before others are answered."""
 ANSWERED_AT_ONCE = 4
-"""Requests whose answers begin in one turn of the loop."""
+"""Requests whose answers begin in one step of the loop."""
 ACCEPT_AGAIN = 0.01
-"""Seconds without accepting, where there is no room for another connection."""
+"""Seconds for which no client is accepted after there was no room for another connection."""
 WARN_EVERY = 600.0
 """Seconds between two warnings of too many connections."""
 
@@ -68,15 +68,15 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Respond = Callable[[web.BaseRequest], Awaitable[Answer]]
+Handler = Callable[[web.BaseRequest], Awaitable[Answer]]
 
 
-def text(what: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
+def text_answer(what: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     """A short answer in plain text."""
     return Answer((what.encode(),), status, headers=headers or {})
 
 
-def header(request: web.BaseRequest, name: str) -> str:
+def request_header(request: web.BaseRequest, name: str) -> str:
     """The value of a header of the request; empty if it is missing. Repeated lines are joined (RFC 9110, 5.3)."""
     return ", ".join(request.headers.getall(name, []))
 
@@ -86,17 +86,17 @@ class Server:
 
     def __init__(
         self,
-        respond: Respond,
+        respond: Handler,
         settings: WebSettings | None = None,
         *,
         limits: Limits | None = None,
     ) -> None:
-        """`respond` makes the answer to a request."""
+        """`respond` makes the answer to a request. Without `settings`: plain HTTP for everybody."""
         self.limits = limits or Limits()
         self.connections: dict[Connection, None] = {}
-        """The open connections, those in a TLS handshake included, the oldest first."""
+        """The open connections, also those in a TLS handshake, the oldest first."""
         self.slow: dict[Connection, None] = {}
-        """Those whose answer waits for its reader, the longest waiting first."""
+        """The connections whose client does not read its answer fast enough, the slowest first."""
         self._respond = respond
         self._settings = settings or WebSettings()
         limits, files = self.limits, raise_file_limit()
@@ -132,7 +132,7 @@ class Server:
         try:
             for family, kind, protocol, _, address in dict.fromkeys(found):
                 try:
-                    bound.append(_bound(family, kind, protocol, address))
+                    bound.append(_bound_socket(family, kind, protocol, address))
                 except OSError as error:
                     if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                         raise
@@ -170,13 +170,13 @@ class Server:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
-        """Accepts clients that wait, a few at a time, and never more than there is room for.
+        """Accepts clients that wait: a few at a time, and never more than there is room for.
 
-        asyncio would accept as many as may wait, and run out of open files before it has one connection to end.
+        asyncio would accept all of them, and would have no open files left before a connection could be ended.
         """
         room = self.most_connections - len(self.connections)
         if room <= 0:
-            self._make_room(listener, "as many connections are open as may be")
+            self._make_room(listener, "the limit of connections is reached")
         for _ in range(min(room, ACCEPTED_AT_ONCE)):
             try:
                 sock, _ = listener.accept()
@@ -191,9 +191,9 @@ class Server:
             connection.begin(sock, self._tls)
 
     def _make_room(self, listener: socket.socket, problem: str) -> None:
-        """Ends the connections that have been idle the longest; if none is idle, the oldest.
+        """Ends the connections that have been idle the longest; if none is idle, the oldest one.
 
-        New clients wait for a moment, so that one which has just been accepted has the time to say what it wants.
+        New clients wait for a moment, so that a client that has just been accepted has time to send its request.
         """
         idle = (connection for connection in self.connections if connection.idle)
         some = max(1, self.most_connections // 8)
@@ -209,8 +209,8 @@ class Server:
                 problem=problem,
                 open=len(self.connections),
                 most=self.most_connections,
-                effect="for each new connection the one that has been idle the longest is ended",
-                remedy="let only scrapers reach the port; or allow more open files (LimitNOFILE=, ulimit -n)",
+                effect="the connections that have been idle the longest are ended",
+                remedy="let only scrapers reach the port, or allow more open files (LimitNOFILE=, ulimit -n)",
             )
 
     async def stop(self) -> None:
@@ -231,9 +231,9 @@ class Server:
             connection.abort()
         await asyncio.sleep(0)  # `connection_lost` is called for each
 
-    def waits_for_reader(self, connection: Connection) -> None:
-        """An answer waits for its reader. Each takes memory, so if many do, the one that has waited the longest is
-        ended."""
+    def add_slow(self, connection: Connection) -> None:
+        """A client does not read its answer fast enough. Such answers take memory: if there are too many, the one that
+        has waited the longest is ended."""
         self.slow[connection] = None
         if len(self.slow) > self.limits.slow:
             longest = next(iter(self.slow))
@@ -251,7 +251,7 @@ class Server:
         connection = cast(Connection, request.protocol)
         connection.answering = True
         try:
-            await self._turn(request.remote or "")
+            await self._wait_for_turn(request.remote or "")
             answer = await self._answer(request)
             try:
                 async with asyncio.timeout(self.limits.answer):
@@ -262,19 +262,19 @@ class Server:
         finally:
             connection.answering = False
 
-    async def _turn(self, address: str) -> None:
-        """Waits for the request's turn. Addresses take turns, and few requests are answered in one turn of the loop.
+    async def _wait_for_turn(self, address: str) -> None:
+        """Waits until it is this request's turn. Addresses take turns, and each step of the loop answers few requests.
 
-        Without this, thousands of requests that arrive together would all be answered before anything else is done.
-        From Python 3.12 on, that is also so for those that one client sends without waiting for answers.
+        Otherwise thousands of requests that arrive together would be answered before anything else is done. From Python
+        3.12 on, this is also true of requests that one client sends without waiting for the answers.
         """
         turn = asyncio.get_running_loop().create_future()
         if not self._queues:
-            turn.get_loop().call_soon(self._next_turn)
+            turn.get_loop().call_soon(self._give_turns)
         self._queues.setdefault(address, deque()).append(turn)
         await turn
 
-    def _next_turn(self) -> None:
+    def _give_turns(self) -> None:
         for _ in range(min(len(self._queues), ANSWERED_AT_ONCE)):
             address, queue = self._queues.popitem(last=False)
             turn = queue.popleft()
@@ -283,14 +283,14 @@ class Server:
             if not turn.done():
                 turn.set_result(None)
         if self._queues:
-            asyncio.get_running_loop().call_soon(self._next_turn)
+            asyncio.get_running_loop().call_soon(self._give_turns)
 
     async def _answer(self, request: web.BaseRequest) -> Answer:
         try:
             return await self._respond(request)
         except Exception:  # noqa: BLE001  # after a bug in one answer, the connection must still work
             self._log.exception("request failed", method=request.method, path=request.path)
-            return text("This request failed; the exporter's log says why.\n", 500)
+            return text_answer("This request failed; the exporter's log says why.\n", 500)
 
     async def _send(self, request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
         response = web.StreamResponse(
@@ -310,7 +310,7 @@ class Server:
         if request.method != hdrs.METH_HEAD:
             for part in _parts(answer.pieces, self.limits.buffered):
                 await response.write(part)
-                await request.writer.drain()  # aiohttp waits only now and then
+                await request.writer.drain()  # aiohttp itself waits only sometimes
         await response.write_eof()
         return response
 
@@ -326,7 +326,7 @@ def _parts(pieces: Iterable[bytes], size: int) -> Iterable[bytes | memoryview]:
                 yield whole[start : start + size]
 
 
-def _bound(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
+def _bound_socket(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

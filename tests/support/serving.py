@@ -10,19 +10,19 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 
 from exporter.web.connection import Limits
-from exporter.web.server import Answer, Respond, Server, text
+from exporter.web.server import Answer, Handler, Server, text_answer
 from exporter.web.settings import WebSettings
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 async def hello(_request: object) -> Answer:
-    return text("hello\n")
+    return text_answer("hello\n")
 
 
 @contextlib.asynccontextmanager
 async def serving(
-    respond: Respond = hello, settings: WebSettings | None = None, limits: Limits | None = None
+    respond: Handler = hello, settings: WebSettings | None = None, limits: Limits | None = None
 ) -> AsyncIterator[Server]:
     server = Server(respond, settings, limits=limits)
     await server.listen("127.0.0.1", 0)

@@ -19,7 +19,7 @@ from exporter.config.tokens import TokenSource
 from exporter.config.yaml_document import ConfigError
 from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
-from exporter.web.app import locked, routes
+from exporter.web.app import guarded, routes
 from exporter.web.auth import Guard
 from exporter.web.connection import SERVER
 from exporter.web.server import Server
@@ -71,7 +71,7 @@ async def made(
 
         service = Service(config, next_load, Clock(), Telemetry("1"))
         settings = settings or WebSettings()
-        respond = locked(routes(service, path, lifecycle=lifecycle), Guard(lambda: settings.users))
+        respond = guarded(routes(service, path, lifecycle=lifecycle), Guard(lambda: settings.users))
         async with serving(respond, settings=settings) as server:
             try:
                 yield World(api, service, server, load)

@@ -19,7 +19,7 @@ import structlog
 from aiohttp import web
 
 from exporter.web.connection import SERVER, Limits
-from exporter.web.server import SEND_BUFFER, Answer, Server, raise_file_limit, text
+from exporter.web.server import SEND_BUFFER, Answer, Server, raise_file_limit, text_answer
 from tests.support.serving import GET, asked, connected, eventually, hello, serving
 
 SHORT = Limits(silence=0.3, body=0.3, handshake=0.3, goodbye=0.3, stall=0.2, answer=30.0, stop=0.5)
@@ -123,7 +123,7 @@ async def test_too_many_connections_make_room_for_new_ones() -> None:
     async def respond(request: web.BaseRequest) -> Answer:
         if request.path == "/slow":
             await going_on.wait()
-        return text("hello\n")
+        return text_answer("hello\n")
 
     async with serving(respond) as server:
         server.most_connections = 3
