@@ -207,9 +207,7 @@ class StatusPage:
             headers[hdrs.CACHE_CONTROL] = "max-age=86400"
         else:
             async with self._turns:
-                # A reader that has left meanwhile gets no page.
-                gone = request.transport is None
-                content_type, body = HTML, b"" if gone else await self.html(request.query)
+                content_type, body = HTML, await self.html(request.query)
             headers[hdrs.CACHE_CONTROL] = "no-store"
         if gzip:
             headers[hdrs.CONTENT_ENCODING] = "gzip"

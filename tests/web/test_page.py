@@ -7,7 +7,7 @@ import gzip
 import re
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from html import unescape
@@ -26,6 +26,7 @@ from exporter.fleet.selection import Criteria, Selection
 from exporter.reports.phrases import MOST_DRAWN
 from exporter.web.app import dispatch, routes
 from exporter.web.droplet_table import CurrentTable, DropletTable, SortColumn, make_table
+from exporter.web.page import StatusPage
 from tests.support.lookalike import Fault, Fixture, backup, disabled, policy
 from tests.support.made_up_fleet import NOW, made_up_fleet
 from tests.support.processes import exporter, until
@@ -364,6 +365,26 @@ class TestUnwell:
             text = text_of((await running.get()).text)
         assert "3 of 3 droplets: backups not read yet" in text
         assert said not in text
+
+    async def test_many_readers_wait_for_each_other(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Two pages are made at a time, because scrapes take turns with them."""
+        begun, go_on = list[int](), asyncio.Event()
+        html = StatusPage.html
+
+        async def slowly(self: StatusPage, asked: Mapping[str, str]) -> bytes:
+            begun.append(1)
+            await go_on.wait()
+            return await html(self, asked)
+
+        monkeypatch.setattr(StatusPage, "html", slowly)
+        async with site(healthy(1, now=NOON), at=NOON) as running:
+            readers = [asyncio.create_task(running.get()) for _ in range(20)]
+            for _ in range(5):
+                assert (await running.get("/metrics")).status == 200
+            assert len(begun) == 2
+            go_on.set()
+            assert {page.status for page in await asyncio.gather(*readers)} == {200}
+            assert len(begun) == 20
 
     async def test_state_that_is_not_kept(self, tmp_path: Path) -> None:
         """While the state file cannot be written the page says what that means, and where the reason is."""
