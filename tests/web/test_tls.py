@@ -123,6 +123,7 @@ async def test_a_broken_pair_keeps_the_old_one(folder: Path, broken: str) -> Non
                 async with connected(server, tls=trusting()) as client:
                     assert serial_of(client) == SERVER.serial_number
                     assert (await client.ask()).status == 200
+            await eventually(lambda: bool(logs))  # a thread reads the files
         (log,) = logs
         assert (log["log_level"], log["event"], log["what"]) == ("error", "not read again", "certificate")
         assert "server." in log["problem"]
