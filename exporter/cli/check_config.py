@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from exporter.cli.options import CheckConfigOptions
-from exporter.cli.source import load_configurations
+from exporter.cli.source import load_configurations, open_to_everybody
 from exporter.config.state_location import why_unwritable
-from exporter.config.tokens import writable_by_others
 from exporter.config.yaml_document import ConfigError
 from exporter.console import print_error, print_result
 
@@ -15,13 +14,8 @@ def check_config(options: CheckConfigOptions) -> int:
     config, settings = load_configurations(options.source, options.web_config)
     for note in settings.notes:
         print_error(f"{options.web_config}: {note}")
-    for account in config.accounts if config else ():
-        if account.token.warning:
-            print_error(f"warning: {account.token.warning}")
-    for file in filter(None, (options.source.config_file, options.web_config)):
-        warning = writable_by_others(file)
-        if warning:
-            print_error(f"warning: {warning}")
+    for warning in open_to_everybody(options.source, config, settings):
+        print_error(f"warning: {warning}")
     if config is not None and config.state_file is not None:
         directory = config.state_file.parent
         problem = why_unwritable(directory)

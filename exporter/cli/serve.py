@@ -15,7 +15,7 @@ import structlog
 
 from exporter import __version__, threads
 from exporter.cli.options import ServeOptions
-from exporter.cli.source import load_configurations, loaded_configuration
+from exporter.cli.source import load_configurations, loaded_configuration, open_to_everybody
 from exporter.config.model import Config
 from exporter.config.yaml_document import ConfigError
 from exporter.console import write_in_background
@@ -38,6 +38,8 @@ def serve(options: ServeOptions) -> int:
         # Until the event loop handles the signals. Files are read before that, and their disk may hang.
         signal.signal(number, lambda *_: sys.exit(0))
     config, settings = load_configurations(options.source, options.web_config)
+    for problem in open_to_everybody(options.source, config, settings):
+        structlog.get_logger().warning("file open to everybody", problem=problem)
     return threads.run(_serve(options, config, settings, log_lines_dropped))
 
 
@@ -50,9 +52,6 @@ async def _serve(
     log = structlog.get_logger()
     for note in settings.notes:
         log.warning("web configuration", file=str(options.web_config), note=note)
-    for account in config.accounts if config else ():
-        if account.token.warning:
-            log.warning("file open to everybody", account=account.name, problem=account.token.warning)
     async with loaded_configuration(options.source, config) as loaded:
         service = Service(
             loaded.config, loaded.reread, loaded.clock, Telemetry(__version__, log_lines_dropped=log_lines_dropped)

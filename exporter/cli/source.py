@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+import stat
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -84,3 +85,18 @@ def restricted(config: Config, names: Iterable[str]) -> Config:
     if not chosen:
         return config
     return replace(config, accounts=tuple(account for account in config.accounts if account.name in chosen))
+
+
+def open_to_everybody(source: ConfigurationSource, config: Config | None, settings: WebSettings) -> Iterator[str]:
+    """A sentence for each file with secrets or settings that every user of this host may write or replace.
+
+    A group that may write was probably somebody's choice. That everybody may write is certainly a mistake.
+    """
+    tokens = [account.token.file for account in config.accounts] if config else []
+    for file in dict.fromkeys(filter(None, (source.config_file, *tokens, *settings.files))):
+        for path, sticky in ((file, 0), (file.parent, stat.S_ISVTX)):
+            with contextlib.suppress(OSError):
+                mode = path.stat().st_mode
+                if mode & stat.S_IWOTH and not mode & sticky:
+                    what = "write" if path is file else "replace"
+                    yield f"every user of this host may {what} the file {file}; forbid it: chmod o-w {path}"

@@ -93,25 +93,6 @@ class TokenSource:
         # A decoding error would contain the content. With `replace`, a bad byte becomes a character that is refused.
         return content.decode("utf-8-sig", errors="replace")
 
-    @property
-    def warning(self) -> str | None:
-        """A sentence if every user of the host may change the token, which is probably a mistake; else `None`."""
-        return writable_by_others(self.file) if self.file is not None else None
-
-
-def writable_by_others(file: Path) -> str | None:
-    """A sentence if every user of the host may write the file; else `None`.
-
-    A file that a group may write can be intended. A file that everybody may write is a mistake.
-    """
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    if not status.st_mode & stat.S_IWOTH:
-        return None
-    return f"every user of this host may write the file {file}; forbid it: chmod o-w {file}"
-
 
 def _remedy(file: Path) -> str:
     if file.parts[:1] == ("~",):

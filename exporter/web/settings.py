@@ -25,6 +25,7 @@ class WebSettings:
         """`path`: the web configuration file. Raises `ConfigError`."""
         self.notes: tuple[str, ...] = ()
         """Warnings that the caller logs at the start."""
+        self._path = path
         self.context: ssl.SSLContext | None = None
         """For the listening sockets; `None` without TLS."""
         self._config: WatchedFile[WebConfig] | None = None
@@ -44,11 +45,17 @@ class WebSettings:
         if self._tls is not None:
             try:
                 self._certificate = WatchedFile(
-                    "certificate", self._make_context, lambda _: self._files(path), monotonic=monotonic
+                    "certificate", self._make_context, lambda _: self.files, monotonic=monotonic
                 )
             except ConfigError as error:
                 raise ConfigError(*(f"{problem}, named in {path}" for problem in error.problems)) from None
             self.context = tls.following_context(self._certificate.current)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The web configuration file and the files that it names; empty without one."""
+        wanted = self._current().tls or self._tls
+        return (*((self._path,) if self._path else ()), *(wanted.files if wanted else ()))
 
     @property
     def followed(self) -> bool:
@@ -74,11 +81,6 @@ class WebSettings:
         made = tls.make_context(wanted)
         self._tls = wanted
         return made
-
-    def _files(self, path: Path) -> tuple[Path, ...]:
-        wanted = self._current().tls or self._tls
-        assert wanted is not None
-        return (path, *wanted.files)
 
 
 def _why_refused(old: WebConfig, new: WebConfig) -> str | None:

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.demo.fleet import demo_fleet
 from exporter.metrics.families import FAMILIES
+from tests.support.certificates import Authority
 from tests.support.lookalike import Api, Fault, Fixture, served
 from tests.support.processes import COMMAND, Exporter, exporter, run, until
 from tests.support.prometheus_server import running
@@ -238,6 +239,32 @@ class TestTheStart:
         file.write_text("accounts: [{name: a, token_env: TOKEN_A}]\n")
         assert run("check-config", f"--config.file={file}", TOKEN_A="t").returncode == 0
         assert run("check-config", f"--config.file={file}").returncode == 2
+
+    def test_files_open_to_everybody(self, tmp_path: Path) -> None:
+        """`check-config` and `serve` warn of each file that every user of the host may write or replace, and go on."""
+        Authority().issue().write(tmp_path, "server")
+        token, config, web, key = (tmp_path / name for name in ("token", "config.yaml", "web.yml", "server.key"))
+        token.write_text("a-token-of-the-tests")
+        config.write_text(f"accounts: [{{name: a, token_file: {token}, api_url: 'http://127.0.0.1:1'}}]\n")
+        web.write_text("tls_server_config: {cert_file: server.crt, key_file: server.key}\n")
+        flags = (f"--config.file={config}", f"--web.config.file={web}")
+        assert run("check-config", *flags).stderr == ""
+        for file in (token, config, web, key):
+            file.chmod(0o666)
+        expected = [f"may write the file {file}; forbid it: chmod o-w {file}" for file in (config, token, web, key)]
+        checked = run("check-config", *flags)
+        assert checked.returncode == 0
+        assert [line.partition("host ")[2] for line in checked.stderr.splitlines()] == expected
+        for file in (token, config, web, key):
+            file.chmod(0o660)
+        tmp_path.chmod(0o777)
+        told = run("check-config", *flags).stderr
+        assert told.count(f"forbid it: chmod o-w {tmp_path}\n") == 5
+        tmp_path.chmod(0o1777)
+        assert run("check-config", *flags).stderr == ""
+        token.chmod(0o666)
+        with exporter(*flags) as running:
+            running.line(f'level=warn event="file open to everybody".*may write the file {token}')
 
     def test_flags_before_the_command(self) -> None:
         """Flags may come before the command, and without one it serves."""

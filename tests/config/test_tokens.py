@@ -142,16 +142,6 @@ def test_a_credential_of_systemd_is_explained() -> None:
         TokenSource(file=Path("/run/credentials/digitalocean-backup-exporter.service/token")).read()
 
 
-def test_a_file_that_everybody_may_write_is_warned_of(tmp_path: Path) -> None:
-    """Whoever may write the token's file decides whose account is looked at."""
-    file = tmp_path / "token"
-    file.write_text("t")
-    file.chmod(0o660)
-    assert TokenSource(file=file).warning is None
-    file.chmod(0o666)
-    assert f"chmod o-w {file}" in str(TokenSource(file=file).warning)
-
-
 def test_case_hides_no_token() -> None:
     """Servers and proxies repeat headers in small letters, or in capitals."""
     environ = {"TOKEN": "Some-Token-Of-No-Known-Look"}
