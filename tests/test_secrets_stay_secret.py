@@ -58,7 +58,7 @@ HIDDEN = {
 
 
 def shown(text: str) -> list[str]:
-    return [name for name, secret in HIDDEN.items() if secret in text]
+    return [name for name, secret in HIDDEN.items() if secret.lower() in text.lower()]
 
 
 def everything_in(files: Iterable[Path]) -> str:
@@ -105,6 +105,13 @@ def ways(elsewhere: str) -> dict[str, Way]:
         "500": failed("500"),
         "html": lambda _path, token: answered("200 OK", f"<html>Bearer {token}</html>", "text/html"),
         "odd type": lambda _path, token: answered("200 OK", token, f"text/{token}"),
+        "small type": lambda _path, token: answered("200 OK", "{}", f"text/{token.lower()}"),
+        "large type": lambda _path, token: answered("200 OK", "{}", f"text/{token.upper()}"),
+        "odd encoding": lambda _path, token: answered(
+            "200 OK", "{}", "application/json", f"Content-Encoding: {token.upper()}"
+        ),
+        "small redirect": lambda _path, token: answered("302 Found", "", "text/html", f"Location: //{token.lower()}/"),
+        "large redirect": lambda _path, token: answered("301 Gone", "", "text/html", f"Location: /{token.upper()}"),
         "no json": lambda _path, token: answered("200 OK", f'{{"{token}": '),
         "no http": lambda _path, token: f"{token} is what you sent\r\n\r\n".encode(),
         "bad header": lambda _path, token: f"HTTP/1.1 200 OK\r\n{token}\r\n\r\n".encode(),
@@ -279,6 +286,10 @@ async def test_commands_keep_their_secrets(tmp_path: Path) -> None:
         runs = [
             (["once"], {"DIGITALOCEAN_ACCESS_TOKEN": OURS, "DIGITALOCEAN_API_URL": urls["401"]}),
             (["check"], {"DIGITALOCEAN_TOKEN": OURS, "DIGITALOCEAN_API_URL": urls["html"]}),
+            *(
+                (["check", "--format=json"], {"DIGITALOCEAN_TOKEN": OURS, "DIGITALOCEAN_API_URL": urls[name]})
+                for name in ("401", "small type", "large type", "odd encoding", "small redirect", "large redirect")
+            ),
             (["check-config"], {"DIGITALOCEAN_TOKEN_FILE": OURS}),
             (["check-config"], {"DIGITALOCEAN_ACCESS_TOKEN": f"{OURS} {OURS}"}),
             (["check-config", "--config.file", str(tmp_path / "bad.yaml")], {}),
@@ -299,7 +310,7 @@ async def test_commands_keep_their_secrets(tmp_path: Path) -> None:
         outputs = [await told(*run) for run in runs]
     assert all(outputs)
     # A path is shown as it is given; whoever puts a token in its place is told so without it if it looks like one.
-    outputs[2] = ""
+    outputs[[arguments for arguments, _ in runs].index(["check-config"])] = ""
     assert [shown(output) for output in outputs] == [[]] * len(runs)
 
 

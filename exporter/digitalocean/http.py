@@ -262,7 +262,7 @@ class Http:
         except UnreadableBody as error:
             raise Unreadable(
                 endpoint, f"{where} answered {code} with a body that cannot be read: {self._quote(str(error))}"
-            ) from error
+            ) from None  # its text quotes a header
         except httpx.ConnectTimeout as error:
             raise Unreachable(endpoint, f"{where}: no connection within {0.45 * limit:.3g} s") from error
         except httpx.HTTPError as error:
