@@ -19,6 +19,7 @@ from exporter.cli.source import load_configurations, loaded_configuration, open_
 from exporter.config.model import Config
 from exporter.config.yaml_document import ConfigError
 from exporter.console import write_in_background
+from exporter.memory import return_freed_memory
 from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
 from exporter.supervision import keep_running
@@ -32,6 +33,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 def serve(options: ServeOptions) -> int:
     """Polls and serves until SIGTERM or SIGINT. Returns 0, or 2 if it cannot listen. Raises `ConfigError`."""
+    return_freed_memory()
     log_lines_dropped = write_in_background()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the configuration is about to be read anyway
     for number in STOP_SIGNALS:

@@ -37,8 +37,8 @@ BATCH = 100
 """Droplets that are rendered together. If none of them changed, their text is kept from poll to poll."""
 STEP = 500
 """Samples that a scrape computes without a pause: about a millisecond of work."""
-PIECE = 32 * 1024
-"""Bytes. Shorter pieces of text are joined, so that a small fleet is not sent in a hundred writes."""
+SHORT = 32 * 1024
+"""Bytes. A shorter text is compressed on the loop, because changing to a thread takes longer than that."""
 
 POLL_LEVEL = 6
 SCRAPE_LEVEL = 1
@@ -133,7 +133,7 @@ class Exposition:
                 text.append(family_header(clock_family))
                 for account in accounts:
                     text.extend(await run_with_pauses(account.moving[place].at(floor(now))))
-        return [*_join_short(text), tail]
+        return [*text, tail]
 
     async def _assemble(self) -> None:
         accounts = [account for _, account in sorted(self._accounts.items())]
@@ -256,8 +256,8 @@ class _Snapshot:
         for piece in text:
             crc = zlib.crc32(piece, crc)
         return cls(
-            text=_join_short(text),
-            deflated=_join_short(deflated),
+            text=tuple(text),
+            deflated=tuple(deflated),
             crc=crc,
             length=sum(map(len, text)),
             moving=tuple(tuple(account.moving[place] for account in accounts) for place in range(len(CLOCK_FAMILIES))),
@@ -270,7 +270,7 @@ class _Snapshot:
             text.append(family_header(family))
             for samples in accounts:
                 text.extend((yield from samples.at(now)))
-        return _join_short(text)
+        return tuple(text)
 
 
 class _TextAtSecond:
@@ -297,10 +297,10 @@ class _TextAtSecond:
 
     async def _deflate(self) -> _Deflated:
         text = await self.text()
-        # zlib lets other threads run. For a short text, changing to a thread takes longer than compressing.
-        return (
-            await THREADS.run(self._compress, text, within=RENDERED_WITHIN) if len(text) > 1 else self._compress(text)
-        )
+        if sum(map(len, text)) < SHORT:
+            return self._compress(text)
+        # zlib lets other threads run.
+        return await THREADS.run(self._compress, text, within=RENDERED_WITHIN)
 
     def _compress(self, text: tuple[bytes, ...]) -> _Deflated:
         crc = self.snapshot.crc
@@ -421,23 +421,6 @@ def _moving_samples(family: ClockFamily, batches: Iterable[_Batch]) -> Steps[_Mo
                 which.append(places.setdefault(basis, len(places)))
         yield
     return _MovingSamples(family, prefixes, list(places), which)
-
-
-def _join_short(pieces: Iterable[bytes]) -> tuple[bytes, ...]:
-    """The same bytes, with short neighbouring pieces joined into pieces of `PIECE` bytes or more."""
-    out: list[bytes] = []
-    short: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        if len(piece) < PIECE:
-            short.append(piece)
-            size += len(piece)
-        if short and (size >= PIECE or len(piece) >= PIECE):
-            out.append(b"".join(short))
-            short, size = [], 0
-        if len(piece) >= PIECE:
-            out.append(piece)
-    return (*out, b"".join(short))
 
 
 def _deflate(pieces: Iterable[bytes], level: int, flush: int) -> bytes:

@@ -60,7 +60,7 @@ WARN_EVERY = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a request. Its body is in pieces, so that it is sent without being copied."""
+    """The answer to a request. Its body is in pieces, which are joined only as they are sent."""
 
     pieces: Sequence[bytes]
     status: int = 200
@@ -316,14 +316,21 @@ class Server:
 
 
 def _parts(pieces: Iterable[bytes], size: int) -> Iterable[bytes | memoryview]:
-    """The pieces, cut so that no part is longer than `size`."""
+    """The same bytes in parts of at most `size`: longer pieces are cut, shorter neighbours are joined."""
+    short: list[bytes] = []
+    length = 0
     for piece in pieces:
+        if length + len(piece) > size:
+            yield b"".join(short)
+            short, length = [], 0
         if len(piece) <= size:
-            yield piece
+            short.append(piece)
+            length += len(piece)
         else:
             whole = memoryview(piece)
             for start in range(0, len(piece), size):
                 yield whole[start : start + size]
+    yield b"".join(short)
 
 
 def _bound_socket(family: int, kind: int, protocol: int, address: Any) -> socket.socket:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import signal
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -219,8 +218,7 @@ def run_pod(
                 passes = partial(network.answers, f"http://127.0.0.1:{port}{probe['httpGet']['path']}")
             sandboxes.wait_for(name, passes, process=process, logs=[log])
         check()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == 0
+        sandboxes.assert_stops(process)
     assert "dop_v1_made_up" not in log.read_text()
 
 

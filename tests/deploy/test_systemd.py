@@ -283,8 +283,7 @@ def test_the_service_polls_by_its_credential_reloads_and_stops(image: Image, net
             process.send_signal(signal.SIGHUP)
             sandboxes.wait_for("the reload", lambda: reloaded(network) > before, process=process, logs=[log])
             assert 'digitalocean_backup_enabled{account="default"' in network.get("http://127.0.0.1:9819/metrics")
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=60) == 0
+            sandboxes.assert_stops(process)
     assert (tmp_path / "state" / "state.json").exists()
     assert TOKEN not in log.read_text()
 
@@ -326,8 +325,7 @@ def test_on_the_sockets_port_the_service_is_handed_it(
             sandboxes.wait_for(
                 "readiness", lambda: network.answers(f"http://127.0.0.1:{port}/-/ready"), process=process, logs=[log]
             )
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=60) == 0
+            sandboxes.assert_stops(process)
     assert "listening" in log.read_text()
 
 

@@ -65,12 +65,18 @@ def test_vmalert_evaluates_the_rules(tmp_path: Path, newest: Generation) -> None
 
             rules = until(evaluated, "every rule is evaluated", 180)
             assert {rule["name"]: rule["lastError"] for rule in rules if rule.get("lastError")} == {}
-            firing = 'ALERTS{alertname="DropletBackupMissing", alertstate="firing"}'
-            until(lambda: server.instant(firing, time.time()), "the alert fires", 180)
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/alerts", timeout=10) as answer:
-                alerts = json.load(answer)["data"]["alerts"]
-            summaries = [alert["annotations"]["summary"] for alert in alerts if alert["name"] == "DropletBackupMissing"]
-            assert any(text.startswith("Droplet db-analytics in account demo missed ") for text in summaries), summaries
+
+            def summaries() -> list[str]:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/alerts", timeout=60) as answer:
+                    alerts = json.load(answer)["data"]["alerts"]
+                return [one["annotations"]["summary"] for one in alerts if one["name"] == "DropletBackupMissing"]
+
+            def fires() -> bool:
+                return any(text.startswith("Droplet db-analytics in account demo missed ") for text in summaries())
+
+            until(fires, "the alert fires", 180)
+            written = 'ALERTS{alertname="DropletBackupMissing", alertstate="firing"}'
+            until(lambda: server.instant(written, time.time()), "the alert is written", 180)
         finally:
             process.terminate()
             try:

@@ -123,9 +123,9 @@ def samples(parsed: Iterable[object]) -> list[Sample]:
 
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pieces so small that a handful of Droplets makes many."""
+    """Steps so small that a handful of Droplets takes many, and a text that is compressed in a thread."""
     monkeypatch.setattr(exposition, "STEP", 1)
-    monkeypatch.setattr(exposition, "PIECE", 300)
+    monkeypatch.setattr(exposition, "SHORT", 300)
 
 
 def test_known_droplet_has_every_family() -> None:

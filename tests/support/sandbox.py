@@ -7,6 +7,7 @@ import http.client
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -168,6 +169,28 @@ class Sandbox:
                 if process.poll() is None:
                     process.kill()
                 process.wait()
+
+
+STOPS_WITHIN = 5.0
+"""Seconds that the exporter promises between SIGTERM and its end."""
+
+
+def assert_stops(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM ends it with 0 in the promised time. Time in which it waits for a free processor does not count."""
+    begun, waited = time.monotonic(), _waited_for_processor(process.pid)
+    process.send_signal(signal.SIGTERM)
+    # WNOWAIT keeps what the kernel counted of the process until it is read.
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        assert time.monotonic() - begun < 120, "it goes on"
+        time.sleep(0.01)
+    taken = time.monotonic() - begun - (_waited_for_processor(process.pid) - waited)
+    assert process.wait() == 0
+    assert taken < STOPS_WITHIN, f"it took {taken:.1f} s"
+
+
+def _waited_for_processor(pid: int) -> float:
+    """Seconds for which the main thread could run and another one did."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 def wait_for(
