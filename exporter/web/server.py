@@ -320,7 +320,7 @@ def _parts(pieces: Iterable[bytes], size: int) -> Iterable[bytes | memoryview]:
     short: list[bytes] = []
     length = 0
     for piece in pieces:
-        if length + len(piece) > size:
+        if short and length + len(piece) > size:
             yield b"".join(short)
             short, length = [], 0
         if len(piece) <= size:
@@ -330,7 +330,8 @@ def _parts(pieces: Iterable[bytes], size: int) -> Iterable[bytes | memoryview]:
             whole = memoryview(piece)
             for start in range(0, len(piece), size):
                 yield whole[start : start + size]
-    yield b"".join(short)
+    if short:
+        yield b"".join(short)
 
 
 def _bound_socket(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
