@@ -241,6 +241,12 @@ class Scene:
         machine.coming.clear()
         machine.made_at = {start: at for start, at in machine.made_at.items() if at is None or at <= self.clock.now()}
 
+    def changes_unseen(self, now: float) -> None:
+        """The policies cannot be read, so what the exporter may not have seen yet it will see later."""
+        for machine in self.machines:
+            if machine.settled_at > now:
+                machine.settled_at = now + 2 * self.every
+
     def live_before(self) -> None:
         """Five weeks in which every backup was made."""
         fates = [machine.fates for machine in self.machines]
@@ -258,6 +264,8 @@ class Condition:
     name: str
     begin: Callable[[Scene], None] = lambda _: None
     poll: Callable[[Scene, Watch], None] = lambda _, __: None
+    left: bool = False
+    """Whether false alarms remain by contract: settings count "as far as was seen", and here they cannot be seen."""
 
 
 class Watch:
@@ -327,6 +335,8 @@ def try_condition(condition: Condition, seed: int, weeks: float = WEEKS) -> Tall
                 condition.poll(scene, watch)
                 scene.cloud.before_poll()
                 begun = scene.clock.now()
+                if scene.cloud.fails("policies"):
+                    scene.changes_unseen(begun)
                 found = watch.poll()
                 for machine in scene.cloud.machines.values():
                     assert isinstance(machine, TrueMachine)
@@ -493,14 +503,18 @@ def _new_phantoms(scene: Scene, _: Watch) -> None:
 
 def _move_hour(scene: Scene, machine: TrueMachine) -> None:
     if machine.plan.name != "intra_daily_4h":
-        machine.plan = replace(machine.plan, hour=scene.dice.choice([2, 6, 10, 14, 18, 22]))
-        scene.changed(machine)
+        _set_plan(scene, machine, replace(machine.plan, hour=scene.dice.choice([2, 6, 10, 14, 18, 22])))
 
 
 def _change_plan(scene: Scene, machine: TrueMachine) -> None:
     name = scene.dice.choice(["daily", "weekly"])
-    machine.plan = FakePlan(name, scene.dice.choice([1, 5, 13]), scene.dice.choice(EPOCH_WEEKDAYS))
-    scene.changed(machine)
+    _set_plan(scene, machine, FakePlan(name, scene.dice.choice([1, 5, 13]), scene.dice.choice(EPOCH_WEEKDAYS)))
+
+
+def _set_plan(scene: Scene, machine: TrueMachine, plan: FakePlan) -> None:
+    if not machine.plan.same_windows(plan):
+        machine.plan = plan
+        scene.changed(machine)
 
 
 def _switch(scene: Scene, machine: TrueMachine) -> None:
@@ -689,6 +703,19 @@ CONDITIONS = (
     Condition("the API fails for 8 hours", poll=_flaky("all", 0.01, 16)),
     Condition("own lists fail for 8 hours", poll=_flaky("backups", 0.01, 16)),
     Condition("policies fail for 8 hours", poll=_flaky("policies", 0.01, 16)),
+    Condition(
+        "policies fail for 8 hours, and hours are changed",
+        poll=_both(_flaky("policies", 0.01, 16), _sometimes(_move_hour)),
+    ),
+    Condition(
+        "policies fail for 2 days, and hours are changed",
+        poll=_both(_flaky("policies", 0.02, 96), _sometimes(_move_hour)),
+        left=True,
+    ),
+    Condition(
+        "policies fail for 8 hours, backups are switched off and on, and restarts without state",
+        poll=_both(_flaky("policies", 0.01, 16), _sometimes(_switch), _restarts(0.02, 0, keeps_state=False)),
+    ),
     Condition("the listing of Droplets fails for 8 hours", poll=_flaky("droplets", 0.01, 16)),
     Condition("images cannot be read", poll=_failing("images")),
     Condition("ids of backups lag by 6 polls", _cloud(lag=6)),
@@ -761,15 +788,23 @@ def _told(found: Sequence[Tally]) -> Told:
                 f"{one.unjudged_hours:,.0f}",
             )
         )
-        if one.false_alarms or one.never_shown or one.protected_hours:
+        if (one.false_alarms and not condition.left) or one.never_shown or one.protected_hours:
             wrong += [f"{condition.name}: {example}" for example in one.examples or ("a miss was never shown",)]
     sums = [
         ("conditions", f"{len(found)}"),
         (_WEEKS, f"{sum(one.droplet_weeks for one in found):,.0f}"),
-        ("false alarms", f"{sum(one.false_alarms for one in found)}"),
+        ("false alarms", f"{_false_alarms(found, left=False)}"),
+        (
+            "false alarms where settings changed for days while they could not be read, left by contract",
+            f"{_false_alarms(found, left=True)}",
+        ),
         ("misses never shown", f"{sum(one.never_shown for one in found)}"),
     ]
     return Told([*table(("what", "measured"), sums), "", *table(_COLUMNS, rows)], wrong)
+
+
+def _false_alarms(found: Sequence[Tally], *, left: bool) -> int:
+    return sum(one.false_alarms for condition, one in zip(CONDITIONS, found, strict=True) if condition.left == left)
 
 
 def _begin(condition: Condition, weeks: float) -> tuple[str, str]:
