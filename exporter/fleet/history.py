@@ -80,6 +80,9 @@ class BackupHistory(Struct, frozen=True, gc=False, omit_defaults=True):
     """The start of the latest window that was judged."""
     misses: tuple[float, ...] = ()
     """The starts of the windows that were missed since the newest backup that was made."""
+    hidden_by: float | None = None
+    """Where windows were missed: the newest backup that counted since the last reading of the own list, the clocks
+    agreeing. Misses before it are not shown."""
 
     @property
     def switched_on_at(self) -> float | None:

@@ -11,10 +11,11 @@ from exporter.fleet.history import BackupHistory, not_ahead
 from exporter.fleet.model import Description, Policy
 from exporter.fleet.tracked import (
     TrackedDroplet,
-    description_absent,
+    description_missing,
     description_seen,
     ids_listed,
     policy_absent,
+    policy_rejected,
     policy_seen,
 )
 
@@ -102,21 +103,17 @@ def learn(
         known = replace(known, absences=int(absent))
     if policy is not None:
         known = policy_seen(known, policy, now, complete=listings.policies_complete)
-    elif (
-        listings.policies_complete
-        and droplet_id not in listings.rejected_policies
-        and not listings.unidentified_policies
-    ):
+    elif droplet_id in listings.rejected_policies:
+        known = policy_rejected(known)
+    elif listings.policies_complete and not listings.unidentified_policies:
         known = policy_absent(known, now)
     if description is not None:
         listed = listings.backup_ids.get(droplet_id) if tells_backup_ids else None
         known = ids_listed(description_seen(known, description), listed, now)
-    elif (
-        listings.droplets_complete
-        and droplet_id not in listings.rejected_droplets
-        and not listings.unidentified_droplets
-    ):
-        known = description_absent(known)
+    elif droplet_id in listings.rejected_droplets:
+        known = description_missing(known, named=True)
+    elif listings.droplets_complete and not listings.unidentified_droplets:
+        known = description_missing(known, named=False)
     return known
 
 

@@ -23,6 +23,10 @@ DISMISSED_FOR = 3600.0
 """How long what the Droplet's own endpoint denied, an id a listing names or the whole list, is not asked again."""
 
 
+MOST_DISMISSED = 50
+"""Denied ids that are remembered, the latest."""
+
+
 class TrackedDroplet(Struct, frozen=True, gc=False, omit_defaults=True):
     """One Droplet, as known so far; `None` where nothing is."""
 
@@ -35,7 +39,7 @@ class TrackedDroplet(Struct, frozen=True, gc=False, omit_defaults=True):
     listed: tuple[int, ...] | None = None
     """The ids of backups that the last droplet listing named; `None` where it told nothing that can be believed."""
     dismissed: tuple[int, ...] = ()
-    """Those of them that the Droplet's own list lacked."""
+    """Ids that a listing named and the Droplet's own list, read then, lacked."""
     refreshed_at: float | None = None
     """When the own list was last read, or the ids that a listing named were resolved."""
     confirmed: bool = False
@@ -45,8 +49,8 @@ class TrackedDroplet(Struct, frozen=True, gc=False, omit_defaults=True):
     absences: int = 0
     """Successive complete listings that named the Droplet nowhere."""
     policy_absences: int = 0
-    undescribed: bool = False
-    """Whether the last complete listing of Droplets did not name it; the policies may do so for longer."""
+    among_droplets: bool | None = None
+    """Whether the last listing of Droplets that can tell named it; the policies may do so for longer."""
     unread: bool = False
     """Whether the own list had to be read at the last poll and was not."""
     unreadable: int = 0
@@ -64,7 +68,7 @@ class TrackedDroplet(Struct, frozen=True, gc=False, omit_defaults=True):
     @property
     def is_gone(self) -> bool:
         """Whether it was destroyed, as far as the API has noticed."""
-        return self.not_found_at is not None and (self.undescribed or self.description is None)
+        return self.not_found_at is not None and not self.among_droplets
 
     def unresolved(self, now: float) -> list[int]:
         """The ids that the last listing named and of which nothing else is known."""
@@ -94,15 +98,23 @@ def policy_absent(known: TrackedDroplet, now: float) -> TrackedDroplet:
     return replace(known, policy=None if absences >= 2 else known.policy, history=history, policy_absences=absences)
 
 
+def policy_rejected(known: TrackedDroplet) -> TrackedDroplet:
+    """Its policy's record could not be understood, so that there is one; what was known of it stays known."""
+    return replace(known, policy_absences=0) if known.policy_absences else known
+
+
 def description_seen(known: TrackedDroplet, description: Description) -> TrackedDroplet:
-    if description == known.description and not known.undescribed:
+    if description == known.description and known.among_droplets:
         return known
-    return replace(known, description=description, undescribed=False)
+    return replace(known, description=description, among_droplets=True)
 
 
-def description_absent(known: TrackedDroplet) -> TrackedDroplet:
-    """A complete listing of Droplets did not name this one; what it was stays known."""
-    return known if known.undescribed else replace(known, undescribed=True)
+def description_missing(known: TrackedDroplet, *, named: bool) -> TrackedDroplet:
+    """A listing of Droplets has no description of this one; what is known of it stays known.
+
+    `named`: its record was rejected; else the listing was complete and did not name it.
+    """
+    return known if known.among_droplets is named else replace(known, among_droplets=named)
 
 
 def ids_listed(known: TrackedDroplet, listed: tuple[int, ...] | None, now: float) -> TrackedDroplet:
@@ -125,7 +137,6 @@ def ids_listed(known: TrackedDroplet, listed: tuple[int, ...] | None, now: float
         known,
         backups=backups,
         listed=listed,
-        dismissed=tuple(backup_id for backup_id in known.dismissed if backup_id in listed),
         unlisted=_unlisted(backups, listed),
         confirmed=False,
     )
@@ -184,7 +195,7 @@ def own_list_read(
         replace(
             known,
             backups=backups,
-            dismissed=tuple(backup_id for backup_id in known.listed or () if backup_id not in held),
+            dismissed=tuple(sorted({*known.dismissed, *(known.listed or ())}.difference(held))[-MOST_DISMISSED:]),
             unlisted=_unlisted(backups, known.listed),
             history=history,
             refreshed_at=read_at,

@@ -95,7 +95,8 @@ def age_from(known: TrackedDroplet) -> float:
     restorable = [backup.created_at for backup in known.backups or ()]
     # Turned into a snapshot, it can be restored too.
     restorable += [one.created_at for one in history.departed if one.id in snapshots]
-    restorable += [one.created_at for one in history.unproven if one.id in snapshots]
+    # While not all are resolved that the listing names, those that are count.
+    restorable += [one.created_at for one in history.unproven if one.id in (*snapshots, *(known.listed or ()))]
     created_at = description.created_at if description else None
     begun = max(restorable, default=history.first_seen if created_at is None else created_at)
     return max(begun, history.switched_on_at or -inf, history.plan_changed_at or -inf)
@@ -144,12 +145,19 @@ def judge(
     history = known.history
     if not clock_wrong:
         history = _forgiven(history)
-    read_at = history.read_at
+    read_at, hidden_by = history.read_at, history.hidden_by
     if read_at is not None and read_at != history.judged_by:
         # A reading is used once, by the clock and the schedule of its time; the next one judges what it could not.
         history = replace(history, judged_by=read_at, aged_from=age_from(known))
         if schedule is not None and history.on_since is not None and not clock_wrong:
             history = _windows_judged(history, schedule, slack, read_at)
+        if not clock_wrong:
+            # Only a reading of the own list makes a miss: what hid one, and is listed no more, hides it until then.
+            hidden_by = None
+    if not clock_wrong:
+        known_now = (hidden_by, newest_counted(known, now))
+        hidden_by = max((one for one in known_now if one is not None), default=None) if history.misses else None
+        history = history if hidden_by == history.hidden_by else replace(history, hidden_by=hidden_by)
     known = known if history is known.history else replace(known, history=history)
     case = _Case(
         known=known,
@@ -217,8 +225,7 @@ class _Case:
 
     def misses_shown(self) -> tuple[float, ...]:
         """The misses since the newest backup that counts. While the clocks differ, no new backup forgives one."""
-        misses = self.known.history.misses
-        newest = None if self.clock_wrong else newest_counted(self.known, self.now)
+        misses, newest = self.known.history.misses, self.known.history.hidden_by
         return misses if newest is None else tuple(start for start in misses if start - EARLY > newest)
 
     def reason(self, misses: tuple[float, ...], *, stale: bool) -> Reason | None:
@@ -233,7 +240,7 @@ class _Case:
             return Reason.NO_SCHEDULE
         if not is_learned(known):
             # A 404 is an answer: the API knows of no list. Nothing is known then, and nothing was left unread.
-            return Reason.UNREAD if known.not_found_at is None else None
+            return Reason.UNREAD if known.unread or known.not_found_at is None else None
         if known.unread or not can_prove_misses(known.backups or (), known.unreadable, self.now):
             too_old = self.is_too_old and not stale
             unanswered = has_unanswered(known, schedule, self.slack, self.now)

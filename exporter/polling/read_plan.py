@@ -134,8 +134,10 @@ def no_reading_until(tracked: TrackedDroplet, read_policy: ReadPolicy, verdict_u
 
     `verdict_until`: until when its verdict stands.
     """
-    if read_policy.ids_unreliable or tracked.listed is None or tracked.dismissed or tracked.not_found_at is not None:
+    if read_policy.ids_unreliable or tracked.listed is None or tracked.not_found_at is not None:
         return now
+    if not set(tracked.dismissed).isdisjoint(tracked.listed):
+        return now  # What the own list denied is asked for again after a while.
     newest = (tracked.backups or (None,))[-1]
     if newest is None or not newest.size:
         return now

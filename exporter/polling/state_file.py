@@ -52,7 +52,7 @@ def _restarted(droplet: TrackedDroplet) -> TrackedDroplet:
     if history.own_list is not None and history.own_list == droplet.backups:
         # In memory the same list twice would take twice the room.
         history = msgspec.structs.replace(history, own_list=droplet.backups)
-    return msgspec.structs.replace(droplet, history=history, absences=0, failed_at=None)
+    return msgspec.structs.replace(droplet, history=history, failed_at=None)
 
 
 class _DropletV1(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -409,7 +409,7 @@ class Past:
                     changed = at
                 weekday = record.weekday
             if record.window is not None:
-                every = interval_of(plan)
+                every = interval_of(record.plan)
                 if (
                     phase_of(record) is None
                     and every is not None
@@ -513,9 +513,12 @@ class Past:
             ids = poll.droplet.backup_ids if isinstance(poll.droplet, Droplet) else None
             # "An empty `backup_ids` counts as 'none' only if the same listing shows an id on some droplet."
             if ids is not None and (ids or poll.tells_ids):
-                for gone in (listed or set()) - set(ids):
+                # The first listing is compared with the own list.
+                for gone in (set(existing) if listed is None else listed) - set(ids):
                     existing.pop(gone, None)
                 listed = set(ids)
+            elif isinstance(poll.droplet, Droplet):
+                listed = None  # This listing does not tell, so that no id is named by the latest one.
             for backup in poll.images:
                 # "only from images that are `available` and have a size"
                 if listed is not None and backup.id in listed - denied and backup.size is not None:
@@ -561,8 +564,12 @@ class Past:
 
     @cached_property
     def nothing_known(self) -> bool:
-        """Whether nothing is known of its backups: no list read, no id resolved, and no listing that says "none"."""
-        return not (self._lists[3] or self._own or self._lists[1] or self._last_read is not None)
+        """Whether nothing is known of its backups: no list read, no id resolved, and no listing that says "none".
+
+        Of a list that failed, a backup with a size tells something.
+        """
+        shown = any(self._was_sized_by_own_list(one) for one in self._own)
+        return not (self._lists[3] or shown or self._lists[1] or self._last_read is not None)
 
     @cached_property
     def kept(self) -> int | None:
@@ -614,39 +621,46 @@ class Past:
     def _sized(self) -> list[Backup]:
         return [backup for backup in self.counting if backup.size is not None]
 
-    def _unjudged_windows(self, judged: Sequence[float], now: float) -> list[float]:
-        """The windows that count, are due and were not judged.
+    def _unjudged_windows(self, judged: Sequence[float], waiting: Sequence[float], now: float) -> list[float]:
+        """The windows that count, are due and were not judged; those that `waiting` for a size are some of them.
 
-        "A drifting start judges no window twice": a start less than half an interval from one that was judged under the
-        same settings is the same window.
+        "A drifting start judges no window twice": a start less than half an interval after the last one that was looked
+        at under the same settings is no new window.
         """
         schedule = self.schedule
         if self.on is not True or schedule is None:
             return []
+        last = max((one for one in (*judged, *waiting) if one > self.counts_after), default=None)
         return [
-            start
-            for start in schedule.starts(self.counts_after, now)
-            if self.due_at(start) <= now
-            and not any(one > self.counts_after and abs(start - one) < schedule.every / 2 for one in judged)
+            *waiting,
+            *(
+                start
+                for start in schedule.starts(self.counts_after, now)
+                if self.due_at(start) <= now and (last is None or start - last >= schedule.every / 2)
+            ),
         ]
 
     @cached_property
-    def _judgements(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """The starts of all windows judged so far, and of those that were judged missed and are not forgotten."""
-        judged, missed = self.before._judgements if self.before is not None else ((), ())
+    def _judgements(self) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+        """The starts of all windows judged so far, of those that were judged missed and are not forgotten, and of those
+        that were looked at and wait for the size of a backup.
+        """
+        judged, missed, waiting = self.before._judgements if self.before is not None else ((), (), ())
         poll = self.polls[-1]
         if isinstance(poll.policy, Policy) and poll.policy.enabled is False:
-            missed = ()  # "it is forgotten [...] when the policy says that backups are off"
+            missed = waiting = ()  # "it is forgotten [...] when the policy says that backups are off"
         if poll.reading is None or poll.reading.answer != "read" or self.clocks_differ:
-            return judged, missed  # "Nothing but such a reading makes a miss"
-        for start in self._unjudged_windows(judged, poll.reading.asked_at):
+            return judged, missed, waiting  # "Nothing but such a reading makes a miss"
+        due, waiting = self._unjudged_windows(judged, waiting, poll.reading.asked_at), ()
+        for start in due:
             if self._is_answered(start, self._sized):
                 judged = (*judged, start)
             elif self._is_answered(start, self.counting):
-                pass  # "A window to which only a backup without a size belongs is not judged yet."
+                # "A window to which only a backup without a size belongs is not judged yet."
+                waiting = (*waiting, start)
             else:
                 judged, missed = (*judged, start), (*missed, start)
-        return judged, missed
+        return judged, missed, waiting
 
     @cached_property
     def shown(self) -> tuple[float, ...]:
@@ -659,6 +673,10 @@ class Past:
             # "nothing new is missed or forgiven until the clocks agree"
             before = self.before.shown if self.before is not None else ()
             return tuple(start for start in before if start in missed)
+        reading = self.polls[-1].reading
+        if self.before is not None and (reading is None or reading.answer != "read"):
+            # "Nothing but such a reading makes a miss": what a lagging listing names no more goes on hiding one.
+            missed = tuple(start for start in missed if start in self.before.shown)
         return tuple(sorted(start for start in missed if not self._is_answered(start, self.counting)))
 
     # Age
@@ -683,8 +701,10 @@ class Past:
         """
         kept = [backup.created_at for backup in self.existing]
         kept += [backup.created_at for backup in self.ever_seen.values() if backup.id in self.snapshot_ids]
-        if not kept and self.droplet is not None and self.droplet.created_at is not None:
-            kept = [self.droplet.created_at]
+        if not kept:
+            # One of which it is not told when it was created was there when it was first seen.
+            created_at = self.droplet.created_at if self.droplet is not None else None
+            kept = [self.first_seen if created_at is None else created_at]
         kept += [moment for moment in (self.switched_on_at, self.plan_changed_at) if moment is not None]
         return max(kept, default=None)
 
@@ -697,8 +717,11 @@ class Past:
 
     @cached_property
     def was_too_old(self) -> bool:
-        """Whether the age was greater than the limit when its own list was last read."""
-        return self._last_read is not None and self._read_at is not None and self._last_read.is_too_old(self._read_at)
+        """Whether the age was greater than the limit, as it is now, when its own list was last read."""
+        began = self._last_read.ages_from if self._last_read is not None else None
+        if began is None or self._read_at is None or self.max_age is None:
+            return False
+        return self._read_at - began > self.max_age
 
     def stale(self, now: float) -> bool | None:
         """ "A droplet whose backups are on, and whose age was greater than the limit when its own list was last read"
@@ -782,7 +805,9 @@ class Past:
 
     def _has_unproved_window(self, now: float) -> bool:
         """ "a window that counts is due and not judged"; one that has a backup needs no list to be read."""
-        windows = self._unjudged_windows(self._judgements[0], now)
+        judged, missed, waiting = self._judgements
+        hidden = [start for start in missed if start not in self.shown]
+        windows = [*self._unjudged_windows(judged, waiting, now), *hidden]
         return any(not self._is_answered(start, self._sized) for start in windows)
 
     def _ages_unread(self, now: float) -> bool:
@@ -805,7 +830,7 @@ class Past:
         """ "backups on, and none is kept yet, or the last window that is due has no backup that counts, nor has a later
         one, and began before backups were known to be on or the settings changed"
         """
-        if not self.existing:
+        if self.kept == 0 or self.nothing_known:
             return True
         start = self._is_behind(now)
         changes = [moment for moment in (self.on_since, self.settings_changed_at) if moment is not None]

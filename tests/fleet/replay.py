@@ -45,7 +45,7 @@ class Replay:
             if not event.keeps_state:
                 self.known = None
             elif self.known is not None:
-                self.known = replace(self.known, absences=0, failed_at=None)
+                self.known = replace(self.known, failed_at=None)
             return
         now = event.at
         if event.clock_offset is not None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from tests.fleet.life import Life, at, daily, weekly
-from tests.fleet.oracle import DAY, HOUR, MINUTE, Backup, Config, Droplet, Oracle, Policy, Reading
+from tests.fleet.oracle import DAY, HOUR, MINUTE, REJECTED, Backup, Config, Droplet, Oracle, Policy, Reading
 from tests.fleet.replay import Replay
 
 STORIES: list[Callable[[], Life]] = []
@@ -434,6 +434,43 @@ def phantom_id_counts_until_the_own_list_is_read() -> Life:
     return life
 
 
+@story
+def denied_id_does_not_come_back() -> Life:
+    """The listing drops an id that the own list denied, and names it again: it still is no backup."""
+    life = _two_misses()
+    life.own_list = "not asked"
+    assert life.droplet is not None
+    phantom = Backup(77, at("2026-11-06 13:00"), 1.0)
+    ids = tuple(one.id for one in life.kept)
+    listed = replace(life.droplet, backup_ids=(*ids, 77))
+    life.own_list = "read"
+    life.poll("2026-11-06 13:35", droplet=listed)
+    life.own_list = "not asked"
+    life.poll("2026-11-06 13:40")
+    life.poll("2026-11-06 13:45", droplet=listed, images=(phantom,))
+    life.expect(state="missing", missed_windows=2, kept=1)
+    return life
+
+
+@story
+def listing_that_lags_makes_no_miss() -> Life:
+    """A record without a size hides two misses; a listing lacks it, and the own list cannot be read."""
+    life = _two_misses()
+    broken = life.made("2026-11-06 13:00", size=None)
+    life.polls("2026-11-06 14:00")
+    life.expect(missed_windows=0)
+    life.own_list = "failed"
+    life.remove(broken)
+    life.poll("2026-11-06 14:05")
+    life.expect(state="unjudged", reason="unread", missed_windows=None)
+    life.poll("2026-11-06 14:10", clock_offset=2 * DAY)
+    life.expect(state="unjudged", reason="clock", missed_windows=None)
+    life.own_list = "read"
+    life.poll("2026-11-06 14:15")
+    life.expect(state="missing", missed_windows=2)
+    return life
+
+
 def _two_misses() -> Life:
     life = Life("2026-11-04 12:00")
     life.made("2026-11-04 01:00")
@@ -715,6 +752,36 @@ def policy_outlives_the_droplet() -> Life:
     life.restart(keeps_state=True)
     life.polls("2026-11-06 12:00")
     life.expect(state="gone")
+    return life
+
+
+@story
+def rejected_record_is_no_absence() -> Life:
+    """A record that cannot be understood says that the Droplet is there, and its policy too."""
+    life = Life("2026-11-02 12:00")
+    life.made("2026-11-02 01:00")
+    life.poll()
+    life.own_list = "404"
+    life.poll("2026-11-02 12:05", droplet=None, policy=None)
+    life.poll("2026-11-02 12:10", droplet=REJECTED, policy=REJECTED)
+    life.expect(state="protected")
+    life.poll("2026-11-02 12:15", policy=None)
+    life.expect(hours_until=11.75)
+    return life
+
+
+@story
+def restart_between_two_listings_without_it() -> Life:
+    """Two successive complete listings without the Droplet end it, also where the exporter restarts in between."""
+    life = Life("2026-11-02 12:00")
+    life.made("2026-11-02 01:00")
+    life.poll()
+    life.policy = life.droplet = None
+    life.own_list = "not asked"
+    life.poll("2026-11-02 12:05")
+    life.restart(keeps_state=True)
+    life.poll("2026-11-02 12:10")
+    life.expect(state=None)
     return life
 
 

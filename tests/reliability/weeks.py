@@ -278,8 +278,6 @@ class Weeks(RuleBasedStateMachine):
             for droplet_id in self.seen:
                 self.forgotten(droplet_id)
         self.served.clear()
-        for seen in self.seen.values():
-            seen.absences = 0
         self.begin()
 
     @rule(verify_every=st.sampled_from([4, 24]))
