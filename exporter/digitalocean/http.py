@@ -152,7 +152,7 @@ class Http:
         that reads the token are not caught.
         """
         try:
-            token = await self._files.run(self._read_token, within=FILES_WITHIN)
+            token = await self._files.run(self._read_token, within=self._limit(FILES_WITHIN))
         except (OSError, ValueError, ThreadPoolError) as error:
             raise Unauthorized("token", f"the token cannot be read: {self._quote(str(error))}") from error
         if not re.fullmatch(r"[\x21-\x7e]+", token):
@@ -164,6 +164,10 @@ class Http:
             elif self._token is not None:
                 self.budget.forget_headers()
             self._token = token
+
+    def _limit(self, seconds: float) -> float:
+        """So many seconds, or what is left of the poll if that is less."""
+        return max(0.0, min(seconds, (self.deadline - self._clock.now()) / self._clock.speed))
 
     async def get(self, endpoint: str, path: str, params: Mapping[str, str], keep: int) -> ApiAnswer:
         """The answer to a request, with a status from 200 to 299. Sends the request again if that may help."""
@@ -233,7 +237,7 @@ class Http:
         code = "error"
         begun = time.perf_counter()
         sent_at = self._clock.now()
-        limit = max(0.0, min(self.timeout, (self.deadline - sent_at) / self._clock.speed))
+        limit = self._limit(self.timeout)
         try:
             async with (
                 asyncio.timeout(limit),
@@ -283,7 +287,7 @@ class Http:
                 # In a thread: loading the certificate authorities takes longer than most requests, and a disk may hang.
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 if self.base_url.startswith("https:"):
-                    context = await _CERTIFICATES.run(httpx.create_ssl_context, within=FILES_WITHIN)
+                    context = await _CERTIFICATES.run(httpx.create_ssl_context, within=self._limit(FILES_WITHIN))
                 if self._http is not None:
                     return self._http
                 self._http = httpx.AsyncClient(

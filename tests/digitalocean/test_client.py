@@ -11,6 +11,7 @@ import logging
 import math
 import re
 import ssl
+import threading
 import time
 import traceback
 import tracemalloc
@@ -634,6 +635,18 @@ async def test_the_deadline_ends_a_request_that_hangs() -> None:
         async with asyncio.timeout(5):
             listing = await at.client.droplets()
         assert "(the poll's end)" in str(listing.error)
+
+
+async def test_the_deadline_ends_the_reading_of_a_token_that_hangs() -> None:
+    """Neither does a token's file whose disk hangs."""
+    over = threading.Event()
+    async with Server(ONE) as server, bench(server.url) as at:
+        at.client.http._read_token = lambda: str(over.wait(60))
+        at.client.http.deadline = NOON + 0.1
+        with pytest.raises(Unauthorized, match=r"not done within 0\.1 s"):
+            async with asyncio.timeout(5):
+                await at.client.refresh_token()
+        over.set()
 
 
 async def test_a_cancelled_listing_leaves_no_request_behind() -> None:

@@ -86,7 +86,7 @@ class Host:
         beside = self.folder / "beside"
         beside.write_text(
             f"accounts:\n{accounts}\n"
-            f"poll: {{interval: 2s, timeout: {10_000 + number}ms}}\n"
+            f"poll: {{interval: 3s, timeout: {10_000 + number}ms}}\n"
             "rate_limit: {per_minute: 1000000, per_hour: 60000000, reserve: 0}\n"
             f"state_file: {self.folder / 'state.json'}\n"
         )
@@ -109,7 +109,7 @@ class Fault:
     readers: int = 0
     """How many read the page without a rest."""
     reloads: bool = True
-    """Whether the configuration is another one every half second, and a reload is asked for every second and succeeds.
+    """Whether the configuration is another one every half second, and reloads that are asked for succeed.
 
     Without, SIGHUP asks for one at the beginning, and it fails.
     """
@@ -316,16 +316,18 @@ def _told(found: Sequence[Measured | Endings]) -> Told:
     [ended] = [one for one in found if isinstance(one, Endings)]
     lines = [
         f"The longest times that clients waited in {SECONDS:.0f} s of each fault. {ACCOUNTS} accounts together have",
-        f"{DROPLETS:,} Droplets and are polled every two seconds. A probe in a process of its own scrapes five times a",
-        "second, in turn plain and gzip, and asks for the rest once a second. Each reload changes every account. Stop:",
-        "from SIGTERM to the end with code 0 while the fault lasts. `make test` tries each for a few seconds.",
+        f"{DROPLETS:,} Droplets and are polled every three seconds. A probe in a process of its own scrapes five",
+        "times a second, in turn plain and gzip; it asks for health and page once a second, and every five seconds for",
+        "a reload, which changes every account. Stop: from SIGTERM to the end with code 0 while the fault lasts.",
+        "`make test` tries each for a few seconds.",
         "",
         *table(
             ("fault", "scrape", "gzip scrape", "health", "page", "reload", "stop"),
             [(one.fault, *_figures(one)) for one in faults],
         ),
         "",
-        f"{_storms(ended.tried)} Whole then, and used by the next start: {ended.tried - len(ended.wrong):,} times.",
+        _storms(ended.tried),
+        f"the state file was whole, and used by the next start, {ended.tried - len(ended.wrong):,} times.",
     ]
     wrong = [f"{one.fault}: {problem}" for one in faults for problem in one.wrong]
     return Told(lines, [*wrong, *(f"storms: {problem}" for problem in ended.wrong)])
@@ -338,7 +340,7 @@ def _figures(one: Measured) -> Iterator[str]:
 
 
 def _storms(times: int) -> str:
-    return f"The state file after {times:,} times SIGKILL amid reloads 20 ms apart, on a disk that needs 50 ms to sync:"
+    return f"Ended by SIGKILL {times:,} times, amid reloads 20 ms apart, on a disk that needs 50 ms to sync:"
 
 
 SECTION = Section(

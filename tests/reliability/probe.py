@@ -23,7 +23,9 @@ import msgspec
 EVERY = 0.2
 """Seconds from one scrape to the next."""
 SELDOM = 1.0
-"""Seconds from one to the next of everything else."""
+"""Seconds from one to the next of everything else, but for reloads."""
+RELOADED_EVERY = 5.0
+"""Seconds; a reload of all accounts is work of its own."""
 PATIENCE = 60.0
 """Seconds for any answer."""
 
@@ -90,7 +92,7 @@ async def probe(url: str, seconds: float, readers: int, droplets: int, *, reload
             if turn % (SELDOM // EVERY) == 0:
                 asked.append(asyncio.create_task(ask(session, "/-/healthy", seen.health)))
                 asked.append(asyncio.create_task(ask(session, "/", seen.page)))
-                if reloads:
+                if reloads and turn % (RELOADED_EVERY // EVERY) == 0:
                     asked.append(asyncio.create_task(ask(session, "/-/reload", seen.reload, post=True)))
             await asyncio.sleep(EVERY)
         await asyncio.gather(*asked)
