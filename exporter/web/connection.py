@@ -49,12 +49,12 @@ class Limits:
     headers: int = 64
     read: int = 16 * 1024
     """Bytes that are read and parsed at a time."""
-    buffered: int = 64 * 1024
+    buffered: int = 16 * 1024
     """Bytes of an answer that wait in the exporter for a slow client."""
     connections: int = 8192
     """Open connections; a new one replaces the one that has been idle the longest. Fewer if the system allows
     fewer open files."""
-    tls_connections: int = 512
+    tls_connections: int = 256
     """The same with TLS, where each connection takes 160 KiB before its client has sent anything."""
     slow: int = 256
     """Answers that wait at the same time for clients that read slowly."""
@@ -63,7 +63,17 @@ class Limits:
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_beginning", "_buffered", "_ending", "_server", "_socket", "_watch", "answering", "done_reading")
+    __slots__ = (
+        "_beginning",
+        "_buffered",
+        "_ending",
+        "_server",
+        "_socket",
+        "_watch",
+        "answering",
+        "done_reading",
+        "opened_at",
+    )
 
     def __init__(self, server: Server, manager: web.Server) -> None:
         limits = server.limits
@@ -79,6 +89,8 @@ class Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self.answering = False
+        self.opened_at = 0.0
+        """By the loop's clock."""
         self._server = server
         self._socket: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -92,13 +104,20 @@ class Connection(web.RequestHandler):
         """Serves the client at the other end of the socket, over TLS if there are settings for it."""
 
         def begun(task: asyncio.Task[Any]) -> None:
+            self._beginning = None  # its traceback refers to this connection, which only the collector would free
             if task.cancelled() or task.exception() is not None:  # the TLS handshake failed or was interrupted
                 sock.close()
                 self._server.closed(self)
 
         loop = asyncio.get_running_loop()
+        self.opened_at = loop.time()
         self._beginning = loop.create_task(loop.connect_accepted_socket(lambda: self, sock, **tls))
         self._beginning.add_done_callback(begun)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has ended the connection."""
+        return self._socket is None
 
     @property
     def idle(self) -> bool:

@@ -26,7 +26,7 @@ from exporter.reports.phrases import instant_words, size_words
 from exporter.service import Service
 from exporter.threads import ThreadPool
 from exporter.web.droplet_table import CurrentTable, SortColumn
-from exporter.web.server import HTML, Answer, request_header
+from exporter.web.server import HTML, Answer, request_header, text_answer
 from exporter.web.views import account_view, row_of, summary_of
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ SHORTEST_REFRESH, LONGEST_REFRESH = 30.0, 3600.0
 """Seconds. The page reloads itself at the poll interval, within these bounds."""
 PAGES_AT_ONCE = 2
 """Pages that are made at the same time. Others wait, because each page that is being made slows scrapes down."""
+PAGES_WAITING = 100
+"""Readers that wait for their page. More get 503: a client that asks and leaves looks like one that still reads."""
 PAGE_THREADS = ThreadPool("render the page", 2, caller_may_work=True)
 RENDERED_WITHIN = 20.0
 
@@ -196,6 +198,7 @@ class StatusPage:
         self._tables = CurrentTable(lambda: service.fleets, service.clock.now)
         service.watchers.append(self._tables.prepare)
         self._turns = asyncio.Semaphore(PAGES_AT_ONCE)
+        self._waiting = 0
 
     async def answer(self, request: web.BaseRequest) -> Answer:
         """The page or one of its assets, for a request."""
@@ -206,8 +209,14 @@ class StatusPage:
             # If the content changes, the address changes too.
             headers[hdrs.CACHE_CONTROL] = "max-age=86400"
         else:
-            async with self._turns:
-                content_type, body = HTML, await self.html(request.query)
+            if self._waiting >= PAGES_WAITING:
+                return text_answer("Too many readers; ask again.\n", 503, {hdrs.RETRY_AFTER: "5"})
+            self._waiting += 1
+            try:
+                async with self._turns:
+                    content_type, body = HTML, await self.html(request.query)
+            finally:
+                self._waiting -= 1
             headers[hdrs.CACHE_CONTROL] = "no-store"
         if gzip:
             headers[hdrs.CONTENT_ENCODING] = "gzip"

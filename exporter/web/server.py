@@ -54,6 +54,8 @@ ANSWERED_AT_ONCE = 4
 """Requests whose answers begin in one step of the loop."""
 ACCEPT_AGAIN = 0.01
 """Seconds for which no client is accepted after there was no room for another connection."""
+GRACE = 0.1
+"""Seconds in which a new connection does not count as idle."""
 WARN_EVERY = 600.0
 """Seconds between two warnings of too many connections."""
 
@@ -106,7 +108,7 @@ class Server:
         self._listeners: list[socket.socket] = []
         self._tls: dict[str, Any] = {}
         self._none_open = asyncio.Event()
-        self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._queues: OrderedDict[str, deque[tuple[Connection, asyncio.Future[None]]]] = OrderedDict()
         """Requests that wait for their turn, by address."""
         self._warned_at = -math.inf
         self._log = structlog.get_logger()
@@ -191,17 +193,20 @@ class Server:
             connection.begin(sock, self._tls)
 
     def _make_room(self, listener: socket.socket, problem: str) -> None:
-        """Ends the connections that have been idle the longest; if none is idle, the oldest one.
+        """Closes the connections that have been idle the longest; else the slowest readers; else the oldest one.
 
-        New clients wait for a moment, so that a client that has just been accepted has time to send its request.
+        A new connection has a moment to send its request before it counts as idle. Meanwhile, new clients wait.
         """
-        idle = (connection for connection in self.connections if connection.idle)
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        idle = (one for one in self.connections if one.idle and now - one.opened_at > GRACE)
         some = max(1, self.most_connections // 8)
-        for connection in list(islice(idle, some)) or list(islice(self.connections, 1)):
+        for connection in (
+            list(islice(idle, some)) or list(islice(self.slow, some)) or list(islice(self.connections, 1))
+        ):
             connection.abort()
-        asyncio.get_running_loop().remove_reader(listener)
-        asyncio.get_running_loop().call_later(ACCEPT_AGAIN, self._listen, listener)
-        now = asyncio.get_running_loop().time()
+        loop.remove_reader(listener)
+        loop.call_later(ACCEPT_AGAIN, self._listen, listener)
         if now - self._warned_at > WARN_EVERY:
             self._warned_at = now
             self._log.warning(
@@ -251,7 +256,9 @@ class Server:
         connection = cast(Connection, request.protocol)
         connection.answering = True
         try:
-            await self._wait_for_turn(request.remote or "")
+            await self._wait_for_turn(connection, request.remote or "")
+            if connection.gone:
+                raise ConnectionResetError("the client has gone")
             answer = await self._answer(request)
             try:
                 async with asyncio.timeout(self.limits.answer):
@@ -262,7 +269,7 @@ class Server:
         finally:
             connection.answering = False
 
-    async def _wait_for_turn(self, address: str) -> None:
+    async def _wait_for_turn(self, connection: Connection, address: str) -> None:
         """Waits until it is this request's turn. Addresses take turns, and each step of the loop answers few requests.
 
         Otherwise thousands of requests that arrive together would be answered before anything else is done. From Python
@@ -271,17 +278,19 @@ class Server:
         turn = asyncio.get_running_loop().create_future()
         if not self._queues:
             turn.get_loop().call_soon(self._give_turns)
-        self._queues.setdefault(address, deque()).append(turn)
+        self._queues.setdefault(address, deque()).append((connection, turn))
         await turn
 
     def _give_turns(self) -> None:
-        for _ in range(min(len(self._queues), ANSWERED_AT_ONCE)):
+        begun = 0
+        while self._queues and begun < ANSWERED_AT_ONCE:
             address, queue = self._queues.popitem(last=False)
-            turn = queue.popleft()
+            connection, turn = queue.popleft()
             if queue:
                 self._queues[address] = queue
             if not turn.done():
                 turn.set_result(None)
+                begun += not connection.gone
         if self._queues:
             asyncio.get_running_loop().call_soon(self._give_turns)
 

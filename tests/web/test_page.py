@@ -1029,3 +1029,13 @@ class TestBrowser:
             assert await tab.run(CONTRAST) == []
             await tab.picture(PICTURES / "first-poll.png")
         assert tab.complaints == []
+
+
+async def test_too_many_readers_are_told_to_ask_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the readers that may wait, the page is answered with 503; afterwards it is served as before."""
+    monkeypatch.setattr("exporter.web.page.PAGES_WAITING", 3)
+    async with site(healthy(2)) as at:
+        replies = await asyncio.gather(*(at.get() for _ in range(20)))
+        assert {reply.status for reply in replies} == {200, 503}
+        assert {reply.headers.get("Retry-After") for reply in replies if reply.status == 503} == {"5"}
+        assert (await at.get()).status == 200
