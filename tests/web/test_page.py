@@ -698,13 +698,13 @@ class TestLarge:
         other = asyncio.create_task(scrape())
         try:
             table = await make_table((self.FLEET,), NOW)
-            assert turns >= 10_000 / 500
+            assert turns >= 10
             turns = 0
             await table.select(SortColumn.NAME)
-            assert turns >= 10_000 / 500
+            assert turns >= 10
             turns = 0
             await table.select(words=["web", "fra"])
-            assert turns >= 10_000 / 500
+            assert turns >= 10
         finally:
             other.cancel()
 
