@@ -14,7 +14,6 @@ SHORT = (
     "1,500 readers that stop reading",
     f"300 silent connections, {FEW} files allowed",
     f"300 readers of 20 kB a second, {FEW} files allowed",
-    "2,000 silent connections, TLS",
     "50 clients: searches whose answer nobody awaits",
 )
 
