@@ -321,6 +321,8 @@ def try_condition(condition: Condition, seed: int, weeks: float = WEEKS) -> Tall
     scene = Scene(condition.name, seed)
     condition.begin(scene)
     scene.live_before()
+    for one in scene.machines:
+        one.looked_at = MONDAY + scene.every
     memory = Path("/dev/shm")
     directory = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
     tally = Tally()
@@ -749,7 +751,7 @@ CONDITIONS = (
 )
 
 
-ACCOUNTS = 4
+ACCOUNTS = 3
 """Of each condition."""
 _COLUMNS = (
     "condition",

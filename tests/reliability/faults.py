@@ -345,8 +345,8 @@ def short(samples: Iterable[tuple[str, dict[str, str], float]]) -> dict[str, flo
 
 STARTED_INTO = frozenset(("wire refuse", "status 401", "null records", "dates of year 1", "lists are not found"))
 """The cases that an exporter without any knowledge is started into, too."""
-AT_ONCE = 20
-"""Faults whose samples are put to the rules together: promtool takes 10,000 samples at once and no more."""
+AT_ONCE = 6
+"""Faults whose samples are put to the rules together: promtool loads no more than 10,000 samples for a query."""
 
 
 class Trial(World):

@@ -139,7 +139,7 @@ def _open_files(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-LOADED_FOR = 120.0
+LOADED_FOR = 60.0
 """Seconds."""
 SCRAPED_EVERY = 5.0
 

@@ -12,8 +12,7 @@ from structlog.testing import capture_logs
 from tests.reliability.faults import AT_ONCE, BEGIN, CASES, FIRED, OF_THE_MISSING, title, trials_of, try_all
 from tests.reliability.recording import Recording, run_promtool
 
-PARTS = 3 * math.ceil(len(CASES) / AT_ONCE)
-"""promtool loads no more than 10,000 samples for a query, so a part has few accounts."""
+PARTS = math.ceil(len(CASES) / AT_ONCE)
 
 
 @pytest.mark.parametrize("part", range(PARTS))

@@ -466,7 +466,7 @@ def live_through(accounts: int, *, shrink: bool) -> Lived:
     return lived
 
 
-ACCOUNTS, SHARES = 200, 8
+ACCOUNTS, SHARES = 120, 8
 """Whose weeks are lived through, and in how many parts, so that all processors are busy."""
 
 
