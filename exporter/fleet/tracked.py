@@ -62,7 +62,7 @@ class TrackedDroplet(Struct, frozen=True, gc=False, omit_defaults=True):
 
     @property
     def named(self) -> bool:
-        """Whether a listing of this run has named it."""
+        """Whether a listing ever named it, in this run or before the state file was written."""
         return self.description is not None or self.policy is not None
 
     @property

@@ -1,7 +1,7 @@
 """The verdict on a Droplet's backups: misses, age, reasons for not judging, and the one state that follows.
 
 This is the only place that decides it; metrics, page, commands and JSON show what is decided here. The rules are those
-of the metrics contract, section Verdicts.
+of README.md, "How overdue is judged".
 """
 
 from __future__ import annotations

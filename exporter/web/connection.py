@@ -27,8 +27,8 @@ VERSIONS = (HttpVersion10, HttpVersion11)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits for a client, in seconds and bytes. A client that is idle or too slow is disconnected within five
-    seconds."""
+    """The limits for a client, in seconds and bytes. One that is idle or sends too slowly is disconnected within five
+    seconds, one that stops reading its answer within ten."""
 
     silence: float = 4.0
     """Until a request with all its headers has arrived, on a new connection or after the last answer."""
