@@ -20,7 +20,7 @@ from exporter.fleet.model import Backup, Description, Policy, SupportedPolicy
 from exporter.fleet.schedule import DAY
 
 DISMISSED_FOR = 3600.0
-"""How long what the Droplet's own endpoint denied, an id a listing names or the whole list, is not asked again."""
+"""Seconds before asking again for an id, or a whole list, that the Droplet's own endpoint said does not exist."""
 
 
 MOST_DISMISSED = 50
