@@ -14,7 +14,7 @@ import time
 import traceback
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 
 import bcrypt
@@ -34,6 +34,7 @@ from exporter.digitalocean.errors import ApiError
 from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
 from exporter.web.auth import Guard
+from tests.digitalocean.wire import Answer, Heard, Server
 from tests.support.certificates import Authority
 from tests.support.lookalike import Api, Fixture, backup, droplet, policy
 from tests.support.processes import run
@@ -128,52 +129,32 @@ def ways(elsewhere: str) -> dict[str, Way]:
     }
 
 
-class Elsewhere:
-    """A host to which nothing may be sent."""
-
-    def __init__(self) -> None:
-        self.heard: list[bytes] = []
-        self.url = ""
-
-    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.heard.append(await reader.read(65536))
-        writer.close()
-
-
 @contextlib.asynccontextmanager
-async def giving_away() -> AsyncIterator[tuple[dict[str, str], Elsewhere]]:
-    """The address of a server for each way, and the host to which some of them point."""
-    elsewhere = Elsewhere()
+async def giving_away() -> AsyncIterator[tuple[dict[str, str], Server]]:
+    """The address of a server for each way, and the host to which some of them point and nothing may be sent."""
     async with contextlib.AsyncExitStack() as stack:
+        elsewhere = await stack.enter_async_context(Server(b"", host="127.0.0.2"))
 
-        async def listen(
-            take: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-            host: str,
-            trust: ssl.SSLContext | None = None,
-        ) -> str:
-            server = await stack.enter_async_context(await asyncio.start_server(take, host, 0, ssl=trust))
-            return "http{}://{}:{}".format("s" if trust else "", *server.sockets[0].getsockname()[:2])
+        async def listen(way: Way, tls: ssl.SSLContext | None = None) -> str:
+            return (await stack.enter_async_context(Server(_giving(way), tls))).url
 
-        elsewhere.url = await listen(elsewhere.take, "127.0.0.2")
-        urls = {name: await listen(taking(way), "127.0.0.1") for name, way in ways(elsewhere.url).items()}
+        urls = {name: await listen(way) for name, way in ways(elsewhere.url).items()}
         # A server for TLS that nobody trusts, one that speaks no TLS, and none at all.
         with _certificate() as tls:
-            urls["untrusted"] = await listen(taking(failed("401")), "127.0.0.1", tls)
+            urls["untrusted"] = await listen(failed("401"), tls)
         urls["no tls"] = urls["401"].replace("http:", "https:")
         urls["nobody"] = "http://127.0.0.1:1"
         yield urls, elsewhere
 
 
-def taking(way: Way) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            token = head.partition("Bearer ")[2].partition("\r\n")[0]
-            writer.write(way(head.split()[1].partition("?")[0], token))
-            await writer.drain()
+def _giving(way: Way) -> Answer:
+    async def answer(heard: Heard, writer: asyncio.StreamWriter) -> None:
+        token = heard.headers.get("authorization", "").partition("Bearer ")[2]
+        writer.write(way(heard.path, token))
+        await writer.drain()
         writer.close()
 
-    return take
+    return answer
 
 
 @contextlib.contextmanager
@@ -273,7 +254,7 @@ async def test_a_running_exporter_keeps_its_secrets(tmp_path: Path) -> None:
         }
         asked = [answer for answer in answers if OURS in answer]
         assert {name: shown(text) for name, text in everything.items() if shown(text)} == {}, asked
-        assert elsewhere.heard == []
+        assert not elsewhere.connections
         assert exporter.log.count('event="poll failed"') >= len(urls)
         assert "Traceback" not in exporter.log
 
@@ -378,7 +359,7 @@ async def test_no_error_of_the_client_holds_the_token() -> None:
         found = dict(zip(urls, await asyncio.gather(*map(errors_of, urls.values())), strict=True))
         assert {name for name, errors in found.items() if errors[-1] is None} == set()
         assert {name for name, errors in found.items() if shown("".join(map(everything_of, errors)))} == set()
-        assert elsewhere.heard == []
+        assert not elsewhere.connections
 
 
 def test_no_value_shows_a_token_in_its_representation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

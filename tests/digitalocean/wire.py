@@ -35,16 +35,17 @@ class Heard:
 class Server:
     """Answers each request by a coroutine; `connections` counts also those that never asked anything."""
 
-    def __init__(self, answer: Answer | bytes, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, answer: Answer | bytes, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self.requests: list[Heard] = []
         self.connections = 0
         self.answer = answer
         self._tls = tls
+        self._host = host
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Server:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        self._server = await asyncio.start_server(self._serve, self._host, 0, ssl=self._tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -61,7 +62,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self.port}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
