@@ -42,10 +42,12 @@ class Service:
         clock: Clock,
         telemetry: Telemetry,
         *,
-        guest: bool = False,
+        short_lived: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`load` reads the configuration again. `guest`: an exporter that runs may own the state file."""
+        """`load` reads the configuration again. `short_lived`: for a command that soon ends; an exporter may hold the
+        state file meanwhile.
+        """
         self.clock = clock
         self.telemetry = telemetry
         self.exposition = Exposition([label.label for label in config.tag_labels])
@@ -54,8 +56,8 @@ class Service:
         self._config = config
         self._log = structlog.get_logger()
         self._reloading = asyncio.Lock()
-        self._store = StateFile(config.state_file, guest=guest)
-        telemetry.state_kept(self._store.kept)
+        self._store = StateFile(config.state_file, short_lived=short_lived)
+        telemetry.state_kept(self._store.is_saved)
         self.remembered = frozenset(
             account.name for account in config.accounts if self._store.state(account.name, account.api_url) is not None
         )
@@ -74,7 +76,7 @@ class Service:
     @property
     def state_lost(self) -> bool:
         """Whether a state file is configured but is not written, so that a restart forgets what is known now."""
-        return self._config.state_file is not None and not self._store.kept
+        return self._config.state_file is not None and not self._store.is_saved
 
     @property
     def fleets(self) -> tuple[Fleet, ...]:
@@ -205,7 +207,7 @@ class Service:
         if store is not self._store:
             self._store.close()
             self._store = store
-            self.telemetry.state_kept(store.kept)
+            self.telemetry.state_kept(store.is_saved)
         store.forget(gone)
         for name in gone:
             self.telemetry.remove(name)

@@ -31,7 +31,7 @@ def check(options: CheckOptions) -> int:
 async def _report(options: CheckOptions) -> CheckReport:
     async with loaded_configuration(options.source) as loaded:
         config = restricted(loaded.config, options.accounts)
-        service = Service(config, loaded.reread, loaded.clock, Telemetry(__version__, process=False), guest=True)
+        service = Service(config, loaded.reread, loaded.clock, Telemetry(__version__, process=False), short_lived=True)
         async with progress("listing droplets and policies", lambda: service.statuses):
             results = await service.poll_once()
         accounts = [

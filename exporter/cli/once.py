@@ -47,7 +47,7 @@ async def _metrics(options: OnceOptions) -> tuple[bytes | None, list[str]]:
     """The text of the metrics, or `None` if the poll learned nothing; and each account's result."""
     async with loaded_configuration(options.source) as loaded:
         telemetry = Telemetry(__version__, process=False)
-        service = Service(loaded.config, loaded.reread, loaded.clock, telemetry, guest=True)
+        service = Service(loaded.config, loaded.reread, loaded.clock, telemetry, short_lived=True)
         async with progress("listing droplets and policies", lambda: service.statuses):
             results: list[str] = list(await service.poll_once())
         if not any(status.learned for status in service.statuses):

@@ -88,7 +88,7 @@ async def _ask_accounts(options: ShowOptions) -> tuple[list[_AccountAnswer], flo
     """The accounts' answers, the time of the answers in Unix seconds, and the configuration used."""
     async with loaded_configuration(options.source) as loaded:
         config = restricted(loaded.config, options.accounts)
-        store = StateFile(config.state_file, guest=True)
+        store = StateFile(config.state_file, short_lived=True)
         async with progress("asking for the droplet"):
             if isinstance(options.droplet, int):
                 places = [(account, options.droplet) for account in config.accounts]

@@ -32,13 +32,18 @@ def parse_duration(text: str) -> float:
     if not steps or "".join(number + unit for number, unit in steps) != unsigned:
         if re.fullmatch(r"[1-9][0-9]{0,8}", text):
             raise ValueError(f"{text} is not a duration, it lacks a unit; write it like {text}s, {text}m or {text}h")
-        raise ValueError(f"{quoted(text)} is not a duration; write it like 90s, 5m or 1h30m")
+        raise not_a_duration(quoted(text))
     nanoseconds = sum(float(number) * _NANOSECONDS[unit] for number, unit in steps)
     if nanoseconds >= _LONGEST:
         raise ValueError(f"{quoted(text)} is over 292 years; write a duration like 90s, 5m or 1h30m")
     if unsigned != text or round(nanoseconds) == 0:
         raise ValueError(f"{quoted(text)} is not above zero; write a duration like 90s, 5m or 1h30m")
     return round(nanoseconds) / 10**9
+
+
+def not_a_duration(shown: str) -> ValueError:
+    """The error for a value that is no duration; `shown` is the value as an error message quotes it."""
+    return ValueError(f"{shown} is not a duration; write it like 90s, 5m or 1h30m")
 
 
 def duration_text(seconds: float) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from exporter.config import proxies, state_location
-from exporter.config.durations import parse_duration
+from exporter.config.durations import not_a_duration, parse_duration
 from exporter.config.model import API_URL, Account, Config, MaxAge, Poll, RateLimit, TagLabel
 from exporter.config.patterns import compile_pattern
 from exporter.config.proxies import Proxies
@@ -132,7 +132,7 @@ def _fraction(value: Value) -> float:
 def _duration(value: Value) -> float:
     if value.number_as_written or value.is_text:
         return parse_duration(value.number_as_written or value.text())
-    raise ValueError(f"{value.as_shown} is not a duration; write it like 90s, 5m or 1h30m")
+    raise not_a_duration(value.as_shown)
 
 
 _URL = re.compile(

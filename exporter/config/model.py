@@ -7,11 +7,10 @@ from pathlib import Path
 
 from exporter.config.proxies import Proxies
 from exporter.config.tokens import TokenSource
-from exporter.fleet.assemble import Rules
-from exporter.fleet.selection import Criteria, Selection
+from exporter.fleet.assemble import DEFAULT_GRACE, Rules
+from exporter.fleet.selection import EVERYTHING, Criteria, Selection
 
 API_URL = "https://api.digitalocean.com"
-EVERY_DROPLET = Selection()
 NO_PROXIES = Proxies()
 ALL_BUT_KUBERNETES = Selection(exclude=Criteria(tags=frozenset({"k8s"})))
 """DigitalOcean does not allow backups on the nodes of its Kubernetes clusters."""
@@ -24,7 +23,7 @@ class Account:
     name: str
     token: TokenSource
     api_url: str = API_URL
-    selection: Selection = EVERY_DROPLET
+    selection: Selection = EVERYTHING
     watched_since: float | None = None
     """Since when the account counts as watched, in Unix seconds; `None`: since the exporter's first poll.
 
@@ -81,7 +80,7 @@ class Config:
     poll: Poll = Poll()
     rate_limit: RateLimit = RateLimit()
     expect_backups: Selection = ALL_BUT_KUBERNETES
-    grace: float = 14400.0
+    grace: float = DEFAULT_GRACE
     """Seconds after the end of a backup window in which its backup may still appear."""
     tag_labels: tuple[TagLabel, ...] = ()
     max_age: tuple[MaxAge, ...] = ()

@@ -109,21 +109,22 @@ class Client:
     async def droplets(self, *, gpus: bool = False, keep: int = 0) -> Pages[records.DropletRecord]:
         """`/v2/droplets`: the Droplets without a GPU; with `gpus`, those with one."""
         path = "/v2/droplets?type=gpus" if gpus else "/v2/droplets"
-        return await self._listing("droplets", path, records.droplets, keep, remember=True)
+        return await self._listing("droplets", path, records.read_droplets, keep, remember=True)
 
     async def droplet_count(self) -> int | None:
         """How many Droplets without a GPU `/v2/droplets` counts; `None` if the answer has no count."""
         endpoint, path = "droplets", "/v2/droplets"
         answer = await self.http.get(endpoint, path, {"page": "1", "per_page": "1"}, 0)
-        return self._page(endpoint, path, answer, records.droplets).total
+        return self._page(endpoint, path, answer, records.read_droplets).total
 
     async def policies(self, *, keep: int = 0) -> Pages[records.PolicyRecord]:
         """`/v2/droplets/backups/policies`: the policies of all Droplets, by Droplet id."""
-        return await self._listing("policies", "/v2/droplets/backups/policies", records.policies, keep, remember=True)
+        path = "/v2/droplets/backups/policies"
+        return await self._listing("policies", path, records.read_policies, keep, remember=True)
 
     async def backups(self, droplet_id: int, *, keep: int = 0) -> Pages[records.BackupRecord]:
         """`/v2/droplets/{id}/backups`. Its error is NotFound if the Droplet is gone."""
-        return await self._listing("backups", f"/v2/droplets/{droplet_id}/backups", records.backups, keep)
+        return await self._listing("backups", f"/v2/droplets/{droplet_id}/backups", records.read_backups, keep)
 
     async def supported_policies(self, *, keep: int = 0) -> Pages[records.SupportedPolicyRecord]:
         """`/v2/droplets/backups/supported_policies`: one page. Its records are numbered from 1 in the API's order."""
@@ -131,7 +132,7 @@ class Client:
         begun = self._clock.now()
         try:
             answer = await self.http.get(endpoint, path, {}, keep)
-            page = self._page(endpoint, path, answer, records.supported_policies)
+            page = self._page(endpoint, path, answer, records.read_supported_policies)
         except ApiError as error:
             return Pages(begun, error=error)
         listing = Pages(answer.sent_at, page.records, page.rejected, page.unidentified, page.total)
@@ -144,7 +145,7 @@ class Client:
         answer = await self.http.get(
             "images", path, {"private": "true", "page": str(number), "per_page": str(PER_PAGE)}, keep
         )
-        page = self._page("images", path, answer, records.images)
+        page = self._page("images", path, answer, records.read_images)
         pages = number + 1 if page.next_page else number
         if page.last_page is not None:
             pages = max(pages, page.last_page)
@@ -157,7 +158,7 @@ class Client:
         endpoint, path = "policy", f"/v2/droplets/{droplet_id}/backups/policy"
         answer = await self.http.get(endpoint, path, {}, keep)
         with self._reading(endpoint, path):
-            found = records.policy(answer.body, droplet_id)
+            found = records.read_policy(answer.body, droplet_id)
         if isinstance(found, str):
             raise self._reject(endpoint, path, found)
         return found
@@ -167,7 +168,7 @@ class Client:
         endpoint, path = "droplet", f"/v2/droplets/{droplet_id}"
         answer = await self.http.get(endpoint, path, {}, keep)
         with self._reading(endpoint, path):
-            found = records.droplet(answer.body)
+            found = records.read_droplet(answer.body)
         if isinstance(found, str):
             raise self._reject(endpoint, path, found)
         if found.id != droplet_id:

@@ -191,34 +191,34 @@ class TooLarge(UnreadableBody):
     """The answer is too large to be decoded in a short time."""
 
 
-def droplets(body: bytes) -> Page[DropletRecord]:
+def read_droplets(body: bytes) -> Page[DropletRecord]:
     return _read_page(body, "droplets", lambda part: _each(part, _droplet))
 
 
-def policies(body: bytes) -> Page[PolicyRecord]:
+def read_policies(body: bytes) -> Page[PolicyRecord]:
     """Policies by the id of the Droplet."""
     return _read_page(body, "policies", _each_policy)
 
 
-def backups(body: bytes) -> Page[BackupRecord]:
+def read_backups(body: bytes) -> Page[BackupRecord]:
     return _read_page(body, "backups", lambda part: _each(part, _backup))
 
 
-def images(body: bytes) -> Page[ImageRecord]:
+def read_images(body: bytes) -> Page[ImageRecord]:
     return _read_page(body, "images", lambda part: _each(part, _image))
 
 
-def supported_policies(body: bytes) -> Page[SupportedPolicyRecord]:
+def read_supported_policies(body: bytes) -> Page[SupportedPolicyRecord]:
     """Plans have no id, so they are numbered from 1 in the answer's order."""
     return _read_page(body, "supported_policies", _each_supported_policy)
 
 
-def droplet(body: bytes) -> DropletRecord | str:
+def read_droplet(body: bytes) -> DropletRecord | str:
     """The record of `/v2/droplets/{id}`, or what is wrong with it."""
     return _decode_single(_single(body, "droplet"), _droplet)
 
 
-def policy(body: bytes, droplet_id: int) -> PolicyRecord | str:
+def read_policy(body: bytes, droplet_id: int) -> PolicyRecord | str:
     """The record of `/v2/droplets/{id}/backups/policy`, or what is wrong with it."""
     raw = _single(body, "policy")
     named = _read_id(raw, "droplet_id")

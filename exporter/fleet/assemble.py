@@ -26,6 +26,10 @@ def clock_ahead_of(skew: float | None) -> float | None:
     return round(skew / HOUR) * HOUR if skew is not None and abs(skew) > CLOCK_WRONG else None
 
 
+DEFAULT_GRACE = 4 * HOUR
+"""Seconds after the end of a backup window in which its backup may still appear, unless the configuration says else."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What the configuration says of every Droplet of an account."""
@@ -33,7 +37,7 @@ class Rules:
     watched: Selection = EVERYTHING
     expected: Selection = EVERYTHING
     tag_prefixes: tuple[str, ...] = ()
-    grace: float = 4 * 3600.0
+    grace: float = DEFAULT_GRACE
     max_age: tuple[tuple[Selection, float], ...] = ()
     """How old the newest backup may be: the first entry that means a Droplet."""
 

@@ -43,8 +43,8 @@ class Departed(Struct, frozen=True, gc=False, omit_defaults=True):
     id: int
     created_at: float
     noticed_at: float
-    until: float | None = None
-    """When its retention would have ended, if it is gone before its time."""
+    retention_ends_at: float | None = None
+    """When its retention would have ended; `None` unless it is gone before its time."""
 
 
 class BackupHistory(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -72,17 +72,17 @@ class BackupHistory(Struct, frozen=True, gc=False, omit_defaults=True):
     departed: tuple[Departed, ...] = ()
     ever_backed_up: bool = False
     """Whether the own list ever showed a backup, or the images one that was not denied since."""
-    judged_by: float | None = None
-    """The reading by which windows were last judged, each by the schedule of its time."""
+    judged_reading_at: float | None = None
+    """The `read_at` of the reading that judged windows last. Each reading judges once, by the schedule of its time."""
     aged_from: float | None = None
     """The moment from which the age of the newest backup counted by that reading."""
-    judged_to: float | None = None
+    last_judged_start: float | None = None
     """The start of the latest window that was judged."""
     misses: tuple[float, ...] = ()
     """The starts of the windows that were missed since the newest backup that was made."""
-    hidden_by: float | None = None
-    """Where windows were missed: the newest backup that counted since the last reading of the own list, the clocks
-    agreeing. Misses before it are not shown."""
+    misses_hidden_before: float | None = None
+    """When the newest backup was made that counted since the own list was last read, while the clocks agreed. Misses
+    before it are not shown. `None`: none counted, or there is no miss."""
 
     @property
     def switched_on_at(self) -> float | None:
@@ -103,10 +103,10 @@ class BackupHistory(Struct, frozen=True, gc=False, omit_defaults=True):
 def not_ahead(history: BackupHistory, now: float) -> BackupHistory:
     """The history with every moment that lies ahead of a clock that was set back moved to now, or forgotten."""
     moments = (history.first_seen, history.on_since, history.changed_at, history.plan_changed_at, history.read_at)
-    if all(moment is None or moment <= now for moment in (*moments, history.judged_to, *history.misses[-1:])):
+    if all(moment is None or moment <= now for moment in (*moments, history.last_judged_start, *history.misses[-1:])):
         return history
-    read_at = history.read_at
-    judged_ahead = history.judged_to is not None and history.judged_to > now
+    read_at, judged_reading_at = history.read_at, history.judged_reading_at
+    judged_ahead = history.last_judged_start is not None and history.last_judged_start > now
     return replace(
         history,
         first_seen=min(history.first_seen, now),
@@ -114,9 +114,9 @@ def not_ahead(history: BackupHistory, now: float) -> BackupHistory:
         changed_at=_no_later(history.changed_at, now),
         plan_changed_at=_no_later(history.plan_changed_at, now),
         read_at=None if read_at is not None and read_at > now else read_at,
-        judged_by=None if history.judged_by is not None and history.judged_by >= now else history.judged_by,
+        judged_reading_at=None if judged_reading_at is not None and judged_reading_at >= now else judged_reading_at,
         # Windows that were judged in times yet to come are judged anew, and with them those since the newest backup.
-        judged_to=None if judged_ahead else history.judged_to,
+        last_judged_start=None if judged_ahead else history.last_judged_start,
         misses=() if judged_ahead else tuple(start for start in history.misses if start <= now),
     )
 
@@ -160,7 +160,8 @@ def _off(history: BackupHistory, now: float) -> BackupHistory:
         silent=0,
         misses=(),
         departed=tuple(
-            replace(one, until=None) if one.noticed_at > now - SWITCHED_OFF_WITHIN else one for one in history.departed
+            replace(one, retention_ends_at=None) if one.noticed_at > now - SWITCHED_OFF_WITHIN else one
+            for one in history.departed
         ),
     )
 
@@ -282,7 +283,7 @@ def _departed(
     return tuple(
         one
         for one in (*history.departed, *gone)
-        if one.id not in shown and (one.created_at > newest_kept or (one.until or 0.0) > now)
+        if one.id not in shown and (one.created_at > newest_kept or (one.retention_ends_at or 0.0) > now)
     )
 
 

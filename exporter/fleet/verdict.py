@@ -77,9 +77,9 @@ def windows_to_judge(history: BackupHistory, schedule: Schedule, slack: float, i
     """The numbers of the windows that count, are due at the instant and are not judged yet."""
     after = counted_after(history)
     first = schedule.window_at(after) + 1
-    if history.judged_to is not None and history.judged_to > after:
+    if history.last_judged_start is not None and history.last_judged_start > after:
         # A start that drifts or jitters must not make a window of which the half has passed a new one.
-        first = max(first, schedule.window_at(history.judged_to + schedule.interval / 2) + 1)
+        first = max(first, schedule.window_at(history.last_judged_start + schedule.interval / 2) + 1)
     return range(first, due_window(schedule, slack, instant) + 1)
 
 
@@ -145,19 +145,20 @@ def judge(
     history = known.history
     if not clock_wrong:
         history = _forgiven(history)
-    read_at, hidden_by = history.read_at, history.hidden_by
-    if read_at is not None and read_at != history.judged_by:
+    read_at, hidden_before = history.read_at, history.misses_hidden_before
+    if read_at is not None and read_at != history.judged_reading_at:
         # A reading is used once, by the clock and the schedule of its time; the next one judges what it could not.
-        history = replace(history, judged_by=read_at, aged_from=age_from(known))
+        history = replace(history, judged_reading_at=read_at, aged_from=age_from(known))
         if schedule is not None and history.on_since is not None and not clock_wrong:
             history = _windows_judged(history, schedule, slack, read_at)
         if not clock_wrong:
-            # Only a reading of the own list makes a miss: what hid one, and is listed no more, hides it until then.
-            hidden_by = None
+            # What hid a miss hides it until the next reading of the own list, also if it is listed no more.
+            hidden_before = None
     if not clock_wrong:
-        known_now = (hidden_by, newest_counted(known, now))
-        hidden_by = max((one for one in known_now if one is not None), default=None) if history.misses else None
-        history = history if hidden_by == history.hidden_by else replace(history, hidden_by=hidden_by)
+        known_now = (hidden_before, newest_counted(known, now))
+        hidden_before = max((one for one in known_now if one is not None), default=None) if history.misses else None
+        if hidden_before != history.misses_hidden_before:
+            history = replace(history, misses_hidden_before=hidden_before)
     known = known if history is known.history else replace(known, history=history)
     case = _Case(
         known=known,
@@ -225,7 +226,7 @@ class _Case:
 
     def misses_shown(self) -> tuple[float, ...]:
         """The misses since the newest backup that counts. While the clocks differ, no new backup forgives one."""
-        misses, newest = self.known.history.misses, self.known.history.hidden_by
+        misses, newest = self.known.history.misses, self.known.history.misses_hidden_before
         return misses if newest is None else tuple(start for start in misses if start - EARLY > newest)
 
     def reason(self, misses: tuple[float, ...], *, stale: bool) -> Reason | None:
@@ -290,12 +291,15 @@ class _Case:
         if snapshots is None:
             return 0
         departed = self.known.history.departed
-        return sum(one.until is not None and self.now < one.until and one.id not in snapshots for one in departed)
+        return sum(
+            one.retention_ends_at is not None and self.now < one.retention_ends_at and one.id not in snapshots
+            for one in departed
+        )
 
     def stands_until(self) -> float:
         """The next moment at which the passing of time alone may change the verdict."""
         schedule = self.schedule
-        moments = [one.until for one in self.known.history.departed if one.until is not None]
+        moments = [one.retention_ends_at for one in self.known.history.departed if one.retention_ends_at is not None]
         if schedule is not None:
             next_due = due_window(schedule, self.slack, self.now) + 1
             moments.append(schedule.start(next_due) + schedule.length + self.slack)
@@ -350,7 +354,7 @@ def _windows_judged(history: BackupHistory, schedule: Schedule, slack: float, re
         return history
     made = -inf if history.newest_made is None else window_of(schedule, history.newest_made.created_at)
     missed = tuple(schedule.start(number) for number in due if number > made)
-    return replace(history, judged_to=schedule.start(due[-1]), misses=history.misses + missed)
+    return replace(history, last_judged_start=schedule.start(due[-1]), misses=history.misses + missed)
 
 
 def _rests_on_an_unsized(known: TrackedDroplet) -> bool:

@@ -45,7 +45,7 @@ from exporter.polling.status import PollResult, Status, in_words
 
 JITTER = 2.0
 """Seconds within which the first polls of several accounts are spread."""
-CONFIRMED_AT_ONCE = 3
+LOOKED_UP_AT_ONCE = 3
 """How many Droplets that a complete listing lacks are looked up in one poll. The others wait for the next poll."""
 
 
@@ -217,7 +217,7 @@ class Poller:
             tracked.id
             for tracked in self._tracked.values()
             if listings.complete and not listings.names(tracked.id) and self._watched(tracked)
-        ][:CONFIRMED_AT_ONCE]
+        ][:LOOKED_UP_AT_ONCE]
         answers = await asyncio.gather(*(self._is_gone(droplet_id) for droplet_id in unnamed))
         gone = listings.gone.union(droplet_id for droplet_id, is_gone in zip(unnamed, answers, strict=True) if is_gone)
         return replace(listings, gone=gone), errors + refused
@@ -413,8 +413,8 @@ class Poller:
             )
             # A disk that hangs must not make the poll much longer than its interval.
             left = max(1.0, (self._client.http.deadline - self._clock.now()) / self._clock.speed)
-            await self._store.keep(self.account.name, state, left)
-            self._telemetry.state_kept(self._store.kept)
+            await self._store.save(self.account.name, state, left)
+            self._telemetry.state_kept(self._store.is_saved)
 
     def _watched(self, tracked: TrackedDroplet) -> bool:
         return tracked.named and self._rules.watched.watches(tracked.id, tracked.description)

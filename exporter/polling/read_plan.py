@@ -31,12 +31,13 @@ from exporter.fleet.verdict import (
 )
 
 IDLE_AT_ONCE = 3
-"""In each poll the lists of at least so many Droplets without backups enabled are read, however short the budget is. It
-is more where most Droplets have backups enabled.
+"""How many never-read lists of Droplets without backups enabled are read in a poll at least, however short the budget.
+
+A twentieth of the number of Droplets with backups enabled, where that is more.
 """
 SPARE_SHARE = 40
-"""One poll may spend this part (1/40) of the spare budget on Droplets without backups enabled, and as much on lists
-that may have changed without the listing showing it.
+"""A poll may spend 1/40 of the requests that are left on never-read lists of Droplets without backups enabled, and as
+much on lists that may have changed without the listing showing it (`UNSURE`).
 """
 SWEEP_PROOF = 20
 """A sweep that has shown no backup yet ends when it has cost a 20th of the requests that it should save."""
@@ -60,7 +61,9 @@ class Urgency(IntEnum):
     VERIFY = 6
     """Every list is read once in `verify_every`, and it is this Droplet's turn."""
     UNSURE = 7
-    """The listing does not show its backups, or shows none and may be late: while the budget is plenty."""
+    """The listing may not show every backup: it names no ids, or fewer than the own list, or none yet. Read only while
+    the budget is plenty.
+    """
 
     @property
     def needed(self) -> bool:
@@ -130,9 +133,9 @@ def reason_to_read(
 
 
 def no_reading_until(tracked: TrackedDroplet, read_policy: ReadPolicy, verdict_until: float, now: float) -> float:
-    """Until when the list of a Droplet need not be read, given that it need not be read now and nothing new is learned.
+    """When the list must be looked at again, of a Droplet whose list need not be read now and of which nothing changes.
 
-    `verdict_until`: until when its verdict stands.
+    `verdict_until`: when the passing of time may change its verdict.
     """
     if read_policy.ids_unreliable or tracked.listed is None or tracked.not_found_at is not None:
         return now

@@ -103,7 +103,7 @@ class _AccountV1(msgspec.Struct, frozen=True):
     supported: list[SupportedPolicy] = []
     supported_at: float | None = None
 
-    def now(self) -> AccountState:
+    def converted(self) -> AccountState:
         droplets = [droplet.tracked() for droplet in self.droplets]
         return AccountState(self.api_url, droplets, self.supported, self.supported_at)
 
@@ -118,13 +118,13 @@ class _File(msgspec.Struct, frozen=True):
 class StateFile:
     """The state file. One exporter at a time holds its lock; others read the file and do not write it.
 
-    Without a path it keeps nothing. `guest`: a command that soon ends. It holds the lock only while it writes, so that
-    an exporter that starts meanwhile gets it, and it logs no warning if an exporter holds the lock.
+    Without a path it keeps nothing. `short_lived`: for a command that soon ends. It holds the lock only while it
+    writes, so that an exporter that starts meanwhile gets it, and it logs no warning if an exporter holds the lock.
     """
 
-    def __init__(self, path: Path | None, *, guest: bool = False) -> None:
+    def __init__(self, path: Path | None, *, short_lived: bool = False) -> None:
         self._path = path
-        self._guest = guest
+        self._short_lived = short_lived
         self._log = structlog.get_logger().bind(state_file=str(path))
         self._lock: int | None = None
         self._writing = asyncio.Lock()
@@ -143,10 +143,10 @@ class StateFile:
         if path is not None:
             self._lock = self._locked(path)
             self._states = self._read(path)
-            if guest:
+            if short_lived:
                 self._release()
-        self.kept = self._usable and path is not None and (guest or self._lock is not None)
-        """Whether a restart would find what is known now."""
+        self.is_saved = self._usable and path is not None and (short_lived or self._lock is not None)
+        """Whether a restart would find what is known now: the file was written, or can be."""
 
     def close(self) -> None:
         """Releases the lock, after a write that is under way."""
@@ -172,7 +172,7 @@ class StateFile:
         for account in accounts:
             self._states.pop(account, None)
 
-    async def keep(self, account: str, state: AccountState, within: float = WRITE_WITHIN) -> None:
+    async def save(self, account: str, state: AccountState, within: float = WRITE_WITHIN) -> None:
         """Writes the file if its content changes. If it cannot be written, logs a warning, once.
 
         If the disk hangs, it gives up after `within` seconds, while the write goes on in its thread. No other write
@@ -192,25 +192,25 @@ class StateFile:
                 if not self._write_lock.locked():
                     await self._disk.run(self._write, path, dict(self._states), within=WRITE_WITHIN)
         except (TimeoutError, ThreadPoolError) as error:
-            self.kept = False
+            self.is_saved = False
             reason = str(error) or f"not done within {within:.3g} s"
             self._warn(f"it could not be written: {reason}", "look at the disk that holds it")
 
     def _write(self, path: Path, states: Mapping[str, AccountState | msgspec.Raw]) -> None:
         """Runs in a thread, never twice at once."""
         with self._write_lock:
-            if self._closed and not self._guest:
+            if self._closed and not self._short_lived:
                 return
             # The exporter that held the lock may have ended.
             if self._lock is None and self._usable:
                 self._lock = self._locked(path)
             if self._lock is None:
-                self.kept = False
+                self.is_saved = False
                 return
             try:
                 self._write_if_changed(path, states)
             finally:
-                if self._guest or self._closed:
+                if self._short_lived or self._closed:
                     self._release()
 
     def _write_if_changed(self, path: Path, states: Mapping[str, AccountState | msgspec.Raw]) -> None:
@@ -220,12 +220,12 @@ class StateFile:
             try:
                 _replace(path, *_pieces_of(digest, accounts))
             except OSError as error:
-                self.kept = False
+                self.is_saved = False
                 self._warn(error.strerror or str(error), "make the directory writable, or free space on its disk")
                 return
             self._written = digest
         self._unwritable = None
-        self.kept = True
+        self.is_saved = True
 
     def _warn(self, problem: str, remedy: str) -> None:
         """Logs why the file is not written, once until the reason changes."""
@@ -259,7 +259,7 @@ class StateFile:
             os.close(handle)
             logged = self._unwritable == HELD
             self._unwritable = HELD
-            (self._log.debug if self._guest or logged else self._log.warning)(
+            (self._log.debug if self._short_lived or logged else self._log.warning)(
                 "state not kept",
                 problem=HELD,
                 effect="this one reads it and does not write it",
@@ -340,7 +340,7 @@ def _accounts_in(content: bytes) -> dict[str, AccountState]:
         raise ValueError("it was changed or damaged after it was written")
     if version == 1:
         before = msgspec.json.decode(file.accounts, type=dict[str, _AccountV1])
-        return {name: account.now() for name, account in before.items()}
+        return {name: account.converted() for name, account in before.items()}
     return msgspec.json.decode(file.accounts, type=dict[str, AccountState])
 
 

@@ -57,9 +57,9 @@ async def _measure(count: int) -> Cost:
                 watching = asyncio.create_task(_longest_pause())
                 await asyncio.sleep(0)
                 begun = time.perf_counter()
-                await store.keep("production", AccountState(url, state.droplets, state.supported, number))
+                await store.save("production", AccountState(url, state.droplets, state.supported, number))
                 written.append(time.perf_counter() - begun)
-                assert store.kept
+                assert store.is_saved
                 watching.cancel()
                 pauses.append(await watching)
             begun = time.perf_counter()

@@ -320,14 +320,14 @@ class TestMemory:
 
     async def test_an_exporter_started_meanwhile(self, tmp_path: Path) -> None:
         """An exporter that starts during the poll of a command gets the state file."""
-        guest = StateFile(tmp_path / "state", guest=True)
+        command = StateFile(tmp_path / "state", short_lived=True)
         exporter = StateFile(tmp_path / "state")
-        await exporter.keep("a", AccountState("https://api.example", []))
+        await exporter.save("a", AccountState("https://api.example", []))
         kept = (tmp_path / "state").read_bytes()
-        await guest.keep("b", AccountState("https://api.example", []))
+        await command.save("b", AccountState("https://api.example", []))
         assert (tmp_path / "state").read_bytes() == kept
         exporter.close()
-        await guest.keep("b", AccountState("https://api.example", []))
+        await command.save("b", AccountState("https://api.example", []))
         assert b'"b"' in (tmp_path / "state").read_bytes()
         StateFile(tmp_path / "state").close()
 

@@ -35,15 +35,15 @@ def body(key: str, value: Any, **more: Any) -> bytes:
 
 
 def one_droplet(**fields: Any) -> Page[DropletRecord]:
-    return records.droplets(body("droplets", [{"id": 7, **fields}]))
+    return records.read_droplets(body("droplets", [{"id": 7, **fields}]))
 
 
 def one_policy(**fields: Any) -> Page[PolicyRecord]:
-    return records.policies(body("policies", {"7": fields}))
+    return records.read_policies(body("policies", {"7": fields}))
 
 
 def one_backup(**fields: Any) -> Page[BackupRecord]:
-    return records.backups(body("backups", [{"id": 7, "created_at": "2024-09-13T20:00:00Z", **fields}]))
+    return records.read_backups(body("backups", [{"id": 7, "created_at": "2024-09-13T20:00:00Z", **fields}]))
 
 
 # Droplets -------------------------------------------------------------------------------------------------------------
@@ -144,20 +144,20 @@ def test_a_droplet_with_a_field_of_the_wrong_type_is_left_out_by_its_id(fields: 
 @pytest.mark.parametrize("item", [None, 3, "x", [], {}, {"id": None}, {"id": 0}, {"id": -4}, {"id": 2**63}, {"id": []}])
 def test_a_record_without_a_readable_id_is_counted_as_such(item: Any) -> None:
     """`null`, or a record without an id, is one rejected record of unknown id."""
-    page = records.droplets(body("droplets", [item, {"id": 8}]))
+    page = records.read_droplets(body("droplets", [item, {"id": 8}]))
     assert (set(page.records), page.rejected, page.unidentified, page.length) == ({8}, frozenset(), 1, 2)
 
 
 @pytest.mark.parametrize("written", ["7", 7.0])
 def test_an_id_of_the_wrong_type_still_names_its_droplet(written: Any) -> None:
     """An id as text is a mistake in the record, but a readable one."""
-    page = records.droplets(body("droplets", [{"id": written}]))
+    page = records.read_droplets(body("droplets", [{"id": written}]))
     assert (page.records, page.rejected) == ({}, frozenset({7}))
 
 
 def test_a_record_that_comes_good_and_bad_counts_as_good() -> None:
     """The same id twice on a page is one Droplet."""
-    page = records.droplets(body("droplets", [{"id": 7, "disk": "x"}, {"id": 7}]))
+    page = records.read_droplets(body("droplets", [{"id": 7, "disk": "x"}, {"id": 7}]))
     assert (set(page.records), page.rejected) == ({7}, frozenset())
 
 
@@ -173,7 +173,7 @@ def test_a_record_that_comes_good_and_bad_counts_as_good() -> None:
 )
 def test_values_beyond_json_cost_their_record_only(bad: bytes, ids: set[int]) -> None:
     """Broken text, half a surrogate pair, NaN and numbers out of range: the neighbours are read."""
-    page = records.droplets(b'{"droplets": [' + bad + b', {"id": 6}], "meta": {"total": 2}}')
+    page = records.read_droplets(b'{"droplets": [' + bad + b', {"id": 6}], "meta": {"total": 2}}')
     assert (set(page.records), page.rejected, page.total) == ({6}, frozenset(ids), 2)
 
 
@@ -293,15 +293,15 @@ def test_a_policy_with_a_field_of_the_wrong_type_is_left_out_by_its_id(fields: d
 @pytest.mark.parametrize("record", [None, 3, [], "x"])
 def test_a_policy_that_is_no_object_is_rejected_by_its_key(record: Any) -> None:
     """`null` under a Droplet's id says that the Droplet is there."""
-    page = records.policies(body("policies", {"7": record, "8": {}}))
+    page = records.read_policies(body("policies", {"7": record, "8": {}}))
     assert (set(page.records), page.rejected, page.unidentified) == ({8}, frozenset({7}), 0)
 
 
 @pytest.mark.parametrize("key", ["", "x", "0", "-7", "7.0", " 7", "007", "٧", "9" * 30])
 def test_a_key_that_is_no_id_gives_way_to_the_records_own(key: str) -> None:
     """If a key is no id, the record's droplet_id counts; without one the record is rejected."""
-    assert set(records.policies(body("policies", {key: {"droplet_id": 9}})).records) == {9}
-    page = records.policies(body("policies", {key: {"droplet_id": "?"}, "8": {}}))
+    assert set(records.read_policies(body("policies", {key: {"droplet_id": 9}})).records) == {9}
+    page = records.read_policies(body("policies", {key: {"droplet_id": "?"}, "8": {}}))
     assert (set(page.records), page.rejected, page.unidentified) == ({8}, frozenset(), 1)
 
 
@@ -328,7 +328,7 @@ def test_a_backup_without_a_good_instant_or_size_is_left_out(fields: dict[str, A
 
 def test_a_backup_without_created_at_is_left_out() -> None:
     """A backup without `created_at` is left out."""
-    assert records.backups(body("backups", [{"id": 7}])).rejected == {7}
+    assert records.read_backups(body("backups", [{"id": 7}])).rejected == {7}
 
 
 def test_images_are_read() -> None:
@@ -342,7 +342,7 @@ def test_images_are_read() -> None:
         "min_disk_size": 25,
         "slug": None,
     }
-    page = records.images(body("images", [full, {"id": 6}, {"id": 8, "created_at": 3}]))
+    page = records.read_images(body("images", [full, {"id": 6}, {"id": 8, "created_at": 3}]))
     assert page.records == {5: ImageRecord(5, "backup", "available", date(10), 1.5), 6: ImageRecord(6)}
     assert page.rejected == {8}
 
@@ -356,7 +356,7 @@ def test_supported_policies_are_read_in_order_and_need_a_name() -> None:
         "retention_period_days": 28,
         "possible_days": ["SUN", "MON"],
     }
-    page = records.supported_policies(
+    page = records.read_supported_policies(
         json.dumps({"supported_policies": [weekly, {"possible_days": []}, {"name": "daily"}]}).encode()
     )
     assert page.records == {
@@ -371,28 +371,28 @@ def test_supported_policies_are_read_in_order_and_need_a_name() -> None:
 
 def test_a_single_droplet_and_policy_are_read_like_those_of_a_list() -> None:
     """The record under `droplet` or `policy` is the same record."""
-    assert records.droplet(b'{"droplet": {"id": 7, "name": "a"}}') == DropletRecord(7, "a")
-    assert records.policy(b'{"policy": {"droplet_id": 7, "backup_enabled": true}}', 7) == PolicyRecord(True)
+    assert records.read_droplet(b'{"droplet": {"id": 7, "name": "a"}}') == DropletRecord(7, "a")
+    assert records.read_policy(b'{"policy": {"droplet_id": 7, "backup_enabled": true}}', 7) == PolicyRecord(True)
 
 
 @pytest.mark.parametrize("record", ["null", "3", '{"id": 7, "disk": "x"}', "{}"])
 def test_a_single_droplet_that_cannot_be_understood_says_why(record: str) -> None:
     """The reason comes back in place of the record."""
-    assert isinstance(records.droplet(b'{"droplet": ' + record.encode() + b"}"), str)
+    assert isinstance(records.read_droplet(b'{"droplet": ' + record.encode() + b"}"), str)
 
 
 @pytest.mark.parametrize("record", ["null", '{"backup_enabled": 3}', '{"droplet_id": 8, "backup_enabled": true}'])
 def test_a_single_policy_that_cannot_be_understood_says_why(record: str) -> None:
     """So does a policy, and one that is of another Droplet."""
-    assert isinstance(records.policy(b'{"policy": ' + record.encode() + b"}", 7), str)
+    assert isinstance(records.read_policy(b'{"policy": ' + record.encode() + b"}", 7), str)
 
 
 def test_an_answer_without_its_record_is_unreadable() -> None:
     """No `policy` in the answer is the answer's fault, not a record's."""
     with pytest.raises(UnreadableBody, match="no `policy`"):
-        records.policy(b"{}", 7)
+        records.read_policy(b"{}", 7)
     with pytest.raises(UnreadableBody, match="no `droplet`"):
-        records.droplet(b"{}")
+        records.read_droplet(b"{}")
 
 
 # Pages ----------------------------------------------------------------------------------------------------------------
@@ -418,24 +418,24 @@ def test_an_answer_without_its_record_is_unreadable() -> None:
 )
 def test_of_the_links_only_the_page_numbers_are_read(links: Any, next_page: bool, last_page: int | None) -> None:
     """Whether there is a next page and which is the last; nonsense is no link."""
-    page = records.droplets(body("droplets", [], links=links))
+    page = records.read_droplets(body("droplets", [], links=links))
     assert (page.next_page, page.last_page) == (next_page, last_page)
 
 
 @pytest.mark.parametrize("meta", [None, {}, [], {"total": None}, {"total": "3"}, {"total": -1}, {"total": 1.5}, 3])
 def test_a_total_that_is_no_count_is_unknown(meta: Any) -> None:
     """A mistyped `meta` costs the count, not the page."""
-    page = records.droplets(body("droplets", [{"id": 7}], meta=meta))
+    page = records.read_droplets(body("droplets", [{"id": 7}], meta=meta))
     assert (set(page.records), page.total) == ({7}, None)
 
 
 def test_null_in_place_of_the_list_is_an_empty_one_only_if_the_count_says_so() -> None:
     """`null` in place of a list is an empty list only if `meta.total` is 0."""
-    assert records.droplets(b'{"droplets": null, "meta": {"total": 0}}').length == 0
-    assert records.policies(b'{"meta": {"total": 0}}').length == 0
+    assert records.read_droplets(b'{"droplets": null, "meta": {"total": 0}}').length == 0
+    assert records.read_policies(b'{"meta": {"total": 0}}').length == 0
     for text in (b'{"droplets": null}', b'{"droplets": null, "meta": {"total": 3}}', b'{"meta": {"total": 3}}'):
         with pytest.raises(UnreadableBody, match="no `droplets`"):
-            records.droplets(text)
+            records.read_droplets(text)
 
 
 @pytest.mark.parametrize(
@@ -461,19 +461,19 @@ def test_null_in_place_of_the_list_is_an_empty_one_only_if_the_count_says_so() -
 def test_a_body_that_is_not_the_apis_says_what_was_found(text: bytes, message: str) -> None:
     """HTML, half a page, the wrong type, a tower of brackets: one documented error."""
     with pytest.raises(UnreadableBody, match=message):
-        records.droplets(text)
+        records.read_droplets(text)
 
 
 def test_a_key_that_is_no_text_costs_its_policy_only() -> None:
     """Broken UTF-8 in a key of the map leaves the other Droplets' policies."""
-    page = records.policies(b'{"policies": {"\xff": {}, "\xfe": {"droplet_id": 9}, "8": {}}}')
+    page = records.read_policies(b'{"policies": {"\xff": {}, "\xfe": {"droplet_id": 9}, "8": {}}}')
     assert (set(page.records), page.unidentified) == ({8, 9}, 1)
 
 
 def test_policies_in_a_list_are_unreadable() -> None:
     """The policies come as a map."""
     with pytest.raises(UnreadableBody, match="`policies` cannot be read"):
-        records.policies(b'{"policies": [{"droplet_id": 7}]}')
+        records.read_policies(b'{"policies": [{"droplet_id": 7}]}')
 
 
 # The official document ------------------------------------------------------------------------------------------------
@@ -484,11 +484,11 @@ def test_every_example_of_the_official_document_is_read_without_a_rejection(refe
     document = yaml.safe_load(reference.read_text())
     components = document["components"]
     readers: dict[str, tuple[Any, str]] = {
-        "all_droplet_backup_policies": (records.policies, "policies"),
-        "all_droplet_backups": (records.backups, "backups"),
-        "all_droplets": (records.droplets, "droplets"),
-        "all_images": (records.images, "images"),
-        "droplets_supported_backup_policies": (records.supported_policies, "supported_policies"),
+        "all_droplet_backup_policies": (records.read_policies, "policies"),
+        "all_droplet_backups": (records.read_backups, "backups"),
+        "all_droplets": (records.read_droplets, "droplets"),
+        "all_images": (records.read_images, "images"),
+        "droplets_supported_backup_policies": (records.read_supported_policies, "supported_policies"),
     }
     seen = 0
     for name, (read, key) in readers.items():
@@ -530,13 +530,13 @@ KEYS = ("droplets", "policies", "backups", "images", "supported_policies", "drop
 def read_all(text: bytes) -> None:
     """Every reader; what they may raise is UnreadableBody."""
     for read in (
-        records.droplets,
-        records.policies,
-        records.backups,
-        records.images,
-        records.supported_policies,
-        records.droplet,
-        lambda body: records.policy(body, 7),
+        records.read_droplets,
+        records.read_policies,
+        records.read_backups,
+        records.read_images,
+        records.read_supported_policies,
+        records.read_droplet,
+        lambda body: records.read_policy(body, 7),
     ):
         try:
             found: Any = read(text)

@@ -78,7 +78,7 @@ histories = st.builds(
     read_at=maybe_numbers,
     departed=st.lists(st.builds(Departed, ids, numbers, numbers, maybe_numbers), max_size=2).map(tuple),
     ever_backed_up=st.booleans(),
-    judged_to=maybe_numbers,
+    last_judged_start=maybe_numbers,
     misses=st.lists(numbers, max_size=3).map(tuple),
 )
 knowns = st.builds(
@@ -130,7 +130,7 @@ def content(path: Path) -> bytes:
 
 async def writes(path: Path, state: AccountState) -> None:
     store = StateFile(path)
-    await store.keep("prod", state)
+    await store.save("prod", state)
     store.close()
 
 
@@ -187,15 +187,15 @@ class TestWriting:
     def test_two_accounts(self, file: Path) -> None:
         """Accounts share the file, each known by its name and its API's address."""
         store = StateFile(file)
-        asyncio.run(store.keep("prod", some_state(1)))
-        asyncio.run(store.keep("test", some_state(2)))
+        asyncio.run(store.save("prod", some_state(1)))
+        asyncio.run(store.save("test", some_state(2)))
         store.close()
         again = StateFile(file)
         assert again.state("prod", URL) == some_state(1)
         assert again.state("test", URL) == some_state(2)
         assert again.state("test", "https://api.example.com") is None
         again.forget(["prod"])
-        asyncio.run(again.keep("test", some_state(3)))
+        asyncio.run(again.save("test", some_state(3)))
         again.close()
         assert kept(file) is None
 
@@ -217,7 +217,7 @@ class TestCrash:
                 store = StateFile(file)
                 while True:
                     number += 1
-                    await store.keep("prod", structs.replace(some, supported_at=number))
+                    await store.save("prod", structs.replace(some, supported_at=number))
                     os.pwrite(handle, b"%9d" % number, 0)
 
             handle = os.open(done, os.O_RDWR | os.O_CREAT)
@@ -257,7 +257,7 @@ class TestCrash:
         with monkeypatch.context() as patch, capture_logs() as logs:
             break_at(step, FULL, patch)
             for number in (2, 3):
-                asyncio.run(store.keep("prod", some_state(number)))
+                asyncio.run(store.save("prod", some_state(number)))
         store.close()
         assert [log["problem"] for log in logs] == [FULL.strerror]
         assert kept(file) == some_state(1)
@@ -280,8 +280,8 @@ class TestCrash:
         store = StateFile(file)
         with monkeypatch.context() as patch, capture_logs():
             break_at("fsync", FULL, patch)
-            asyncio.run(store.keep("prod", some_state(1)))
-        asyncio.run(store.keep("prod", some_state(1)))
+            asyncio.run(store.save("prod", some_state(1)))
+        asyncio.run(store.save("prod", some_state(1)))
         store.close()
         assert kept(file) == some_state(1)
 
@@ -534,11 +534,11 @@ class TestTwoExporters:
     def test_second_goes_without(self, file: Path) -> None:
         """A second exporter on the same file logs that, and writes nothing until the first has ended."""
         first = StateFile(file)
-        asyncio.run(first.keep("prod", some_state(1)))
+        asyncio.run(first.save("prod", some_state(1)))
         with capture_logs() as logs:
             second = StateFile(file)
         assert [log["problem"] for log in logs] == ["another exporter holds the file"]
-        asyncio.run(second.keep("prod", some_state(2)))
+        asyncio.run(second.save("prod", some_state(2)))
         second.close()
         first.close()
         assert kept(file) == some_state(1)
@@ -554,16 +554,16 @@ class TestTwoExporters:
         assert file.exists()
         first.close()
 
-    def test_guest(self, file: Path) -> None:
+    def test_short_lived(self, file: Path) -> None:
         """A command that polls once reads the file and writes it only while no exporter holds it."""
         write(file, some_state(1))
-        guest = StateFile(file, guest=True)
-        assert guest.state("prod", URL) == some_state(1)
+        command = StateFile(file, short_lived=True)
+        assert command.state("prod", URL) == some_state(1)
         running = StateFile(file)
-        asyncio.run(guest.keep("prod", some_state(2)))
+        asyncio.run(command.save("prod", some_state(2)))
         running.close()
         assert kept(file) == some_state(1)
-        asyncio.run(guest.keep("prod", some_state(3)))
+        asyncio.run(command.save("prod", some_state(3)))
         assert kept(file) == some_state(3), "and lets go of it"
 
 
@@ -651,17 +651,17 @@ class TestSlowDisk:
         monkeypatch.setattr(state_file, "WRITE_WITHIN", 0.05)
         store = StateFile(file)
         with capture_logs() as logs:
-            await store.keep("prod", some_state(1))
-            assert not store.kept
-            await store.keep("prod", some_state(2))
+            await store.save("prod", some_state(1))
+            assert not store.is_saved
+            await store.save("prod", some_state(2))
         assert writes == ["begun"]
         assert [log["event"] for log in logs] == ["state not kept"]
-        assert not store.kept
+        assert not store.is_saved
         assert not await asyncio.to_thread(file.exists)
         gate.set()
         await asyncio.to_thread(wait_for_the_write, store)
-        await store.keep("prod", some_state(3))
-        assert store.kept
+        await store.save("prod", some_state(3))
+        assert store.is_saved
         store.close()
         assert kept(file) == some_state(3)
 
@@ -680,7 +680,7 @@ class TestSlowDisk:
         store = StateFile(file)
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", hang)
-            task = asyncio.create_task(store.keep("prod", some_state(1)))
+            task = asyncio.create_task(store.save("prod", some_state(1)))
             await asyncio.to_thread(begun.wait)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -690,8 +690,8 @@ class TestSlowDisk:
             assert [log["problem"] for log in logs] == ["another exporter holds the file"]
             gate.set()
             await asyncio.to_thread(wait_for_the_write, store)
-        await second.keep("prod", some_state(2))
-        assert second.kept, "the second takes the file over once the first has let go"
+        await second.save("prod", some_state(2))
+        assert second.is_saved, "the second takes the file over once the first has let go"
         second.close()
         assert kept(file) == some_state(2)
 

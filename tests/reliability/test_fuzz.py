@@ -72,11 +72,13 @@ SUPPORTED = record(
 
 def fleet_of(droplets: list[Any], policy: Any, backups: list[Any], supported: list[Any], now: float) -> Fleet:
     """What the exporter makes of such answers."""
-    plans = supported_policies_of(records.supported_policies(body("supported_policies", supported)).records.values())
-    found = [backup_of(one) for one in records.backups(body("backups", backups)).records.values()]
-    policies = records.policies(body("policies", {"7": policy})).records
+    plans = supported_policies_of(
+        records.read_supported_policies(body("supported_policies", supported)).records.values()
+    )
+    found = [backup_of(one) for one in records.read_backups(body("backups", backups)).records.values()]
+    policies = records.read_policies(body("policies", {"7": policy})).records
     known = TrackedDroplet(7, BackupHistory(first_seen=now - 1e6))
-    for record in records.droplets(body("droplets", droplets)).records.values():
+    for record in records.read_droplets(body("droplets", droplets)).records.values():
         known = description_seen(known, description_of(record))
     for one in policies.values():
         known = policy_seen(known, policy_of(one), now - 1e6, complete=True)
