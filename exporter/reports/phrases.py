@@ -84,9 +84,17 @@ def verdict_sentence(droplet: Droplet, now: float) -> str:
 
 
 def _why_missed(droplet: Droplet, now: float) -> str:
-    newest, missed = droplet.newest_ever, droplet.verdict.missed_windows or 0
-    since = f"no backup since {_window_name(droplet, newest, now)}" if newest is not None else "no backup"
-    return f"{since}, {missed:,} missed{_why_nothing_newer(droplet, now)}"
+    missed = droplet.verdict.missed or ()
+    rest = f"{len(missed):,} missed{_why_nothing_newer(droplet, now)}"
+    newest, changed = droplet.newest_ever, droplet.settings_changed_at
+    if newest is None:
+        return f"no backup, {rest}"
+    if droplet.verdict.reason is Reason.CLOCK and missed and newest >= missed[-1]:
+        return rest  # A newer backup ends no miss until the clocks agree.
+    if changed is not None and newest < changed:
+        # By the settings of now, it would belong to a window that never was.
+        return f"no backup since the one of {_day(newest, now)}, {rest}"
+    return f"no backup since {_window_name(droplet, newest, now)}, {rest}"
 
 
 def _why_nothing_newer(droplet: Droplet, now: float) -> str:
