@@ -15,7 +15,17 @@ from kubernetes_validate.utils import all_versions  # type: ignore[import-untype
 
 from tests.deploy import chart_values
 from tests.deploy.chart_values import SCHEMA, Schema, described, is_group
-from tests.deploy.helm_chart import EVERYTHING, VALUES, configuration, container, pod, render, validate
+from tests.deploy.helm_chart import (
+    EVERYTHING,
+    VALUES,
+    configuration,
+    container,
+    only,
+    pod,
+    render,
+    validate,
+    volume,
+)
 from tests.deploy.image import ROOT
 from tests.support.configuration_keys import configuration_keys
 
@@ -112,6 +122,19 @@ def test_every_object_of_the_schema_refuses_keys_it_does_not_know() -> None:
         ({"dashboards": {"labels": {"grafana_dashboard": 1}}}, "grafana_dashboard"),
         ({"containerPort": 80}, "/containerPort"),
         ({"telemetryPath": "metrics"}, "/telemetryPath"),
+        ({"telemetryPath": "/-/healthy"}, "/telemetryPath"),
+        ({"nameOverride": "My backups"}, "/nameOverride"),
+        ({"fullnameOverride": 51 * "a"}, "/fullnameOverride"),
+        ({"fullnameOverride": "1st"}, "/fullnameOverride"),
+        ({"namespaceOverride": "a.b"}, "/namespaceOverride"),
+        ({"serviceAccount": {"name": "a b"}}, "/serviceAccount/name"),
+        ({"commonLabels": {"team": "storage and backups"}}, "/commonLabels/team"),
+        ({"extraEnv": [{"name": "TIMES", "value": 5}]}, "/extraEnv/0/value"),
+        ({"resources": {"limits": {"memory": "512MB"}}}, "/resources/limits/memory"),
+        ({"strategy": {"type": "Rolling"}}, "/strategy/type"),
+        ({"serviceMonitor": {"interval": "0s"}}, "/serviceMonitor/interval"),
+        ({"prometheusRule": {"additionalRuleLabels": {"cost-center": "x"}}}, "cost-center"),
+        ({"accounts": [{"name": "a", "existingSecret": "b", "api_url": "http://192.0.2.1"}]}, "api_url"),
         ({"serviceMonitor": {"labels": {"release": "x"}}}, "labels"),
         ({"prometheusRule": {"alerts": {"DropletBackupMissing": {"enable": False}}}}, "enable"),
         ({"image": {"pullSecrets": []}}, "pullSecrets"),
@@ -147,12 +170,25 @@ def test_a_wrong_value_is_refused_by_name(values: dict[str, Any], told: str) -> 
             {"prometheusRule": {"enabled": True, "alerts": {"DropletBackupMising": {"enabled": False}}}},
             '"DropletBackupMising", which is no alert.*DropletBackupMissing',
         ),
+        ({"prometheusRule": {"enabled": True, "job": "("}}, "prometheusRule.job.*error parsing regexp"),
+        (
+            {"serviceMonitor": {"enabled": True, "interval": "1m", "scrapeTimeout": "1m30s"}},
+            "scrapeTimeout is 1m30s, longer than serviceMonitor.interval, which is 1m.*Shorten scrapeTimeout",
+        ),
     ],
 )
 def test_values_that_contradict_each_other_are_refused_with_the_remedy(values: dict[str, Any], told: str) -> None:
     """What a schema cannot say is refused when the chart is rendered."""
     with pytest.raises(helm.HelmRenderError, match=told):
         render(values)
+
+
+@pytest.mark.parametrize("release", ["2nd", "backups.production", "a" * 48 + "--b"])
+def test_a_release_whose_name_makes_no_name_for_a_service_is_refused(release: str) -> None:
+    """Helm allows more in a release's name than Kubernetes in a Service's; another name can be given."""
+    with pytest.raises(helm.HelmRenderError, match="Set fullnameOverride"):
+        render(name=release)
+    assert only(render({"fullnameOverride": "backups"}, name=release), "Service")["metadata"]["name"] == "backups"
 
 
 @pytest.mark.parametrize(
@@ -229,16 +265,67 @@ def test_a_null_probe_is_no_probe_and_a_null_label_no_label() -> None:
         "podLabels": {"a": None, "b": "c"},
         "podAnnotations": {"d": None},
         "podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None},
+        "nodeSelector": {"e": None, "f": "g"},
     })  # fmt: skip
     main = container(manifests)
     assert "livenessProbe" not in main
     assert "periodSeconds" not in main["readinessProbe"]
     assert "runAsUser" not in pod(manifests)["securityContext"]
+    assert pod(manifests)["nodeSelector"] == {"f": "g"}
     (deployment,) = [manifest for manifest in manifests if manifest["kind"] == "Deployment"]
     template = deployment["spec"]["template"]["metadata"]
     assert "a" not in template["labels"]
     assert template["labels"]["b"] == "c"
     assert "d" not in template["annotations"]
+
+
+# Names that look like other things
+
+
+@pytest.mark.parametrize("text", ["123", "true", "null", "1e3"])
+def test_a_name_that_yaml_could_take_for_a_number_stays_text(text: str) -> None:
+    """Kubernetes refuses a number or a boolean where it wants a name or a label."""
+    values = {
+        "nameOverride": text,
+        "fullnameOverride": "backups",
+        "namespaceOverride": text,
+        "commonLabels": {"cost-center": text},
+        "nodeSelector": {"gpus": text},
+        "serviceAccount": {"name": text},
+        "webConfig": {"existingSecret": text},
+        "state": {"persistence": {"enabled": True, "existingClaim": text}},
+        "accounts": [{"name": text, "existingSecret": text, "key": text}],
+        "extraEnv": [{"name": "A", "value": text}],
+        "networkPolicy": {"enabled": True},
+        "serviceMonitor": {"enabled": True},
+        "prometheusRule": {"enabled": True},
+    }
+    manifests = render(values, name=text)
+    for manifest in manifests:
+        validate(manifest, all_versions()[-1])
+        assert manifest["metadata"]["namespace"] == text
+        assert manifest["metadata"]["labels"]["app.kubernetes.io/instance"] == text
+    spec = pod(manifests)
+    assert spec["serviceAccountName"] == text
+    assert volume(manifests, "state")["persistentVolumeClaim"]["claimName"] == text
+    assert only(manifests, "ServiceMonitor")["spec"]["namespaceSelector"]["matchNames"] == [text]
+
+
+@pytest.mark.parametrize(
+    "name", ['a"b', "a: b", "a\nb", "#a", "- a", "{{ .Values }}", "'", "\\", "ä€", " a ", "|", "*a"]
+)
+def test_an_account_may_have_any_name(name: str) -> None:
+    """What YAML or Helm could read as their own stays the name, next to a second account."""
+    accounts = [{"name": one, "existingSecret": "token"} for one in (name, "other")]
+    assert [one["name"] for one in configuration(render({"accounts": accounts}))["accounts"]] == [name, "other"]
+
+
+def test_an_annotation_of_the_pod_replaces_the_charts_own() -> None:
+    """The container that kubectl takes first can be another; the checksum of the configuration cannot be replaced."""
+    usual = only(render(), "Deployment")["spec"]["template"]["metadata"]["annotations"]
+    given = {"kubectl.kubernetes.io/default-container": "proxy", "checksum/config": "0"}
+    made = only(render({"podAnnotations": given}), "Deployment")["spec"]["template"]["metadata"]["annotations"]
+    assert made == {**usual, "kubectl.kubernetes.io/default-container": "proxy"}
 
 
 # The image

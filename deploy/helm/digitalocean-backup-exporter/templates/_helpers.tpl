@@ -21,8 +21,8 @@
 {{- end -}}
 
 {{- define "exporter.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "exporter.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "exporter.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "exporter.labels" -}}
@@ -52,8 +52,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- /* The metadata of an object. Arguments: `root`, and if they differ from the usual ones `name`, `namespace`, `labels`, `annotations`. */ -}}
 {{- define "exporter.metadata" -}}
-name: {{ .name | default (include "exporter.fullname" .root) }}
-namespace: {{ .namespace | default (include "exporter.namespace" .root) }}
+name: {{ .name | default (include "exporter.fullname" .root) | quote }}
+namespace: {{ .namespace | default (include "exporter.namespace" .root) | quote }}
 labels:
   {{- include "exporter.allLabels" . | nindent 2 }}
 {{- with include "exporter.merged" (list .annotations) | fromYaml }}
@@ -166,6 +166,10 @@ sys.exit(connection.getresponse().status != 200)
 
 {{- /* Checks of the values that the schema cannot express. */ -}}
 {{- define "exporter.check" -}}
+{{- $name := include "exporter.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
+{{- fail (printf "%q, made of the names of the release and the chart, is no valid name for a Service (a letter, then letters, digits and -, no - at the end, all in lower case). Set fullnameOverride" $name) -}}
+{{- end -}}
 {{- $claim := and .Values.state.persistence.enabled (not .Values.demo) -}}
 {{- if and (gt (int .Values.replicas) 1) $claim -}}
 {{- fail (printf "replicas is %d and state.persistence.enabled is true: replicas cannot share one state file. Set replicas to 1, or state.persistence.enabled to false" (int .Values.replicas)) -}}
@@ -209,9 +213,16 @@ sys.exit(connection.getresponse().status != 200)
 {{- end -}}
 {{- end -}}
 {{- $monitor := .Values.serviceMonitor -}}
+{{- if and $monitor.enabled $monitor.interval $monitor.scrapeTimeout -}}
+{{- $start := toDate "2006-01-02" "2000-01-01" -}}
+{{- $next := $start | mustDateModify (printf "+%s" $monitor.interval) | unixEpoch | int64 -}}
+{{- if lt $next ($start | mustDateModify (printf "+%s" $monitor.scrapeTimeout) | unixEpoch | int64) -}}
+{{- fail (printf "serviceMonitor.scrapeTimeout is %s, longer than serviceMonitor.interval, which is %s: the operator would ignore such a ServiceMonitor. Shorten scrapeTimeout" $monitor.scrapeTimeout $monitor.interval) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $monitor.enabled .Values.prometheusRule.enabled -}}
 {{- $wanted := .Values.prometheusRule.job | default ".*digitalocean-backup.*" -}}
-{{- if not (regexMatch (printf "^(?:%s)$" $wanted) $monitor.job) -}}
+{{- if not (mustRegexMatch (printf "^(?:%s)$" $wanted) $monitor.job) -}}
 {{- fail (printf "serviceMonitor.job is %q, which prometheusRule.job does not match (%s): the rules would not find the exporter. Set prometheusRule.job to %q" $monitor.job $wanted $monitor.job) -}}
 {{- end -}}
 {{- end -}}
