@@ -6,7 +6,7 @@ and when. An outage, a restart, a new Droplet or a listing that lags must never 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Collection, Iterable, Set
 from typing import TypeVar
 
 from msgspec import Struct
@@ -66,7 +66,7 @@ class BackupHistory(Struct, frozen=True, gc=False, omit_defaults=True):
     unproven: tuple[Backup, ...] = ()
     """Newer ones that the images told of with a size; the own list did not show them yet, nor deny them."""
     own_list: tuple[Backup, ...] | None = None
-    """The own list as last read; `None`: never."""
+    """The own list as last read, with what parts of it showed since; `None`: it never was."""
     read_at: float | None = None
     """When the own list was last asked for, and read."""
     departed: tuple[Departed, ...] = ()
@@ -214,9 +214,20 @@ def with_images(history: BackupHistory, found: Iterable[Backup], now: float) -> 
     return history if unproven == history.unproven else replace(history, unproven=unproven)
 
 
-def with_made(history: BackupHistory, shown: Iterable[Backup], now: float) -> BackupHistory:
+def with_part_of_own_list(history: BackupHistory, shown: Iterable[Backup], now: float) -> BackupHistory:
+    """What is remembered once a part of the own list showed these backups; it tells nothing of any other."""
+    backups = {backup.id: backup for backup in shown}
+    if not backups:
+        return history
+    return replace(
+        _with_made(history, backups.values(), now),
+        own_list=tuple(({backup.id: backup for backup in history.own_list or ()} | backups).values()),
+        departed=tuple(one for one in history.departed if one.id not in backups),
+    )
+
+
+def _with_made(history: BackupHistory, backups: Collection[Backup], now: float) -> BackupHistory:
     """What is remembered once the own list showed these backups, be it whole or not: one with a size was made."""
-    backups = list(shown)
     made = [backup for backup in backups if backup.size is not None and backup.created_at <= now + FUTURE]
     if history.newest_made is not None:
         made.append(history.newest_made)
@@ -244,9 +255,9 @@ def with_own_list(
     `listed`: the ids that the latest listing named. `retention`: seconds, if it is known. `whole`: every record was
     understood and none is dated in times to come; only then does the list prove that a backup is missing.
     """
-    history = with_made(history, backups, read_at)
     if not whole:
-        return history
+        return with_part_of_own_list(history, backups, read_at)
+    history = _with_made(history, backups, read_at)
     shown = {backup.id for backup in backups}
     return replace(
         history,

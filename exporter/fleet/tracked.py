@@ -12,8 +12,8 @@ from exporter.fleet.history import (
     FUTURE,
     BackupHistory,
     with_images,
-    with_made,
     with_own_list,
+    with_part_of_own_list,
     with_policy,
 )
 from exporter.fleet.model import Backup, Description, Policy, SupportedPolicy
@@ -219,7 +219,7 @@ def can_prove_misses(backups: Iterable[Backup], unreadable: int, now: float) -> 
 
 def own_list_failed(known: TrackedDroplet, found: Iterable[Backup], now: float) -> TrackedDroplet:
     """The own list could not be read, or not whole. The backups seen of it were made all the same."""
-    return replace(known, history=with_made(known.history, found, now), failed_at=now)
+    return replace(known, history=with_part_of_own_list(known.history, found, now), failed_at=now)
 
 
 def retention_of(policy: Policy | None, supported: SupportedPolicy | None) -> float | None:

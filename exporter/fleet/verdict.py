@@ -245,7 +245,7 @@ class _Case:
         if known.unread or not can_prove_misses(known.backups or (), known.unreadable, self.now):
             too_old = self.is_too_old and not stale
             unanswered = has_unanswered(known, schedule, self.slack, self.now)
-            if too_old or unanswered or (not misses and _rests_on_an_unsized(known)):
+            if too_old or unanswered or _hidden_by_an_unsized(known, misses):
                 return Reason.UNREAD
         if not misses and self._began_before_first_sight(schedule):
             return Reason.FIRST_LOOK
@@ -357,10 +357,11 @@ def _windows_judged(history: BackupHistory, schedule: Schedule, slack: float, re
     return replace(history, last_judged_start=schedule.start(due[-1]), misses=history.misses + missed)
 
 
-def _rests_on_an_unsized(known: TrackedDroplet) -> bool:
+def _hidden_by_an_unsized(known: TrackedDroplet, shown: tuple[float, ...]) -> bool:
     """Whether a miss is not shown only because of a backup without a size, which may turn out to be none."""
+    hidden = known.history.misses[: len(known.history.misses) - len(shown)]
     sized = _newest(known, lambda backup: backup.size is not None)
-    return bool(known.history.misses) and (sized is None or known.history.misses[-1] - EARLY > sized.created_at)
+    return bool(hidden) and (sized is None or hidden[-1] - EARLY > sized.created_at)
 
 
 def has_unanswered(known: TrackedDroplet, schedule: Schedule, slack: float, now: float) -> bool:

@@ -577,7 +577,9 @@ class Past:
 
     @cached_property
     def ever_seen(self) -> dict[int, Backup]:
-        return self._lists[1] | self._own
+        """All but phantoms: "a phantom that only an id or an image told of" was never made."""
+        _, of_images, denied, _ = self._lists
+        return {one: backup for one, backup in of_images.items() if one not in denied} | self._own
 
     @cached_property
     def _last_read(self) -> Past | None:

@@ -454,6 +454,34 @@ def denied_id_does_not_come_back() -> Life:
 
 
 @story
+def phantom_was_never_seen() -> Life:
+    """The only backup ever told of is an id and an image that the own list lacks: none was ever taken."""
+    life = Life("2026-11-02 12:00", own_list="not asked", config=Config(max_age=26 * HOUR))
+    assert life.droplet is not None
+    listed = replace(life.droplet, backup_ids=(77,))
+    life.poll(droplet=listed, images=(Backup(77, at("2026-11-02 01:00"), 1.0),))
+    life.expect(state="protected", kept=1)
+    life.own_list = "read"
+    life.poll("2026-11-02 12:05", droplet=listed)
+    life.expect(state="never-taken", stale=True, kept=0)
+    return life
+
+
+@story
+def older_miss_is_hidden_by_a_record_without_a_size() -> Life:
+    """A later miss is shown. Whether the older one is, the own list would say, which fails."""
+    life = Life("2026-11-04 12:00")
+    life.made("2026-11-04 01:00")
+    life.made("2026-11-05 01:00", size=None)
+    life.polls("2026-11-06 12:00")
+    life.expect(state="overdue", reason=None, missed=(at("2026-11-06 00:00"),))
+    life.own_list = "failed"
+    life.poll("2026-11-06 12:05")
+    life.expect(state="overdue", reason="unread", missed=(at("2026-11-06 00:00"),))
+    return life
+
+
+@story
 def listing_that_lags_makes_no_miss() -> Life:
     """A record without a size hides two misses; a listing lacks it, and the own list cannot be read."""
     life = _two_misses()
@@ -554,6 +582,24 @@ def three_newest_vanish() -> Life:
     life.expect(lost=2)
     life.polls("2026-11-10 02:00", every=6 * HOUR)
     life.expect(lost=0)
+    return life
+
+
+@story
+def backup_of_a_page_is_lost() -> Life:
+    """The own list showed it on a first page, failed on the second, and lacks it at the next reading."""
+    life = Life("2026-11-02 12:00", policy=daily(retention=7 * DAY))
+    life.made("2026-11-02 01:00")
+    life.poll()
+    shown = Backup(1, at("2026-11-03 01:00"), 1.0)
+    life.poll("2026-11-03 02:00", reading=Reading(at("2026-11-03 02:00"), "failed", (shown,)), unread=True)
+    life.expect(state="protected", lost=0)
+    life.poll("2026-11-03 02:05")
+    life.expect(state="protected", lost=1)
+    life.poll("2026-11-03 02:10", reading=Reading(at("2026-11-03 02:10"), "failed", (shown,)), unread=True)
+    life.expect(lost=0)
+    life.poll("2026-11-03 02:15")
+    life.expect(lost=1, missed_windows=0)
     return life
 
 
