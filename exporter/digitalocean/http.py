@@ -16,13 +16,12 @@ import ssl
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 # Otherwise httpx imports it during the first request, which blocks the event loop.
 import anyio._backends._asyncio  # noqa: F401
@@ -54,6 +53,12 @@ RETRIES = 2
 _PAUSES = (0.5, 1.0)
 _CERTIFICATES = ThreadPool("certificates", 1)
 """Loading certificates keeps one core busy for 0.1 s. One load at a time leaves the other cores to scrapes."""
+_HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip",
+    "Connection": "keep-alive",
+    "User-Agent": f"digitalocean-backup-exporter/{__version__}",
+}
 _CHUNK = 64 * 1024
 _ERROR_BODY = 16 * 1024
 _ERROR_PATIENCE = 1.0
@@ -137,7 +142,8 @@ class Http:
         self._concurrency = concurrency
         self._in_flight = asyncio.Semaphore(concurrency)
         self._proxy = proxy
-        self._http: httpx.AsyncClient | None = None
+        # Not httpx.AsyncClient, which also follows redirects and keeps cookies: neither is wanted, and both take time.
+        self._http: httpx.AsyncHTTPTransport | None = None
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -231,7 +237,7 @@ class Http:
         return answer
 
     async def _send(
-        self, http: httpx.AsyncClient, endpoint: str, path: str, params: Mapping[str, str], ticket: int
+        self, http: httpx.AsyncHTTPTransport, endpoint: str, path: str, params: Mapping[str, str], ticket: int
     ) -> ApiAnswer:
         where = self.where(path)
         code = "error"
@@ -239,16 +245,14 @@ class Http:
         sent_at = self._clock.now()
         limit = self._limit(self.timeout)
         try:
-            async with (
-                asyncio.timeout(limit),
-                http.stream(
-                    "GET",
-                    httpx.URL(self.base_url + path).copy_merge_params(dict(params)),
-                    headers={"Authorization": f"Bearer {self._token}"},
-                    # httpx does not close a connection that is cancelled while it is being made: limit that, too.
-                    timeout=httpx.Timeout(None, connect=0.45 * limit),
-                ) as response,
-            ):
+            request = httpx.Request(
+                "GET",
+                _with_params(self.base_url + path, params),
+                headers={**_HEADERS, "Authorization": f"Bearer {self._token}"},
+                # httpx does not close a connection that is cancelled while it is being made: limit that, too.
+                extensions={"timeout": {"connect": 0.45 * limit}},
+            )
+            async with asyncio.timeout(limit), aclosing(await http.handle_async_request(request)) as response:
                 code = str(response.status_code)
                 self._learn(ticket, response.headers, sent_at)
                 body = b""
@@ -281,7 +285,7 @@ class Http:
         finally:
             self._observer.sent(endpoint, code, time.perf_counter() - begun)
 
-    async def _connect(self, endpoint: str) -> httpx.AsyncClient:
+    async def _connect(self, endpoint: str) -> httpx.AsyncHTTPTransport:
         if self._http is None:
             try:
                 # In a thread: loading the certificate authorities takes longer than most requests, and a disk may hang.
@@ -290,16 +294,7 @@ class Http:
                     context = await _CERTIFICATES.run(httpx.create_ssl_context, within=self._limit(FILES_WITHIN))
                 if self._http is not None:
                     return self._http
-                self._http = httpx.AsyncClient(
-                    headers={
-                        "Accept": "application/json",
-                        "Accept-Encoding": "gzip",
-                        "User-Agent": f"digitalocean-backup-exporter/{__version__}",
-                    },
-                    cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                    follow_redirects=False,
-                    event_hooks={"response": [_put_location_aside]},
-                    timeout=None,  # noqa: S113  # `_send` limits the whole request
+                self._http = httpx.AsyncHTTPTransport(
                     limits=httpx.Limits(
                         max_connections=self._concurrency,
                         max_keepalive_connections=self._concurrency,
@@ -350,7 +345,7 @@ class Http:
             case _ if 300 <= status < 400:
                 return Refused(
                     endpoint,
-                    f"{what}, a redirect to {self._quote(_host_of(answer.headers.get(_LOCATION, '')))}: the token was"
+                    f"{what}, a redirect to {self._quote(_host_of(answer.headers.get('location', '')))}: the token was"
                     " not sent there; set api_url to the API's own address",
                 )
             case _ if status >= 500:
@@ -373,13 +368,8 @@ def _clean(text: str, length: int = 200) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-_LOCATION = "x-location"
-
-
-async def _put_location_aside(response: httpx.Response) -> None:
-    """Hides the address of a redirect from httpx, which fails if the address is not valid."""
-    if "location" in response.headers:
-        response.headers[_LOCATION] = response.headers.pop("location")
+def _with_params(url: str, params: Mapping[str, str]) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(params)}" if params else url
 
 
 async def _read_body(response: httpx.Response, limit: int) -> bytes:
