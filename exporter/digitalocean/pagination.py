@@ -83,8 +83,7 @@ class PageCollector(Generic[T]):
     def add(self, number: int, page: Page[T]) -> None:
         """Adds a page."""
         known = len(self._ids)
-        self._ids |= page.records.keys()
-        self._ids |= page.rejected
+        self._ids.update(page.records, page.rejected)
         new = len(self._ids) - known
         self._records.update(page.records)
         self._rejected |= page.rejected

@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from math import floor, inf
 from operator import is_, itemgetter
@@ -69,7 +70,12 @@ def escape_label(value: str) -> str:
 
 def number_text(value: float) -> str:
     """A sample's value as the client library writes it. Only large values and NaN differ from Python's text."""
-    return repr(float(value)) if -inf < value < 1e6 else str(floatToGoString(value))  # type: ignore[no-untyped-call]
+    return repr(float(value)) if -inf < value < 1e6 else _large_number_text(value)
+
+
+@lru_cache(256)  # most Droplets have the time of the last listing
+def _large_number_text(value: float) -> str:
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]
 
 
 def family_header(family: Family) -> bytes:

@@ -163,6 +163,8 @@ class BackupReader:
         wanted: dict[int, int] = {}
         async for droplet_id in with_pauses(droplet_ids):
             wanted.update(dict.fromkeys(self._tracked[droplet_id].unresolved(now), droplet_id))
+        if not wanted:
+            return
         droplets = len(set(wanted.values()))
         listed = set[int]()
         async for tracked in with_pauses(self._tracked.values()):

@@ -28,6 +28,13 @@ class JudgedDroplets:
             del self._assembled[gone]
             self._unread_until.pop(gone, None)
 
+    def watches(self, tracked: TrackedDroplet) -> bool:
+        """Whether the Droplet is one to be served: a listing named it, and it is selected."""
+        before = self._assembled.get(tracked.id)
+        if before is not None and before.source is tracked:
+            return True  # no other is judged
+        return tracked.named and self._rules.watched.watches(tracked.id, tracked.description)
+
     def assembled(self, tracked: TrackedDroplet, now: float, clock_ahead: float | None) -> Assembled:
         """The Droplet as it is served. It is judged anew if it changed, or if time has ended its last verdict."""
         before = self._assembled.get(tracked.id)

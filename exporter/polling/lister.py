@@ -103,16 +103,16 @@ class _CachedConversion(Generic[_R, _T]):
 
     def __init__(self, convert: Callable[[_R], _T]) -> None:
         self._convert = convert
-        self._before: dict[int, tuple[_R, _T]] = {}
+        self._records: Mapping[int, _R] = {}
+        self._values: Mapping[int, _T] = {}
 
-    async def of(self, records: Mapping[int, _R]) -> dict[int, _T]:
-        before, self._before = self._before, {}
+    async def of(self, records: Mapping[int, _R]) -> Mapping[int, _T]:
+        before, known = self._records, self._values
+        values = {}
         async for droplet_id, record in with_pauses(records.items()):
-            previous = before.get(droplet_id)
-            self._before[droplet_id] = (
-                previous if previous and previous[0] is record else (record, self._convert(record))
-            )
-        return {droplet_id: value for droplet_id, (_, value) in self._before.items()}
+            values[droplet_id] = known[droplet_id] if before.get(droplet_id) is record else self._convert(record)
+        self._records, self._values = records, values
+        return values
 
 
 def _only(listings: AccountListings, droplet_ids: frozenset[int]) -> AccountListings:

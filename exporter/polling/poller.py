@@ -7,6 +7,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import replace
+from operator import attrgetter
 
 import structlog
 from msgspec import structs
@@ -216,7 +217,7 @@ class Poller:
         unnamed = [
             tracked.id
             for tracked in self._tracked.values()
-            if listings.complete and not listings.names(tracked.id) and self._watched(tracked)
+            if listings.complete and not listings.names(tracked.id) and self._judged.watches(tracked)
         ][:LOOKED_UP_AT_ONCE]
         answers = await asyncio.gather(*(self._is_gone(droplet_id) for droplet_id in unnamed))
         gone = listings.gone.union(droplet_id for droplet_id, is_gone in zip(unnamed, answers, strict=True) if is_gone)
@@ -314,7 +315,7 @@ class Poller:
         backups = 0.0
         async for tracked in with_pauses(self._tracked.values()):
             listed += len(tracked.listed or ())
-            if self._watched(tracked):
+            if self._judged.watches(tracked):
                 droplets += 1
                 backups += backups_an_hour(tracked)
         forecast = forecast_requests(
@@ -336,7 +337,7 @@ class Poller:
         reasons: list[tuple[Urgency, TrackedDroplet]] = []
         enabled = 0
         async for tracked in with_pauses([self._tracked[droplet_id] for droplet_id in droplet_ids]):
-            if not self._watched(tracked):
+            if not self._judged.watches(tracked):
                 continue
             enabled += tracked.policy is not None and tracked.policy.enabled is True
             if not read_policy.ids_unreliable and self._judged.needs_no_reading(tracked, now):
@@ -386,10 +387,10 @@ class Poller:
         self._judged.begin(self._supported, self._tracked.keys())
         droplets: list[Droplet] = []
         if self._listed:
-            everyone = sorted(self._tracked.values(), key=lambda tracked: tracked.id)
-            async for tracked in with_pauses(everyone):
-                if self._watched(tracked):
-                    assembled = self._judged.assembled(tracked, now, self._clock_ahead)
+            clock_ahead = self._clock_ahead
+            async for tracked in with_pauses(sorted(self._tracked.values(), key=attrgetter("id"))):
+                if self._judged.watches(tracked):
+                    assembled = self._judged.assembled(tracked, now, clock_ahead)
                     self._tracked[tracked.id] = assembled.source
                     droplets.append(assembled.droplet)
         self.fleet = Fleet(
@@ -415,9 +416,6 @@ class Poller:
             left = max(1.0, (self._client.http.deadline - self._clock.now()) / self._clock.speed)
             await self._store.save(self.account.name, state, left)
             self._telemetry.state_kept(self._store.is_saved)
-
-    def _watched(self, tracked: TrackedDroplet) -> bool:
-        return tracked.named and self._rules.watched.watches(tracked.id, tracked.description)
 
     def _finish(self, started: float, listings: AccountListings, unread: int, problems: list[str]) -> PollResult:
         now = self._clock.now()

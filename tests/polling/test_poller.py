@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import re
 from collections.abc import AsyncIterator
+from operator import is_
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,21 @@ class TestWhatIsLearned:
         await world.poll(MONDAY + 3 * DAY + 2 * HOUR)
         assert world.missed(1) == 0
         assert world.missed(2) == 2
+
+    async def test_changes_among_the_unchanged(self, world: World) -> None:
+        """A Droplet whose name or policy changes is served with the new one; the others stay the same objects."""
+        await world.poll()
+        before = world.poller.fleet.droplets
+        await world.poll(after=300)
+        assert all(map(is_, world.poller.fleet.droplets, before))
+        world.account.droplet_list[1]["name"] = "renamed"
+        world.account.policy_map["3"]["backup_policy"]["hour"] = 8
+        await world.poll(after=300)
+        after = world.poller.fleet.droplets
+        assert after[0] is before[0]
+        assert after[1].name == "renamed"
+        assert after[2].policy is not None
+        assert after[2].policy.hour == 8
 
     @pytest.mark.parametrize(("days", "state"), [(1, State.UNJUDGED), (2, State.STALE)])
     async def test_behind_at_the_start(self, days: int, state: State) -> None:
@@ -496,6 +512,18 @@ class TestSelection:
             world.api.faults.clear()
             await world.poll(after=300)
             assert world.ids == [2]
+
+    async def test_tag_goes_and_comes_back(self) -> None:
+        """A Droplet that loses its selected tag is no longer served, until it has it again."""
+        account = healthy(3, now=NOON)
+        account.droplet_list[1]["tags"] = ["web"]
+        async with World(account, at=NOON, config=selecting(tags=frozenset({"web"}))) as world:
+            served = []
+            for tags in (["web"], [], [], ["web"]):
+                account.droplet_list[1]["tags"] = tags
+                await world.poll(after=300)
+                served.append(world.ids)
+            assert served == [[2], [], [], [2]]
 
     async def test_by_name_and_region(self) -> None:
         """Every key given has to be met, a name by the whole of it."""
