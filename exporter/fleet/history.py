@@ -28,7 +28,7 @@ SWITCHED_OFF_WITHIN = HOUR
 
 
 class Settings(Struct, frozen=True, gc=False, omit_defaults=True):
-    """The last known value of each of the owner's settings, and of the window that the API named last."""
+    """The last known value of each of the owner's settings, and the window that the API named last for them."""
 
     plan: str | None = None
     hour: int | None = None
@@ -169,22 +169,26 @@ def _off(history: BackupHistory, now: float) -> BackupHistory:
 def _with_settings(history: BackupHistory, policy: Policy, now: float) -> BackupHistory:
     before = history.settings
     window = policy.next_window
+    plan = _latest(policy.plan, before.plan)
+    hour = _latest(policy.hour, before.hour)
+    weekday = _latest(policy.weekday, before.weekday)
+    plan_changed = before.plan is not None and plan != before.plan
+    chosen_anew = (
+        plan_changed
+        or (before.hour is not None and hour != before.hour)
+        or (before.weekday is not None and weekday != before.weekday)
+    )
     after = Settings(
-        plan=_latest(policy.plan, before.plan),
-        hour=_latest(policy.hour, before.hour),
-        weekday=_latest(policy.weekday, before.weekday),
-        named_start=_latest(window.start if window else None, before.named_start),
+        plan=plan,
+        hour=hour,
+        weekday=weekday,
+        # A window that was named before the owner chose others tells nothing of where those lie.
+        named_start=window.start if window else None if chosen_anew else before.named_start,
         named_length=_latest(max(0.0, window.end - window.start) if window else None, before.named_length),
     )
     if after == before:
         return history
-    plan_changed = before.plan is not None and after.plan != before.plan
-    changed = (
-        plan_changed
-        or (before.hour is not None and after.hour != before.hour)
-        or (before.weekday is not None and after.weekday != before.weekday)
-        or _named_window_moved(before, after, policy)
-    )
+    changed = chosen_anew or _named_window_moved(before, after, policy)
     return replace(
         history,
         settings=after,

@@ -91,7 +91,13 @@ def learn(
     elif description is known.description and policy is known.policy and _as_before(known, listings, now):
         return known
     history = not_ahead(known.history, now)
-    if policy is not None and history.nothing_said and watched_since is None:
+    policy_absent_now = (
+        policy is None
+        and listings.policies_complete
+        and not listings.unidentified_policies
+        and droplet_id not in listings.rejected_policies
+    )
+    if (policy is not None or policy_absent_now) and history.nothing_said and watched_since is None:
         # Backups may have been switched on at any time while the policies could not be listed.
         history = replace(history, first_seen=now)
     if history is not known.history:
@@ -105,7 +111,7 @@ def learn(
         known = policy_seen(known, policy, now, complete=listings.policies_complete)
     elif droplet_id in listings.rejected_policies:
         known = policy_rejected(known)
-    elif listings.policies_complete and not listings.unidentified_policies:
+    elif policy_absent_now:
         known = policy_absent(known, now)
     if description is not None:
         listed = listings.backup_ids.get(droplet_id) if tells_backup_ids else None

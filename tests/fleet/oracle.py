@@ -274,8 +274,7 @@ class Past:
     @cached_property
     def first_seen(self) -> float:
         """Its first sight: it shows whether backups are on "then", so it is no sooner than the first that could."""
-        told = next(self._flags(), None)
-        return self.polls[0].at if told is None or told[1] is None else told[0]
+        return next((at for at, _ in self._flags()), self.polls[0].at)
 
     @cached_property
     def droplet(self) -> Droplet | None:
@@ -380,10 +379,22 @@ class Past:
                 yield poll.at, poll.policy
 
     @cached_property
-    def named(self) -> tuple[float, float] | None:
-        """ "the window that the API named last, remembered while `next_backup_window` is null" """
-        windows = [record.window for _, record in self._records() if record.window is not None]
-        return windows[-1] if windows else None
+    def named(self) -> tuple[float | None, float | None]:
+        """Start and length of "the window that the API named last, remembered while `next_backup_window` is null"
+
+        A start that was named before plan, hour or weekday changed is one of windows that are no more.
+        """
+        start = length = None
+        chosen: dict[str, str | int] = {}
+        for _, record in self._records():
+            told = {"plan": record.plan, "hour": record.hour, "weekday": record.weekday}
+            latest = chosen | {name: value for name, value in told.items() if value is not None}
+            if any(latest[name] != value for name, value in chosen.items()):
+                start = None
+            chosen = latest
+            if record.window is not None:
+                start, length = record.window[0], max(0.0, record.window[1] - record.window[0])
+        return start, length
 
     @cached_property
     def _changes(self) -> tuple[float | None, float | None]:
@@ -408,6 +419,8 @@ class Past:
                 if weekday is not None and record.weekday != weekday:
                     changed = at
                 weekday = record.weekday
+            if changed == at:
+                named = None
             if record.window is not None:
                 every = interval_of(record.plan)
                 if (
@@ -442,8 +455,8 @@ class Past:
         told = []
         if self.policy is not None and self.policy.window_length is not None:
             told.append(self.policy.window_length)
-        if self.named is not None:
-            told.append(max(0.0, self.named[1] - self.named[0]))
+        if self.named[1] is not None:
+            told.append(self.named[1])
         if told:
             return max(told)
         supported = self._supported
@@ -463,7 +476,7 @@ class Past:
         if self.policy is None or every is None or length is None:
             return None
         told = phase_of(self.policy)
-        named = self.named[0] if self.named is not None else None
+        named = self.named[0]
         if told is None:
             return None if named is None else Schedule(named, every, length)
         if named is None:

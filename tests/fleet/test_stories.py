@@ -137,6 +137,24 @@ def switched_on_before_the_policies_could_be_listed() -> Life:
 
 
 @story
+def policy_was_not_understood_at_first() -> Life:
+    """At its first sight nothing told whether backups were on; a day later one listing names no policy, the next does.
+
+    They are known to be on since the first listing that could tell.
+    """
+    life = Life("2026-11-02 12:00")
+    life.made("2026-11-02 01:00")
+    life.polls("2026-11-03 09:00", policy=REJECTED)
+    life.expect(state="unjudged", reason="unknown-policy")
+    life.poll("2026-11-03 09:05", policy=None)
+    life.poll("2026-11-03 09:10")
+    life.expect(state="unjudged", reason="first-look", missed_windows=None)
+    life.polls("2026-11-04 08:05")
+    life.expect(state="overdue", missed=(at("2026-11-04 00:00"),))
+    return life
+
+
+@story
 def flicker_of_the_flag_is_no_switch() -> Life:
     """One listing that says nothing changes nothing."""
     life = Life("2026-11-01 12:00")
@@ -240,6 +258,40 @@ def hour_is_moved_forward_on_the_day() -> Life:
     life.expect(state="overdue", missed_windows=1)
     life.poll("2026-11-04 20:05")
     life.expect(state="missing", missed=(at("2026-11-04 00:00"), at("2026-11-04 12:00")))
+    return life
+
+
+@story
+def hour_is_moved_while_no_window_is_named() -> Life:
+    """The window that was named for the old hour does not make the new windows longer: a miss shows in time."""
+    life = Life("2026-11-02 12:00", policy=daily(window=(at("2026-11-03 00:00"), at("2026-11-03 04:00"))))
+    life.made("2026-11-02 01:00", "2026-11-03 01:00")
+    life.polls("2026-11-03 06:00")
+    life.set_policy(hour=12, window=None)
+    life.polls("2026-11-03 12:05")
+    life.expect(hours_until=0.0, max_age=56 * HOUR + 3 * MINUTE)
+    life.expect("2026-11-03 16:00", hours_until=20.0)
+    life.polls("2026-11-04 20:00")
+    life.expect(state="overdue", missed=(at("2026-11-03 12:00"),))
+    life.poll("2026-11-04 20:05")
+    life.expect(state="missing", missed=(at("2026-11-03 12:00"), at("2026-11-04 12:00")))
+    return life
+
+
+@story
+def day_is_moved_while_neither_hour_nor_window_is_told() -> Life:
+    """The named window was of the old day, so nothing tells when the new windows are."""
+    sunday = at("2026-11-01 20:00")
+    life = Life("2026-10-31 12:00", policy=weekly(hour=None, window=(sunday, sunday + 4 * HOUR)))
+    life.made("2026-10-25 21:00", "2026-11-01 21:00")
+    life.polls("2026-11-02 12:00")
+    life.expect(state="protected")
+    life.set_policy(window=None)
+    life.poll("2026-11-02 13:00")
+    life.expect(state="protected", hours_until=6 * 24 + 7.0)
+    life.set_policy(weekday="SAT")
+    life.poll("2026-11-02 14:00")
+    life.expect(state="unjudged", reason="no-schedule", hours_until=None)
     return life
 
 
