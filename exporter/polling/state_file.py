@@ -132,12 +132,14 @@ class StateFile:
         self._write_lock = threading.Lock()
         """Held by the thread that writes. The thread may go on after the poll that started it has ended."""
         self._closed = False
-        self._written = ""
-        """The digest of the accounts that the file holds."""
+        self._in_file: Mapping[str, AccountState | msgspec.Raw] = {}
+        """The states that were last written."""
         self._unwritable: str | None = None
         """Why the file is not written, as last logged."""
         self._states: dict[str, AccountState | msgspec.Raw] = {}
-        """By account, as read at the start or as last written. The latter is kept encoded, which takes less memory."""
+        """By account, as read at the start or as last saved. The latter is kept encoded, which takes less memory."""
+        self._encoded: dict[str, AccountState] = {}
+        """What was encoded: hardly any memory, as the poller holds the same Droplets while they do not change."""
         self._usable = True
         """Whether the file may be replaced: there is no file, or it is a state file."""
         if path is not None:
@@ -171,6 +173,7 @@ class StateFile:
         """Drops accounts that are no longer configured."""
         for account in accounts:
             self._states.pop(account, None)
+            self._encoded.pop(account, None)
 
     async def save(self, account: str, state: AccountState, within: float = WRITE_WITHIN) -> None:
         """Writes the file if its content changes. If it cannot be written, logs a warning, once.
@@ -181,11 +184,9 @@ class StateFile:
         path = self._path
         if path is None:
             return
-        # Encode one Droplet at a time, so that scrapes are answered meanwhile.
-        droplets = [msgspec.Raw(msgspec.json.encode(droplet)) async for droplet in with_pauses(state.droplets)]
-        encoded = msgspec.json.encode({**msgspec.structs.asdict(state), "droplets": droplets})
-        self._states[account] = msgspec.Raw(encoded)
-        del droplets
+        if state != self._encoded.get(account):
+            self._states[account] = await _encode(state)
+            self._encoded[account] = state
         within = min(within, WRITE_WITHIN)
         try:
             async with asyncio.timeout(within), self._writing:
@@ -214,16 +215,15 @@ class StateFile:
                     self._release()
 
     def _write_if_changed(self, path: Path, states: Mapping[str, AccountState | msgspec.Raw]) -> None:
-        accounts = msgspec.json.encode(states)
-        digest = _digest(accounts)
-        if digest != self._written:
+        if states != self._in_file:
+            accounts = msgspec.json.encode(states)
             try:
-                _replace(path, *_pieces_of(digest, accounts))
+                _replace(path, *_pieces_of(accounts))
             except OSError as error:
                 self.is_saved = False
                 self._warn(error.strerror or str(error), "make the directory writable, or free space on its disk")
                 return
-            self._written = digest
+            self._in_file = states
         self._unwritable = None
         self.is_saved = True
 
@@ -320,13 +320,19 @@ class _Version(msgspec.Struct, frozen=True):
     digitalocean_backup_exporter_state: int
 
 
+async def _encode(state: AccountState) -> msgspec.Raw:
+    # One Droplet at a time, so that scrapes are answered meanwhile.
+    droplets = [msgspec.Raw(msgspec.json.encode(droplet)) async for droplet in with_pauses(state.droplets)]
+    return msgspec.Raw(msgspec.json.encode({**msgspec.structs.asdict(state), "droplets": droplets}))
+
+
 def _digest(accounts: bytes) -> str:
     return hashlib.sha256(accounts).hexdigest()
 
 
-def _pieces_of(digest: str, accounts: bytes) -> tuple[bytes, bytes, bytes]:
+def _pieces_of(accounts: bytes) -> tuple[bytes, bytes, bytes]:
     """The file's content, in pieces: joining them would double the memory."""
-    head = msgspec.json.encode(_File(VERSION, digest, msgspec.Raw(b"0"))).removesuffix(b"0}")
+    head = msgspec.json.encode(_File(VERSION, _digest(accounts), msgspec.Raw(b"0"))).removesuffix(b"0}")
     return head, accounts, b"}"
 
 

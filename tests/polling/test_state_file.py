@@ -199,6 +199,17 @@ class TestWriting:
         again.close()
         assert kept(file) is None
 
+    def test_an_account_that_returns_as_it_was(self, file: Path) -> None:
+        """An account that was forgotten, and is configured again with nothing new, is kept again."""
+        store = StateFile(file)
+        for _ in range(2):
+            asyncio.run(store.save("prod", some_state(1)))
+            assert kept(file) == some_state(1)
+            store.forget(["prod"])
+            asyncio.run(store.save("test", some_state(2)))
+            assert kept(file) is None
+        store.close()
+
 
 class TestCrash:
     def test_kill(self, file: Path) -> None:
