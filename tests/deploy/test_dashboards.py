@@ -52,6 +52,8 @@ RULES = FOLDER.parent / "prometheus" / "rules" / "dashboards.yml"
 for _group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]:
     for _rule in _group["rules"]:
         SERVED[_rule["record"]] = labels(_rule["expr"], SERVED)
+WINDOW = 1440
+"""Pixels of a browser's window in which titles and tables must fit, without a menu beside it."""
 CHOSEN = {
     "worst": "1|2",
     "cluster": ".*",
@@ -162,6 +164,20 @@ def test_every_panel_says_what_it_shows() -> None:
         assert defaults.get("color"), where
         if panel["type"] != "table":
             assert defaults.get("unit") or defaults.get("mappings"), where
+
+
+def size_of(panel: JSON) -> tuple[float, float]:
+    """Width and height in pixels of what is within a panel's borders, its title's line included."""
+    cell = (WINDOW - 32 - 23 * 8) / 24
+    return panel["gridPos"]["w"] * (cell + 8) - 8 - 18, panel["gridPos"]["h"] * 38 - 8 - 18
+
+
+def test_no_title_is_cut() -> None:
+    """Every panel is wide enough for its title and the mark of its description."""
+    for name, panel in every_panel():
+        width, _ = size_of(panel)
+        # At Grafana's 14 pixels, bold: a letter takes some 7.6.
+        assert 7.6 * len(panel["title"]) + 24 <= width, f"{name}: {panel['title']}"
 
 
 def test_no_data_source_is_named() -> None:
@@ -320,8 +336,6 @@ def test_the_library_knows_whatever_an_override_sets(engine_of: Engine) -> None:
 # What they are answered
 
 STEP = 1800.0
-WINDOW = 1440
-"""Pixels of a browser's window in which every table must fit, without a menu beside it."""
 
 
 @pytest.fixture(scope="module", params=[OLDEST, NEWEST], ids=["11", "newest"])
@@ -400,10 +414,10 @@ def test_what_is_shown_reads_well(name: str, prometheus: Prometheus, engine_of: 
 
 
 def assert_fits(panel: JSON, view: View) -> None:
-    """A table is no wider than its panel, and each column wide enough for its title and its texts."""
+    """A table is no wider than its panel, shows a row, and each column is wide enough for its title and its texts."""
     (columns,) = view.frames
-    cell = (WINDOW - 32 - 23 * 8) / 24
-    width = panel["gridPos"]["w"] * (cell + 8) - 8 - 18
+    width, height = size_of(panel)
+    assert height >= 32 + 36 + 36, f"{panel['title']}: below title and header there is no room for a row"
     wanted = 0
     for column in columns:
         assert "Value" not in column.title, panel["title"]
@@ -421,7 +435,7 @@ def assert_fits(panel: JSON, view: View) -> None:
 
 def test_nothing_known_is_no_good_news(engine_of: Engine) -> None:
     """A figure without a value is neither green nor red."""
-    judging = {engine_of.color(name) for name in ("green", "yellow", "orange", "red", "dark-red", "purple")}
+    judging = {engine_of.color(name) for name in ("green", "dark-yellow", "orange", "red", "dark-red", "purple")}
     for name, panel in every_panel():
         if panel["type"] == "stat":
             view = engine_of.view(panel, [{"refId": "A", "format": None, "legend": "", "result": []}])

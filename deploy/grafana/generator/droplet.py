@@ -81,7 +81,6 @@ def _now() -> parts.Line:
             now(_shown(one("kept_size_bytes")), NAME),
         )
         .unit("bytes")
-        .decimals(1)
         .min(0)
         .thresholds(steps(BLUE))
     )
@@ -112,7 +111,7 @@ def _timeline() -> parts.Line:
         .max_data_points(600)
         .mappings(parts.state_values())
     )
-    windows = settings(mappings=parts.values({0: ("closed", "#2c3235"), 1: ("open", "blue")}))
+    windows = settings(mappings=parts.values({0: ("closed", "#6e768155"), 1: ("open", "blue")}))
     return 5, [(24, panel.override_by_query("B", windows))]
 
 
@@ -222,7 +221,7 @@ def _tables() -> list[parts.Line]:
             "Value #D": settings(display_name="Oldest backup", unit="dateTimeAsIso", custom_min_width=175),
         },
     )
-    return [(3, [(24, policy)]), (3, [(24, droplet)]), (3, [(24, windows)])]
+    return [(4, [(24, policy)]), (4, [(24, droplet)]), (4, [(24, windows)])]
 
 
 def _age() -> parts.Line:

@@ -42,7 +42,7 @@ def _now() -> parts.Line:
     )
     late = (
         parts.number(
-            "Last complete listing",
+            "Last listing",
             "Time since the last poll with complete listings, in poll intervals, of the worst account. At six an alert "
             "fires.",
             now(f"max(({LISTING_AGE}) / on (cluster, account) {_reduced('max', 'poll_interval_seconds')})"),
@@ -67,7 +67,7 @@ def _now() -> parts.Line:
     )
     unjudged = (
         parts.number(
-            "Droplets not judged",
+            "Unjudged",
             "Droplets whose state is `unjudged`. The panel at the end shows the reasons.",
             now(f"sum({UNJUDGED})"),
         )
@@ -90,7 +90,7 @@ def _now() -> parts.Line:
     )
     rejected = (
         parts.number(
-            "Records rejected",
+            "Rejected",
             "Records of the API's answers that could not be understood and were left out, over the time shown.",
             now(f"sum(max by (cluster, account, endpoint) (increase({exporter('rejected_records_total')}[$__range])))"),
         )

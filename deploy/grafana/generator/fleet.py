@@ -41,22 +41,30 @@ def _numbers() -> parts.Line:
         .thresholds(steps("text"))
     )
     counted = [
-        (2, parts.counted(parts.STATES[state][0], text, queries.count(state), color))
-        for state, color, text in (
-            (State.MISSING, RED, "Droplets that missed two or more windows. Act on these first."),
-            (State.OVERDUE, RED, "Droplets that missed one window."),
+        (width, parts.counted(parts.STATES[state][0], text, queries.count(state), color))
+        for width, state, color, text in (
+            (2, State.MISSING, RED, "Droplets that missed two or more windows. Act on these first."),
+            (2, State.OVERDUE, RED, "Droplets that missed one window."),
             (
+                2,
                 State.STALE,
                 ORANGE,
                 "Droplets whose newest backup is older than it may be, or whose backups are all gone.",
             ),
-            (State.NEVER_TAKEN, ORANGE, "Droplets with backups on that should have a backup by now and never had one."),
             (
+                3,
+                State.NEVER_TAKEN,
+                ORANGE,
+                "Droplets with backups on that should have a backup by now and never had one.",
+            ),
+            (
+                2,
                 State.UNJUDGED,
                 PURPLE,
                 "Droplets that the exporter cannot judge. The exporter's dashboard shows the reasons.",
             ),
             (
+                3,
                 State.UNPROTECTED,
                 ORANGE,
                 "Droplets that ought to have backups and whose policy says that backups are off.",
@@ -77,10 +85,9 @@ def _numbers() -> parts.Line:
             now(f"sum({recorded('tags:digitalocean_backup_kept_size_bytes:sum')})"),
         )
         .unit("bytes")
-        .decimals(1)
         .thresholds(steps(BLUE))
     )
-    return 3, [(3, share), (3, expected), *counted, (2, lost), (4, kept)]
+    return 3, [(3, share), (2, expected), *counted, (2, lost), (3, kept)]
 
 
 def _states() -> parts.Line:
@@ -182,7 +189,7 @@ def _table() -> parts.Line:
                         custom_width=135,
                     ),
                     "Value #F": settings(display_name="Kept", custom_width=85),
-                    "Value #G": settings(display_name="Size of all", unit="bytes", decimals=1, custom_width=130),
+                    "Value #G": settings(display_name="Size of all", unit="bytes", custom_width=130),
                 },
             ),
         )
@@ -286,7 +293,7 @@ def _ages() -> parts.Line:
     for plan, color in parts.PLANS.items():
         plans = plans.override_by_regexp(plan, parts.colored(color))
         worst = worst.override_by_regexp(plan, parts.colored(color))
-    return 8, [(6, plans), (9, ages), (9, worst)]
+    return 9, [(6, plans), (9, ages), (9, worst)]
 
 
 def _sizes() -> parts.Line:
@@ -310,9 +317,9 @@ def _sizes() -> parts.Line:
             "Largest, all backups of a droplet",
             "The ten droplets with the largest backups together.",
             now(f"sort_desc({named(f'topk(10, {sizes})')})", "{{shown}}"),
+            above=True,
         )
         .unit("bytes")
-        .decimals(1)
         .thresholds(steps(BLUE))
         .color_scheme(parts.color_mode(models.FieldColorModeId.THRESHOLDS))
         .data_links(parts.series_to_droplet())
@@ -323,15 +330,15 @@ def _sizes() -> parts.Line:
             "Growth of the newest backup in seven days",
             "The ten droplets whose newest backup grew the most since seven days ago.",
             now(f"sort_desc({named(f'topk(10, {grown})')})", "{{shown}}"),
+            above=True,
         )
         .unit("bytes")
-        .decimals(1)
         .no_value("none grew")
         .thresholds(steps(BLUE, (10 * 1024**3, YELLOW), (50 * 1024**3, ORANGE)))
         .color_scheme(parts.color_mode(models.FieldColorModeId.THRESHOLDS))
         .data_links(parts.series_to_droplet())
     )
-    return 9, [(10, kept), (7, largest), (7, growth)]
+    return 12, [(10, kept), (7, largest), (7, growth)]
 
 
 def build() -> models.Dashboard:

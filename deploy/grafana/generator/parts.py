@@ -41,7 +41,9 @@ TITLES = {
     EXPORTER_UID: "DigitalOcean backups / Exporter",
 }
 
-GREEN, YELLOW, ORANGE, RED, PURPLE, BLUE, GREY = "green", "yellow", "orange", "red", "purple", "blue", "#6e7681"
+GREEN, ORANGE, RED, PURPLE, BLUE, GREY = "green", "orange", "red", "purple", "blue", "#6e7681"
+YELLOW = "dark-yellow"
+"""Plain yellow is hard to read as text on the white of the light theme."""
 STATES: Mapping[State, tuple[str, str]] = {
     State.MISSING: ("Missing", "dark-red"),
     State.OVERDUE: ("Overdue", "red"),
@@ -253,8 +255,9 @@ def stacked(
     return panel.line_interpolation(common_models.LineInterpolation.STEP_AFTER).line_width(0)
 
 
-def ranked(title: str, description: str, *targets: prometheus.Dataquery) -> bargauge.Panel:
-    """Bars side by side, the name to the left of each."""
+def ranked(title: str, description: str, *targets: prometheus.Dataquery, above: bool = False) -> bargauge.Panel:
+    """Bars one below the other, each with its name to the left, or above it, where a long name is not cut."""
+    place = common_models.BarGaugeNamePlacement.TOP if above else common_models.BarGaugeNamePlacement.LEFT
     panel = bargauge.Panel().title(title).description(description)
     for target in targets:
         panel = panel.with_target(target)
@@ -263,7 +266,7 @@ def ranked(title: str, description: str, *targets: prometheus.Dataquery) -> barg
         .orientation(common_models.VizOrientation.HORIZONTAL)
         .display_mode(common_models.BarGaugeDisplayMode.BASIC)
         .value_mode(common_models.BarGaugeValueMode.COLOR)
-        .name_placement(common_models.BarGaugeNamePlacement.LEFT)
+        .name_placement(place)
         .show_unfilled(True)
         .min_viz_height(14)
         .max_viz_height(28)
