@@ -111,6 +111,7 @@ def assemble(
         newest_snapshot=max((one.created_at for one in history.departed if one.id in snapshots), default=None),
         settings_changed_at=history.changed_at,
         clock_ahead=clock_ahead,
+        has_no_list=known.has_no_list,
     )
     return Assembled(known, droplet, clock_ahead, now, judged.until)
 

@@ -159,6 +159,8 @@ class Droplet(Struct, frozen=True, gc=False):
     """When plan, hour or weekday were last seen to change."""
     clock_ahead: float | None = None
     """Seconds by which the API's clock is ahead of ours, where that is too much to judge anything."""
+    has_no_list: bool = False
+    """Whether the API answers 404 for its list of backups, although a listing names the Droplet."""
     confirmed: bool = False
     """Whether the last complete listing named just the backups that are known."""
 

@@ -70,6 +70,11 @@ class TrackedDroplet(Struct, frozen=True, gc=False, omit_defaults=True):
         """Whether it was destroyed, as far as the API has noticed."""
         return self.not_found_at is not None and not self.among_droplets
 
+    @property
+    def has_no_list(self) -> bool:
+        """Whether the API answers 404 for the own list, although a listing names the Droplet."""
+        return self.not_found_at is not None and bool(self.among_droplets)
+
     def unresolved(self, now: float) -> list[int]:
         """The ids that the last listing named and of which nothing else is known."""
         if not self.listed:

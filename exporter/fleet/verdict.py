@@ -105,7 +105,13 @@ def age_from(known: TrackedDroplet) -> float:
 def was_stale(known: TrackedDroplet, limit: float) -> bool:
     """Whether the newest backup was older than its limit when the own list was last read, as known then."""
     read_at, aged_from = known.history.read_at, known.history.aged_from
-    return read_at is not None and aged_from is not None and read_at - aged_from > limit
+    if read_at is not None and aged_from is not None and read_at - aged_from > limit:
+        return True
+    # A 404 is an answer too. It cannot prove a miss, but a Droplet that is there must not look protected for ever.
+    unknown = set(known.listed or ()).difference(known.dismissed, (backup.id for backup in known.backups or ()))
+    if known.not_found_at is None or not known.has_no_list or unknown:
+        return False
+    return known.not_found_at - age_from(known) > limit
 
 
 def age_limit(

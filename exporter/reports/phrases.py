@@ -61,6 +61,13 @@ def headline(counts: Mapping[State, int]) -> str:
 
 def verdict_sentence(droplet: Droplet, now: float) -> str:
     """Why the Droplet is in its state, without a full stop: `no backup since Tuesday's window, 2 missed`."""
+    sentence = _why(droplet, now)
+    if droplet.has_no_list and droplet.on_since is not None:
+        return f"{sentence}; the API answers 404 for its list of backups"
+    return sentence
+
+
+def _why(droplet: Droplet, now: float) -> str:
     match droplet.verdict.state:
         case State.MISSING | State.OVERDUE:
             return _why_missed(droplet, now)
@@ -80,7 +87,8 @@ def verdict_sentence(droplet: Droplet, now: float) -> str:
         case State.GONE:
             return "the droplet is gone; the API still names its policy"
         case State.PROTECTED:
-            return "backed up on time" + _lost_backups(droplet)
+            on_time = "backed up on time" if not droplet.has_no_list else _age_of_newest(droplet, now)
+            return on_time + _lost_backups(droplet)
 
 
 def _why_missed(droplet: Droplet, now: float) -> str:
@@ -114,7 +122,7 @@ def _why_stale(droplet: Droplet, now: float) -> str:
         droplet.newest_snapshot,
     )
     if newest is not None:
-        age = f"the newest backup is {short_duration(now - newest.created_at)} old"
+        age = _age_of_newest(droplet, now)
         if snapshot is not None and snapshot > newest.created_at:
             return f"{age}; a newer one, of {_day(snapshot, now)}, was turned into a snapshot"
         if droplet.newer_gone:
@@ -124,6 +132,11 @@ def _why_stale(droplet: Droplet, now: float) -> str:
         return "no backup is kept"
     became = "was turned into a snapshot" if snapshot is not None and snapshot >= ever else "is gone"
     return f"no backup is kept; the newest that was seen, of {_day(ever, now)}, {became}"
+
+
+def _age_of_newest(droplet: Droplet, now: float) -> str:
+    newest = droplet.newest
+    return f"the newest backup is {short_duration(now - newest.created_at)} old" if newest else "no backup is kept"
 
 
 def _why_waiting(droplet: Droplet, now: float) -> str:

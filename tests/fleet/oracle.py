@@ -732,11 +732,39 @@ class Past:
 
     @cached_property
     def was_too_old(self) -> bool:
-        """Whether the age was greater than the limit, as it is now, when its own list was last read."""
-        began = self._last_read.ages_from if self._last_read is not None else None
-        if began is None or self._read_at is None or self.max_age is None:
+        """Whether the age was greater than the limit, as it is now, when its own list was last read.
+
+        A list that had to be read either was read or was not, and "a 404 is no such failure". So for the age it is an
+        answer, unless the listing names a backup of which nothing else is known.
+        """
+        if self.max_age is None:
             return False
-        return self._read_at - began > self.max_age
+        began = self._last_read.ages_from if self._last_read is not None else None
+        if began is not None and self._read_at is not None and self._read_at - began > self.max_age:
+            return True
+        denied_at, began = self._not_found_at, self.ages_from
+        if denied_at is None or began is None or not self.listed_as_droplet or self._has_unresolved:
+            return False
+        return denied_at - began > self.max_age
+
+    @cached_property
+    def _has_unresolved(self) -> bool:
+        """Whether the latest listing names an id of which nothing else is known."""
+        for poll in reversed(self.polls):
+            if isinstance(poll.droplet, Droplet):
+                ids = poll.droplet.backup_ids
+                told = ids is not None and (ids or poll.tells_ids)
+                existing, _, denied, _ = self._lists
+                return bool(told and set(ids or ()) - set(existing) - denied)
+        return False
+
+    @cached_property
+    def _not_found_at(self) -> float | None:
+        """When its own list was last answered by 404, if it was not read since."""
+        for poll in reversed(self.polls):
+            if poll.reading is not None and poll.reading.answer != "failed":
+                return poll.at if poll.reading.answer == "404" else None
+        return None
 
     def stale(self, now: float) -> bool | None:
         """ "A droplet whose backups are on, and whose age was greater than the limit when its own list was last read"

@@ -962,6 +962,41 @@ def own_list_is_missing_though_the_droplet_is_listed() -> Life:
 
 
 @story
+def own_list_is_missing_for_days() -> Life:
+    """The listing names the Droplet and no newer backup, and its own list is answered by 404.
+
+    That proves no miss. But such a Droplet must not look protected for ever: its newest backup is too old.
+    """
+    life = Life("2026-11-02 12:00")
+    life.made("2026-11-02 01:00")
+    life.poll()
+    life.own_list = "404"
+    life.polls("2026-11-04 09:03")
+    life.expect(state="protected", reason=None, missed_windows=0, stale=False)
+    life.poll("2026-11-04 09:08")
+    life.expect(state="stale", reason=None, missed_windows=0, stale=True)
+    life.made("2026-11-05 01:00")
+    life.poll("2026-11-05 02:00")
+    life.expect(state="protected", kept=1)
+    life.own_list = "read"
+    life.poll("2026-11-05 02:05")
+    life.expect(state="protected", missed_windows=0, kept=2)
+    return life
+
+
+@story
+def backups_are_listed_though_the_own_list_is_missing() -> Life:
+    """The listing names backups that nothing else tells of, so the newest is not known to be too old."""
+    life = Life("2026-11-02 12:00")
+    life.made_daily("2026-11-02 01:00", "2026-11-06 01:00")
+    life.poll()
+    life.own_list = "404"
+    life.polls("2026-11-06 12:00")
+    life.expect(state="protected", reason=None, missed_windows=0, stale=False)
+    return life
+
+
+@story
 def partly_read_list_is_evidence() -> Life:
     """A list that failed on its second page showed the backup."""
     life = Life("2026-11-02 12:00")
@@ -997,6 +1032,7 @@ def test_the_exporter_knows(tell: Callable[[], Life]) -> None:
         assert found == expected.values, f"after {expected.events} events: {values}"
 
 
+NO_LIST = "the API answers 404 for its list of backups"
 NOT_JUDGED = "later windows are not judged, because the API's clock is 2 days behind this host's: set the clock"
 
 
@@ -1036,6 +1072,15 @@ NOT_JUDGED = "later windows are not judged, because the API's clock is 2 days be
                 "no backup since yesterday's window, 1 missed",
                 f"no backup since Monday's window, 1 missed; {NOT_JUDGED}",
                 f"1 missed; {NOT_JUDGED}",
+                "backed up on time",
+            ],
+        ),
+        (
+            own_list_is_missing_for_days,
+            [
+                f"the newest backup is 2 d 8 h old; {NO_LIST}",
+                f"the newest backup is 2 d 8 h old, over its limit of 2 d 8 h; {NO_LIST}",
+                f"the newest backup is 3 d 1 h old; {NO_LIST}",
                 "backed up on time",
             ],
         ),

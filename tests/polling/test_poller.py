@@ -107,6 +107,15 @@ class TestWhatIsLearned:
             assert world.state(1) == State.STALE
         assert asked == [0, 12, 24]
 
+    async def test_listed_without_a_list(self) -> None:
+        """A Droplet that is listed and whose own list is answered by 404 has no miss, and is stale by its age."""
+        async with World(healthy(1, now=NOON), at=NOON) as world:
+            await world.poll()
+            world.api.faults.append(Fault("backups", status=404))
+            for days, state in ((1, State.PROTECTED), (2, State.PROTECTED), (3, State.STALE)):
+                assert await world.poll(MONDAY + days * DAY + 8.5 * HOUR) == "success"
+                assert (world.state(1), world.missed(1)) == (state, 0)
+
     async def test_gone_is_asked_hourly(self) -> None:
         """A Droplet that was destroyed while the policies still name it is gone, and is asked for once an hour."""
         account = healthy(1, now=NOON)
