@@ -893,6 +893,10 @@ class TestBrowser:
             }
             assert await tab.run(CONTRAST) == []
             assert await tab.run("document.documentElement.scrollWidth <= innerWidth")
+            edges = [
+                f"document.querySelector('.{one}').getBoundingClientRect().right" for one in ("droplets", "summary")
+            ]
+            assert await tab.run(" <= ".join(edges)), "the table juts out"
             ground = await tab.run("getComputedStyle(document.body).backgroundColor")
             assert (sum(map(int, re.findall(r"\d+", ground))) < 384) == (scheme == "dark")
             shown = await tab.run(NAMES)
