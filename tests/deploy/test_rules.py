@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import promql_parser as promql
 import pytest
+import yaml
 
 from exporter.metrics.families import FAMILIES
 from tests.deploy.promql_labels import labels
@@ -133,6 +135,25 @@ def test_promtool_tests(path: Path, generation: Generation) -> None:
     """Every unit test of the rules passes in the real rule engine, of both generations."""
     done = run(generation.promtool, "test", "rules", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("job", ["backup-.*", r"exporters/do-\w+", "a|b&c#d", "o'clock", 'say "x"'])
+def test_make_rules_writes_any_regular_expression_of_a_job(job: str, tmp_path: Path) -> None:
+    """Backslashes, quotes and what the shell or sed read as their own arrive in the rule, and can be replaced again."""
+    rules_file = Path("deploy", "prometheus", "rules", "exporter-down.yml")
+    (tmp_path / rules_file).parent.mkdir(parents=True)
+    shutil.copy(DEPLOY.parent / rules_file, tmp_path / rules_file)
+    shutil.copy(DEPLOY.parent / "Makefile", tmp_path)
+    for wanted in (job, job, ".*digitalocean-backup.*"):
+        done = run("make", "--directory", str(tmp_path), "rules", f"JOB={wanted}")
+        assert done.returncode == 0, done.stderr
+        groups = yaml.safe_load((tmp_path / rules_file).read_text())["groups"]
+        exprs = [promql.parse(rule["expr"]) for group in groups for rule in group["rules"]]
+        found = [
+            matcher.value for e in exprs for s in selectors(e) if s.name == "up" for matcher in s.matchers.matchers
+        ]
+        assert found == [wanted]
+    assert (tmp_path / rules_file).read_text() == (DEPLOY.parent / rules_file).read_text()
 
 
 def test_promtool_accepts_the_configuration(generation: Generation) -> None:
