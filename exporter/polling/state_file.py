@@ -30,6 +30,7 @@ MARK = b'{"digitalocean_backup_exporter_state":'
 """Every state file begins with this, whatever its version. A file that begins otherwise is never replaced."""
 VERSION = 2
 HELD = "another exporter holds the file"
+AFTER_A_RESTART = "a restart finds an older state, or none"
 WRITE_WITHIN = 10.0
 """Seconds that a poll waits for its disk, at most."""
 
@@ -142,8 +143,11 @@ class StateFile:
         """What was encoded: hardly any memory, as the poller holds the same Droplets while they do not change."""
         self._usable = True
         """Whether the file may be replaced: there is no file, or it is a state file."""
+        self._unread = False
+        """Whether a file that is there now was not read: its directory was missing at the start."""
         if path is not None:
             self._lock = self._locked(path)
+            self._unread = self._lock is None and self._unwritable != HELD and not os.path.lexists(path)
             self._states = self._read(path)
             if short_lived:
                 self._release()
@@ -209,13 +213,18 @@ class StateFile:
                 self.is_saved = False
                 return
             try:
+                if self._unread and os.path.lexists(path):
+                    self.is_saved = False
+                    self._warn("there was no such file at the start, and now there is one", "restart, to use that file")
+                    return
+                self._unread = False
                 self._write_if_changed(path, states)
             finally:
                 if self._short_lived or self._closed:
                     self._release()
 
     def _write_if_changed(self, path: Path, states: Mapping[str, AccountState | msgspec.Raw]) -> None:
-        if states != self._in_file:
+        if states != self._in_file or not os.path.lexists(path):
             accounts = msgspec.json.encode(states)
             try:
                 _replace(path, *_pieces_of(accounts))
@@ -224,33 +233,31 @@ class StateFile:
                 self._warn(error.strerror or str(error), "make the directory writable, or free space on its disk")
                 return
             self._in_file = states
+        if self._unwritable is not None:
+            (self._log.debug if self._short_lived else self._log.info)("state kept again")
         self._unwritable = None
         self.is_saved = True
 
     def _warn(self, problem: str, remedy: str) -> None:
         """Logs why the file is not written, once until the reason changes."""
         if self._unwritable != problem:
-            self._log.warning(
-                "state not kept",
-                problem=problem,
-                effect="after a restart nothing is known until the first poll",
-                remedy=remedy,
-            )
+            self._log.warning("state not kept", problem=problem, effect=AFTER_A_RESTART, remedy=remedy)
         self._unwritable = problem
 
     def _locked(self, path: Path) -> int | None:
+        """Locks the file. `None` if that fails, which is logged once; each write tries again."""
         # The lock is a file of its own, because each write replaces the state file.
         lock = path.with_name(path.name + ".lock")
+        handle = None
         try:
             handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
             _give_to_owner_of(path, handle)
         except OSError as error:
-            self._usable = False
-            self._log.warning(
-                "state not kept",
-                problem=f"{lock} cannot be written: {error.strerror}",
-                effect="after a restart nothing is known until the first poll",
-                remedy="create the directory and make it writable, or set state_file: null",
+            if handle is not None:
+                os.close(handle)
+            self._warn(
+                f"{lock} cannot be written: {error.strerror}",
+                "create the directory, make it writable and free space on its disk, or set state_file: null",
             )
             return None
         try:
@@ -268,13 +275,7 @@ class StateFile:
             return None
         except OSError as error:
             os.close(handle)
-            self._usable = False
-            self._log.warning(
-                "state not kept",
-                problem=f"{lock} cannot be locked: {error.strerror}",
-                effect="after a restart nothing is known until the first poll",
-                remedy="put state_file on a file system that has locks",
-            )
+            self._warn(f"{lock} cannot be locked: {error.strerror}", "put state_file on a file system that has locks")
             return None
         return handle
 
@@ -363,13 +364,19 @@ def _replace(path: Path, *content: bytes) -> None:
     beside = path.with_name(path.name + ".new")
     beside.unlink(missing_ok=True)
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        _give_to_owner_of(path, handle)
-        for piece in content:
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            _give_to_owner_of(path, handle)
+            for piece in content:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError:
+        # Half a file would take the last space of a disk that is full.
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
 
 
 def _give_to_owner_of(path: Path, handle: int) -> None:

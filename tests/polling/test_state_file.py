@@ -271,6 +271,7 @@ class TestCrash:
                 asyncio.run(store.save("prod", some_state(number)))
         store.close()
         assert [log["problem"] for log in logs] == [FULL.strerror]
+        assert not file.with_name("state.new").exists(), "half a file would take the last space"
         assert kept(file) == some_state(1)
         write(file, some_state(4))
         assert kept(file) == some_state(4)
@@ -285,6 +286,48 @@ class TestCrash:
         assert kept(file) == some_state(1)
         write(file, some_state(2))
         assert kept(file) == some_state(2)
+
+    @pytest.mark.parametrize("cause", ["directory missing", "disk read-only"])
+    def test_mended_after_the_start(self, file: Path, cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that cannot be written at the start is written as soon as it can be; the log says both once."""
+        file = file / "state"
+        with capture_logs() as logs:
+            with monkeypatch.context() as patch:
+                if cause == "disk read-only":
+                    file.parent.mkdir()
+                    break_at("open", OSError(errno.EROFS, "Read-only file system"), patch)
+                store = StateFile(file)
+                for number in (1, 2):
+                    asyncio.run(store.save("prod", some_state(number)))
+                    assert not store.is_saved
+            file.parent.mkdir(exist_ok=True)
+            asyncio.run(store.save("prod", some_state(2)))
+        assert store.is_saved
+        store.close()
+        assert [log["event"] for log in logs] == ["state not kept", "state kept again"]
+        assert kept(file) == some_state(2)
+
+    def test_a_disk_that_is_mounted_late(self, tmp_path: Path) -> None:
+        """A state that only appears after the start is not replaced: verdicts rest on it, and it was not read."""
+        late = tmp_path / "late"
+        with capture_logs() as logs:
+            store = StateFile(late / "state")
+            late.mkdir()
+            write(late / "state", some_state(1))
+            asyncio.run(store.save("prod", some_state(2)))
+        assert not store.is_saved
+        store.close()
+        assert "now there is one" in logs[-1]["problem"]
+        assert kept(late / "state") == some_state(1)
+
+    def test_removed(self, file: Path) -> None:
+        """A file that somebody removes is written again, also if nothing has changed."""
+        store = StateFile(file)
+        asyncio.run(store.save("prod", some_state(1)))
+        file.unlink()
+        asyncio.run(store.save("prod", some_state(1)))
+        store.close()
+        assert kept(file) == some_state(1)
 
     def test_mended_disk(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """After a full disk has room again, nothing that was learned meanwhile is lost."""
