@@ -225,6 +225,7 @@ class StateFile:
 
     def _write_if_changed(self, path: Path, states: Mapping[str, AccountState | msgspec.Raw]) -> None:
         if states != self._in_file or not os.path.lexists(path):
+            self._in_file = {}  # frees memory that the encoding needs
             accounts = msgspec.json.encode(states)
             try:
                 _replace(path, *_pieces_of(accounts))
