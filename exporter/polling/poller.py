@@ -300,8 +300,9 @@ class Poller:
         if not answers:
             return plan.needed, ()
         outcome = await self._read(plan)
-        # A sweep may show that a window brought no backup. Only the Droplet's own list proves it.
-        proving = await self._plan(outcome.swept, (Urgency.DUE,))
+        # A sweep may show that a window brought no backup, and it does not tell whether backups that the listing lacks
+        # are late or gone. Only the Droplet's own list does.
+        proving = await self._plan(outcome.swept, (Urgency.DUE, Urgency.VERIFY, Urgency.UNSURE))
         if not proving.readings:
             return plan.needed - outcome.settled, outcome.errors
         proved = await self._read(proving)

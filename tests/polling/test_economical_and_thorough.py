@@ -161,9 +161,9 @@ class Race:
     def _changes(self, machine: Machine, change: str, plan: FakePlan) -> None:
         match change:
             case "snapshot newest":
-                self.cloud.snapshot(machine, machine.newest)
+                self._snapshot(machine, machine.newest)
             case "snapshot oldest":
-                self.cloud.snapshot(machine, machine.oldest)
+                self._snapshot(machine, machine.oldest)
             case "plan":
                 machine.plan = plan
             case "switch":
@@ -172,6 +172,11 @@ class Race:
                 machine.named = not machine.named
             case "destroy":
                 del self.cloud.machines[machine.id]
+
+    def _snapshot(self, machine: Machine, backup: Made | None) -> None:
+        # The economical one does not read a list again at the very poll at which a size has come.
+        if backup is not None and (not backup.fate.unsized or backup is not machine.newest):
+            self.cloud.snapshot(machine, backup)
 
     def _machine(self, step: Step) -> Machine | None:
         everyone = [machine for machine in self.cloud.machines.values() if machine.id]

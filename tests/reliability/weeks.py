@@ -82,7 +82,7 @@ class Seen:
     shown: int = 0
     """How many misses were shown by the last poll; they stand until another backup is made."""
     made_then: int = 0
-    """How many backups had been made by the last poll."""
+    """How many backups had been made by the last poll that could see them all."""
     absences: int = 0
     """Complete listings since it was destroyed."""
 
@@ -402,7 +402,9 @@ class Weeks(RuleBasedStateMachine):
         shown = droplet.verdict.missed_windows or 0
         if len(machine.ever) == seen.made_then:
             assert shown >= seen.shown, f"droplet {droplet.id}: {seen.shown} missed, and then {shown}"
-        seen.shown, seen.made_then = shown, len(machine.ever)
+        seen.shown = shown
+        if seen.counted == len(machine.ever):
+            seen.made_then = seen.counted
 
     def check_nothing_missed(self, droplet: Droplet, machine: Machine, seen: Seen) -> None:
         """Every window that was due and had brought no backup is missed, unless it began before the first look."""
