@@ -32,7 +32,7 @@ def missed(found: Mapping[str, Mapping[str, list[int]]]) -> bool:
 def table(found: Mapping[str, Mapping[str, list[int]]]) -> list[str]:
     """The result as lines of Markdown, by the generation's name."""
     return [
-        f"| receiver | Alertmanager | {' | '.join(f'{count:,} alerts' for count in COUNTS)} | limit |",
+        f"| receiver | Alertmanager | {' | '.join(f'{count:,} firing' for count in COUNTS)} | limit |",
         f"|---|---|{'---:|' * (len(COUNTS) + 1)}",
         *(
             f"| {name} | {generation} | {' | '.join(f'{number:,} B' for number in numbers)} "
