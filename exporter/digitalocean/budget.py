@@ -295,7 +295,8 @@ class Budget:
         if headers is not None:
             why = (
                 f"{max(0, self._remaining(headers))} of the token's {headers.limit} requests an hour are left, of which"
-                f" {self._reserved(headers) + keep} are kept in reserve"
+                f" {self._reserved(headers) + keep} are kept in reserve; if other programs use this token, give the"
+                " exporter one of its own"
             )
             holds.append((self._free_by_headers(now, keep, headers), why))
         return max(holds)

@@ -20,11 +20,14 @@ from exporter.clock import Clock
 from exporter.digitalocean import records
 from exporter.digitalocean.budget import Budget
 from exporter.digitalocean.errors import ApiError, Rejected, Unreadable
-from exporter.digitalocean.http import ApiAnswer, Http, NullObserver, Observer
+from exporter.digitalocean.http import NOT_THE_API, ApiAnswer, Http, NullObserver, Observer
 from exporter.digitalocean.pagination import MAX_PAGES, PageCollector, Pages
 from exporter.digitalocean.records import PER_PAGE, Page, UnreadableBody
 
 T = TypeVar("T")
+
+MOST_NOTED = 10
+"""Listings with records that cannot be understood, of which the log warns one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,25 +256,34 @@ class Client:
         try:
             yield
         except UnreadableBody as error:
-            raise Unreadable(endpoint, f"{self.http.where(path)} did not answer as the API does: {error}") from error
+            raise Unreadable(
+                endpoint, f"{self.http.where(path)} did not answer as the API does: {error}; {NOT_THE_API}"
+            ) from error
 
     def _reject(self, endpoint: str, path: str, reason: str) -> Rejected:
         self._observer.rejected(endpoint, 1)
         return Rejected(endpoint, f"the record of {self.http.where(path)} cannot be understood: {reason}")
 
     def _note_rejects(self, endpoint: str, path: str, listing: Pages[Any], reason: str | None) -> None:
-        """Logs which records were left out: once as a warning, then at the level debug while they stay the same."""
+        """Logs which records were left out: once as a warning, then at the level debug while they stay the same.
+
+        A change of the API concerns the lists of all Droplets: beyond `MOST_NOTED` listings, the level is debug.
+        """
         key = f"{endpoint} {path}"
         found = (listing.rejected, listing.unidentified)
         before = self._known_rejects.pop(key, None)
         if not any(found):
             return
+        others = len(self._known_rejects)
         self._known_rejects[key] = found
-        (self._log.debug if found == before else self._log.warning)(
+        (self._log.debug if found == before or others >= MOST_NOTED else self._log.warning)(
             "records left out, because they cannot be understood",
             endpoint=endpoint,
             url=self.http.where(path),
             count=len(listing.rejected) + listing.unidentified,
             ids=sorted(listing.rejected)[:20],
             reason=reason,
+            effect="what was known before stays"
+            + ("; more such listings are only logged at the level debug" if others == MOST_NOTED - 1 else ""),
+            remedy="if it lasts, report it as a bug with these lines, or look for a newer version",
         )

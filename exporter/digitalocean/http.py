@@ -30,6 +30,7 @@ import msgspec
 
 from exporter import __version__
 from exporter.clock import Clock
+from exporter.cooperative import STEP
 from exporter.digitalocean.budget import HOUR, MINUTE, Budget, BudgetSpent, utc_text
 from exporter.digitalocean.errors import (
     ApiError,
@@ -59,6 +60,8 @@ _HEADERS = {
     "Connection": "keep-alive",
     "User-Agent": f"digitalocean-backup-exporter/{__version__}",
 }
+NOT_THE_API = "check that api_url is the API's address, and that no proxy answers instead of the API"
+
 _CHUNK = 64 * 1024
 _ERROR_BODY = 16 * 1024
 _ERROR_PATIENCE = 1.0
@@ -231,8 +234,7 @@ class Http:
         if kind and not re.fullmatch(r"(application|text)/([\w.-]+\+)?json", kind):
             raise Unreadable(
                 endpoint,
-                f"{self.where(path)} answered {answer.status} with {self._quote(kind)} instead of JSON:"
-                " check that api_url is the API's address, and that no proxy answers instead of the API",
+                f"{self.where(path)} answered {answer.status} with {self._quote(kind)} instead of JSON; {NOT_THE_API}",
             )
         return answer
 
@@ -269,7 +271,8 @@ class Http:
             raise Unreachable(endpoint, f"{where}: no complete answer within {limit:.3g} s ({why})") from error
         except UnreadableBody as error:
             raise Unreadable(
-                endpoint, f"{where} answered {code} with a body that cannot be read: {self._quote(str(error))}"
+                endpoint,
+                f"{where} answered {code} with a body that cannot be read: {self._quote(str(error))}; {NOT_THE_API}",
             ) from None  # its text quotes a header
         except httpx.ConnectTimeout as error:
             raise Unreachable(endpoint, f"{where}: no connection within {0.45 * limit:.3g} s") from error
@@ -280,7 +283,8 @@ class Http:
             # Broken headers and bodies raise more than the exceptions of httpx and h11. Not chained: its text may
             # contain the request's headers.
             raise Unreadable(
-                endpoint, f"{where}: the answer is not HTTP ({type(error).__name__}: {self._quote(str(error))})"
+                endpoint,
+                f"{where}: the answer is not HTTP ({type(error).__name__}: {self._quote(str(error))}); {NOT_THE_API}",
             ) from None
         finally:
             self._observer.sent(endpoint, code, time.perf_counter() - begun)
@@ -339,7 +343,7 @@ class Http:
                     endpoint, f"{what}: the token may not read this; it needs the scopes droplet:read and image:read"
                 )
             case 404 if "html" not in kind:
-                return NotFound(endpoint, f"{what}: it does not exist")
+                return NotFound(endpoint, f"{what}: it does not exist; if it should, check api_url")
             case 404:
                 return Refused(endpoint, f"{what} with a page of HTML, so it is not the API: check api_url")
             case _ if 300 <= status < 400:
@@ -350,7 +354,7 @@ class Http:
                 )
             case _ if status >= 500:
                 return ServerError(endpoint, f"{what}: the API failed; see https://status.digitalocean.com")
-        return Refused(endpoint, f"{what}: the API refuses this request")
+        return Refused(endpoint, f"{what}: the request was refused; {NOT_THE_API}")
 
     def where(self, path: str) -> str:
         return f"GET {self.base_url}{path}"
@@ -380,13 +384,16 @@ async def _read_body(response: httpx.Response, limit: int) -> bytes:
     packed = encoding in ("gzip", "x-gzip")
     body = bytearray()
     gzip = _Gunzip()
+    since = time.perf_counter()
     async for chunk in response.aiter_raw():
         for piece in gzip.feed(chunk) if packed else (chunk,):
             body += piece
             if len(body) > limit:
                 raise UnreadableBody(f"it is larger than {limit // 1024} KiB")
-            if packed:
+            # One read of the socket may hold thousands of small chunks, or a little that unpacks to much.
+            if time.perf_counter() - since > STEP:
                 await asyncio.sleep(0)
+                since = time.perf_counter()
     if packed:
         gzip.finish()
     return bytes(body)

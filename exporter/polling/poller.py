@@ -25,6 +25,7 @@ from exporter.fleet.listings import AccountListings, learn
 from exporter.fleet.model import Droplet, Fleet, SupportedPolicy
 from exporter.fleet.schedule import HOUR
 from exporter.fleet.tracked import TrackedDroplet
+from exporter.log import without_request
 from exporter.metrics.telemetry import AccountTelemetry
 from exporter.polling.backup_reader import BackupReader, ReadResult
 from exporter.polling.conversion import supported_policies_of
@@ -442,15 +443,19 @@ class Poller:
         return result
 
     def _report(self, errors: Iterable[ApiError | TokenError], *, learned: bool = True) -> list[str]:
-        """Logs errors with what is served meanwhile; gives them as sentences."""
-        problems = []
+        """Logs errors with what is served meanwhile; gives them as sentences. Errors that are alike are told once."""
+        alike: dict[str, list[ApiError | TokenError]] = {}
         for error in errors:
             self._held_back |= isinstance(error, OutOfBudget | Throttled)
-            problem = in_words(error, self.account.token)
+            alike.setdefault(without_request(in_words(error, self.account.token)), []).append(error)
+        problems = []
+        for same in alike.values():
+            problem = in_words(same[0], self.account.token)
+            endpoints = dict.fromkeys(error.endpoint if isinstance(error, ApiError) else "none" for error in same)
             report = self._log.warning if learned else self._log.error
             report(
                 "poll incomplete" if learned else "poll failed",
-                endpoint=error.endpoint if isinstance(error, ApiError) else "none",
+                endpoint=" ".join(endpoints),
                 problem=problem,
                 kept="last good data" if self.fleet.known else "nothing: no listing was complete yet",
                 retry_in=duration_text(self._config.poll.interval),

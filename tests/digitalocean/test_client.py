@@ -851,6 +851,34 @@ async def test_a_body_without_end_is_refused_while_it_is_read(monkeypatch: pytes
     assert written < 50 * 1024 * 1024
 
 
+async def test_other_tasks_run_while_a_body_of_tiny_chunks_is_read() -> None:
+    """However many chunks come at once: reading them must not keep scrapes waiting."""
+    body = json.dumps(droplets(7)).encode() + b" " * 30_000
+    chunks = b"".join(b"1\r\n" + bytes([byte]) + b"\r\n" for byte in body) + b"0\r\n\r\n"
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async def answer(_: Heard, writer: asyncio.StreamWriter) -> None:
+        nonlocal turns
+        writer.write(http(b"", transfer_encoding="chunked") + chunks)
+        await writer.drain()
+        turns = 0
+
+    async with Server(answer) as server, bench(server.url, timeout=60.0) as at:
+        task = asyncio.create_task(others())
+        listing = await at.client.droplets()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    assert listing.records.keys() == {7}
+    assert turns > 100
+
+
 async def test_a_fault_that_the_http_library_has_no_name_for_is_an_api_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any exception of the HTTP library becomes an `ApiError` without the token."""
 

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from exporter.config.model import Account, Config, Poll, RateLimit
 from exporter.config.tokens import TokenSource
+from exporter.digitalocean.client import MOST_NOTED
 from exporter.fleet.selection import Criteria, Selection
 from exporter.fleet.state import Reason, State
 from exporter.polling.poller import Poller
@@ -659,6 +660,34 @@ async def test_rejects_are_logged_once(world: World, capsys: pytest.CaptureFixtu
     for _ in range(3):
         await world.poll(after=300)
     assert capsys.readouterr().out.count("[warning  ] records left out") == 1
+
+
+async def test_a_change_that_all_lists_have_does_not_flood_the_log() -> None:
+    """If the lists of many Droplets cannot be understood, the log warns of the first ones, and says so."""
+    async with World(healthy(30)) as world:
+        world.account.image_list.clear()
+        for backups in world.account.backup_lists.values():
+            assert backups is not None
+            backups.append({"id": 99, "created_at": "soon"})
+        with capture_logs() as logs:
+            await world.poll()
+        told = [log for log in logs if log["event"].startswith("records left out") and log["log_level"] == "warning"]
+        assert len(told) == MOST_NOTED
+        assert [log["effect"].count("only logged at the level debug") for log in told] == [0] * 9 + [1]
+        assert world.samples()['exporter_rejected_records_total{endpoint="backups"}'] == 30
+
+
+@pytest.mark.parametrize("status", [301, 401, 403, 404, 418, 500])
+async def test_one_cause_is_told_once(world: World, status: int) -> None:
+    """What all listings have in common is one line of the log and of the page, which says what to do."""
+    await world.poll()
+    world.api.faults.append(Fault(status=status))
+    with capture_logs() as logs:
+        assert await world.poll(after=300) == "failure"
+    [told] = [log for log in logs if log["event"] == "poll failed"]
+    assert told["endpoint"] == "policies droplets"
+    assert [told["problem"]] == list(world.poller.status.problems)
+    assert re.search(r"check|see|set|scopes|wrong", told["problem"])
 
 
 class TestFaultsOfOurs:
