@@ -106,6 +106,23 @@ def test_the_exporter_runs_the_images_own_command(image: Image) -> None:
     assert started == [own, own, f"{own} --demo"]
 
 
+def test_the_heads_override_serves_a_configuration_file() -> None:
+    """It replaces the shell by the image's own command with the file, and keeps the token and the state.
+
+    Compose reads an override only where no file is named, so the head says to name none.
+    """
+    head = COMPOSE.read_text().split("\nname:")[0]
+    example = re.findall(r"(?m)^#   (services:\n(?:#     .*\n)+)", head)[0]
+    override = yaml.safe_load(re.sub(r"(?m)^#   ", "", example))
+    merged = podman_compose.rec_merge({}, resolved(), override)["services"]["exporter"]
+    assert [*merged["entrypoint"], *merged["command"]][:2] == ["digitalocean-backup-exporter", "serve"]
+    (target,) = [volume.split(":")[1] for volume in merged["volumes"] if volume.startswith("./config.yaml:")]
+    assert merged["command"][-1] == f"--config.file={target}"
+    assert "exporter:/var/lib/digitalocean-backup-exporter" in merged["volumes"]
+    assert merged["secrets"] == ["digitalocean_token"]
+    assert "only if no file is named: type `docker compose up --build` in deploy/" in head
+
+
 def test_ports_address_and_password_can_be_chosen() -> None:
     """Each has its variable, and only these and the exporter's own are read from the environment."""
     chosen = services(
