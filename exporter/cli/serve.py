@@ -70,7 +70,8 @@ async def _serve(
             return 2
         scheme = "http" if settings.context is None else "https"
         for root in dict.fromkeys(f"{scheme}://{_host_for_browser(host)}:{port}" for host, port in server.addresses):
-            log.info("listening", metrics=f"{root}{options.telemetry_path}", page=f"{root}/")
+            page = {} if options.telemetry_path == "/" else {"page": f"{root}/"}
+            log.info("listening", metrics=f"{root}{options.telemetry_path}", **page)
         # What is loaded now is never freed. A garbage collection that looks at it would only delay scrapes.
         gc.freeze()
         service.start()

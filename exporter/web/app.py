@@ -101,7 +101,8 @@ def routes(service: Service, telemetry_path: str, *, lifecycle: bool, demo: bool
         if not lifecycle:
             return text_answer("Reloading over HTTP is off; start with --web.enable-lifecycle, or send SIGHUP.\n", 403)
         try:
-            await service.reload()
+            # A client that leaves does not stop it.
+            await asyncio.shield(service.reload())
         except ConfigError as error:
             return text_answer("The configuration was not reloaded:\n" + "\n".join(error.problems) + "\n", 500)
         return text_answer("The configuration was reloaded.\n")

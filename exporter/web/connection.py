@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 SERVER = "digitalocean-backup-exporter"
 """The `Server` header. It contains no version, which would help an attacker."""
-
+HEADERS = {hdrs.SERVER: SERVER, "X-Content-Type-Options": "nosniff"}
+"""The headers of every answer."""
 
 VERSIONS = (HttpVersion10, HttpVersion11)
 """The versions of HTTP that are supported. The parser accepts two more, with other formats of answers."""
@@ -47,6 +48,7 @@ class Limits:
     line: int = 8190
     """Bytes of the request line, and of each header."""
     headers: int = 64
+    """Headers of a request."""
     read: int = 16 * 1024
     """Bytes that are read and parsed at a time."""
     buffered: int = 16 * 1024
@@ -55,8 +57,8 @@ class Limits:
     """Open connections; a new one replaces the one that has been idle the longest. Fewer if the system allows
     fewer open files."""
     tls_connections: int = 256
-    """The same with TLS, where each connection takes 160 KiB before its client has sent anything."""
-    slow: int = 256
+    """Of these, those whose TLS handshake has begun: each takes 160 KiB. It begins when the client sends something."""
+    slow_readers: int = 256
     """Answers that wait at the same time for clients that read slowly."""
 
 
@@ -100,7 +102,7 @@ class Connection(web.RequestHandler):
         self.done_reading = False
         """Whether nothing more is read from the client."""
 
-    def begin(self, sock: socket.socket, tls: Mapping[str, Any]) -> None:
+    def begin(self, sock: socket.socket, address: str, tls: Mapping[str, Any]) -> None:
         """Serves the client at the other end of the socket, over TLS if there are settings for it."""
 
         def begun(task: asyncio.Task[Any]) -> None:
@@ -111,13 +113,17 @@ class Connection(web.RequestHandler):
 
         loop = asyncio.get_running_loop()
         self.opened_at = loop.time()
-        self._beginning = loop.create_task(loop.connect_accepted_socket(lambda: self, sock, **tls))
+        self._beginning = loop.create_task(self._begin(sock, address, tls))
         self._beginning.add_done_callback(begun)
 
-    @property
-    def gone(self) -> bool:
-        """Whether the client has ended the connection."""
-        return self._socket is None
+    async def _begin(self, sock: socket.socket, address: str, tls: Mapping[str, Any]) -> None:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._server.limits.handshake if tls else None):
+            if tls:
+                # asyncio takes much memory for TLS, so it begins only when the client has sent something.
+                await _first_bytes(sock)
+                await self._server.wait_for_handshake(self, address)
+            await loop.connect_accepted_socket(lambda: self, sock, **tls)
 
     @property
     def idle(self) -> bool:
@@ -186,8 +192,9 @@ class Connection(web.RequestHandler):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's signature; aiohttp ends the connection
         """The client sends nothing more, like socat and ncat after their input. It may still read its answer."""
-        # One step of the loop later, the answer to a request that has just arrived has begun.
-        asyncio.get_running_loop().call_soon(self.finish)
+        # One step of the loop later, the answer to a request that has just arrived has begun. A client that asks and
+        # leaves looks the same; among many requests, such clients would take the time of the others.
+        asyncio.get_running_loop().call_soon(self.abort if self._server.crowded else self.finish)
         # With TLS, both directions end together.
         return self._socket is not None and self._socket.get_extra_info("sslcontext") is None
 
@@ -231,15 +238,26 @@ class Connection(web.RequestHandler):
         """Answers a request that is not HTTP, and ends the connection if an answer was interrupted."""
         if isinstance(exc, ConnectionError) or request.writer.output_size > 0:
             raise ConnectionResetError("the connection was interrupted")
-        what = "Bad request.\n"
+        text = "Bad request.\n"
         if isinstance(exc, LineTooLong):
-            status, what = 431, "The request line or a header is too long.\n"
-        response = web.Response(
-            status=status, text=what, headers={hdrs.SERVER: SERVER, "X-Content-Type-Options": "nosniff"}
-        )
+            status, text = 431, "The request line or a header is too long.\n"
+        response = web.Response(status=status, text=text, headers=HEADERS)
         response.force_close()
         return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Logs mistakes of clients, only at debug level. The exporter's own errors are logged where they happen."""
         structlog.get_logger().debug("connection interrupted", problem=repr(kw.get("exc_info") or args[:1]))
+
+
+async def _first_bytes(sock: socket.socket) -> None:
+    """Waits until the client has sent something, and leaves that in the socket. Raises `OSError` if it has left."""
+    loop = asyncio.get_running_loop()
+    arrived = asyncio.Event()
+    loop.add_reader(sock, arrived.set)
+    try:
+        await arrived.wait()
+    finally:
+        loop.remove_reader(sock)
+    if not sock.recv(1, socket.MSG_PEEK):
+        raise ConnectionResetError("the client has left")

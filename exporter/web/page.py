@@ -47,10 +47,8 @@ REFRESH = 5
 """Seconds after which the page reloads itself during the first poll, when it can only show progress."""
 SHORTEST_REFRESH, LONGEST_REFRESH = 30.0, 3600.0
 """Seconds. The page reloads itself at the poll interval, within these bounds."""
-PAGES_AT_ONCE = 2
-"""Pages that are made at the same time. Others wait, because each page that is being made slows scrapes down."""
 PAGES_WAITING = 100
-"""Readers that wait for their page. More get 503: a client that asks and leaves looks like one that still reads."""
+"""Different pages that wait until they are made. Readers of more get 503."""
 PAGE_THREADS = ThreadPool("render the page", 2, caller_may_work=True)
 RENDERED_WITHIN = 20.0
 
@@ -59,7 +57,6 @@ HEADERS: Mapping[str, str] = {
         "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
         "frame-ancestors 'none'"
     ),
-    "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -186,6 +183,14 @@ class Query:
         return "descending" if self.descending else "ascending"
 
 
+@dataclass(slots=True)
+class _ComingPage:
+    """A page that will be made for all readers that ask for the same."""
+
+    making: asyncio.Task[bytes]
+    readers: int = 0
+
+
 class StatusPage:
     """Renders the page from what the service knows. It never waits for a poll."""
 
@@ -197,8 +202,10 @@ class StatusPage:
         self._paths = {name: _relative(path) for name, path in paths.items()}
         self._tables = CurrentTable(lambda: service.fleets, service.clock.now)
         service.watchers.append(self._tables.prepare)
-        self._turns = asyncio.Semaphore(PAGES_AT_ONCE)
-        self._waiting = 0
+        self._turn = asyncio.Lock()
+        """One page is made at a time, because each page that is being made slows scrapes down."""
+        self._coming: dict[tuple[Query, bool], _ComingPage] = {}
+        """The pages that are not begun yet, by query and whether they are compressed."""
 
     async def answer(self, request: web.BaseRequest) -> Answer:
         """The page or one of its assets, for a request."""
@@ -208,30 +215,48 @@ class StatusPage:
             content_type, body = ASSETS[request.path], asset(request.path)
             # If the content changes, the address changes too.
             headers[hdrs.CACHE_CONTROL] = "max-age=86400"
+            if gzip:
+                body = await compressed(body)
         else:
-            if self._waiting >= PAGES_WAITING:
+            query = Query.of(request.query)
+            if len(self._coming) >= PAGES_WAITING and (query, gzip) not in self._coming:
                 return text_answer("Too many readers; ask again.\n", 503, {hdrs.RETRY_AFTER: "5"})
-            self._waiting += 1
-            try:
-                async with self._turns:
-                    content_type, body = HTML, await self.html(request.query)
-            finally:
-                self._waiting -= 1
+            content_type, body = HTML, await self._page(query, gzip=gzip)
             headers[hdrs.CACHE_CONTROL] = "no-store"
         if gzip:
             headers[hdrs.CONTENT_ENCODING] = "gzip"
-            body = await compressed(body)
         return Answer((body,), content_type=content_type, headers=headers)
+
+    async def _page(self, query: Query, *, gzip: bool) -> bytes:
+        """The page, made after this was called, once for all readers that wait for the same."""
+        key = (query, gzip)
+        if key not in self._coming:
+            self._coming[key] = _ComingPage(asyncio.create_task(self._make(query, gzip=gzip), name="make the page"))
+        page = self._coming[key]
+        page.readers += 1
+        try:
+            return await asyncio.shield(page.making)
+        finally:
+            page.readers -= 1
+            if not page.readers:  # it is made, or all readers have gone
+                page.making.cancel()
+                if self._coming.get(key) is page:
+                    del self._coming[key]
+
+    async def _make(self, query: Query, *, gzip: bool) -> bytes:
+        async with self._turn:
+            del self._coming[query, gzip]  # readers that come from now on get a newer page
+            body = await self.html(query)
+        return await compressed(body) if gzip else body
 
     def _interval(self, statuses: Sequence[Status]) -> int:
         """Seconds after which the page reloads itself: the shortest poll interval, within bounds."""
         shortest = min((status.interval for status in statuses), default=0.0) / self._service.clock.speed
         return ceil(min(max(shortest, SHORTEST_REFRESH), LONGEST_REFRESH))
 
-    async def html(self, asked: Mapping[str, str]) -> bytes:
-        """The page for a query string."""
+    async def html(self, query: Query) -> bytes:
+        """The page for a query."""
         template = await PAGE_THREADS.run(_template, within=RENDERED_WITHIN)
-        query = Query.of(asked)
         table = await self._tables.current()
         now = self._service.clock.now()
         statuses = self._service.statuses

@@ -14,7 +14,6 @@ import os
 import resource
 import socket
 from asyncio import sslproto
-from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,8 +24,9 @@ import structlog
 from aiohttp import hdrs, web
 
 from exporter.threads import ThreadPool, ThreadPoolError
-from exporter.web.connection import SERVER, Connection, Limits
+from exporter.web.connection import HEADERS, Connection, Limits
 from exporter.web.settings import WebSettings
+from exporter.web.turns import Turns
 
 PLAIN = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
@@ -46,15 +46,19 @@ FIRST_SOCKET = 3
 FILES_KEPT = 64
 """Open files that are kept for everything except connections: the API, the state file, the configuration. If the system
 allows many open files, an eighth of them is kept."""
-WAITING = 1024
+BACKLOG = 1024
 """Clients that may wait until the exporter accepts their connection."""
 ACCEPTED_AT_ONCE = 64
 """Clients that are accepted in one step of the loop, before others are answered."""
 ANSWERED_AT_ONCE = 4
 """Requests whose answers begin in one step of the loop."""
-ACCEPT_AGAIN = 0.01
+HANDSHAKES_AT_ONCE = 4
+"""TLS handshakes that begin in one step of the loop."""
+CROWD = 64
+"""Requests. If more are being answered, a client that has ended its side of the connection counts as gone."""
+PAUSE_WHEN_FULL = 0.01
 """Seconds for which no client is accepted after there was no room for another connection."""
-GRACE = 0.1
+IDLE_AFTER = 0.1
 """Seconds in which a new connection does not count as idle."""
 WARN_EVERY = 600.0
 """Seconds between two warnings of too many connections."""
@@ -73,9 +77,9 @@ class Answer:
 Handler = Callable[[web.BaseRequest], Awaitable[Answer]]
 
 
-def text_answer(what: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
+def text_answer(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     """A short answer in plain text."""
-    return Answer((what.encode(),), status, headers=headers or {})
+    return Answer((text.encode(),), status, headers=headers or {})
 
 
 def request_header(request: web.BaseRequest, name: str) -> str:
@@ -96,20 +100,25 @@ class Server:
         """`respond` makes the answer to a request. Without `settings`: plain HTTP for everybody."""
         self.limits = limits or Limits()
         self.connections: dict[Connection, None] = {}
-        """The open connections, also those in a TLS handshake, the oldest first."""
+        """The open connections, the oldest first."""
+        self.tls_connections: dict[Connection, None] = {}
+        """Those whose TLS handshake has begun, the oldest first."""
         self.slow: dict[Connection, None] = {}
         """The connections whose client does not read its answer fast enough, the slowest first."""
         self._respond = respond
         self._settings = settings or WebSettings()
-        limits, files = self.limits, raise_file_limit()
-        most = limits.connections if self._settings.context is None else limits.tls_connections
-        self.most_connections = min(most, max(files // 2, files - max(FILES_KEPT, files // 8)))
-        self._manager = web.Server(self._handle)
+        files = raise_file_limit()
+        self.most_connections = min(self.limits.connections, max(files // 2, files - max(FILES_KEPT, files // 8)))
+        # Nothing is made for a client that has gone.
+        self._manager = web.Server(self._handle, handler_cancellation=True)
         self._listeners: list[socket.socket] = []
         self._tls: dict[str, Any] = {}
         self._none_open = asyncio.Event()
-        self._queues: OrderedDict[str, deque[tuple[Connection, asyncio.Future[None]]]] = OrderedDict()
-        """Requests that wait for their turn, by address."""
+        # Without turns, thousands of requests that arrive together would be answered before anything else is done. From
+        # Python 3.12 on, this is also true of requests that one client sends without waiting for the answers.
+        self._turns = Turns(ANSWERED_AT_ONCE)
+        self._handshake_turns = Turns(HANDSHAKES_AT_ONCE, self._room_for_tls)
+        self._answering = 0
         self._warned_at = -math.inf
         self._log = structlog.get_logger()
 
@@ -163,7 +172,7 @@ class Server:
             # Connections inherit this. By default the system may keep far more for a client that stops reading.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         sock.setblocking(False)
-        sock.listen(WAITING)
+        sock.listen(BACKLOG)
         self._listeners.append(sock)
         self._listen(sock)
 
@@ -178,42 +187,57 @@ class Server:
         """
         room = self.most_connections - len(self.connections)
         if room <= 0:
-            self._make_room(listener, "the limit of connections is reached")
+            self._make_room(self.connections, self.most_connections, "the limit of connections is reached")
+            self._pause(listener)
         for _ in range(min(room, ACCEPTED_AT_ONCE)):
             try:
-                sock, _ = listener.accept()
+                sock, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                self._make_room(listener, f"no connection can be accepted: {error.strerror}")
+                problem = f"no connection can be accepted: {error.strerror}"
+                self._make_room(self.connections, self.most_connections, problem)
+                self._pause(listener)
                 return
             sock.setblocking(False)
             connection = Connection(self, self._manager)
             self.connections[connection] = None
-            connection.begin(sock, self._tls)
+            connection.begin(sock, address[0] if address else "", self._tls)
 
-    def _make_room(self, listener: socket.socket, problem: str) -> None:
-        """Closes the connections that have been idle the longest; else the slowest readers; else the oldest one.
+    def _pause(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+        loop.call_later(PAUSE_WHEN_FULL, self._listen, listener)
+
+    async def wait_for_handshake(self, connection: Connection, address: str) -> None:
+        """Waits until the TLS handshake may begin."""
+        await self._handshake_turns.wait(address)
+        self.tls_connections[connection] = None
+
+    def _room_for_tls(self) -> int:
+        most = self.limits.tls_connections
+        room = most - len(self.tls_connections)
+        if room <= 0:
+            self._make_room(self.tls_connections, most, "the limit of TLS connections is reached")
+        return room
+
+    def _make_room(self, connections: Iterable[Connection], most: int, problem: str) -> None:
+        """Closes those connections that have been idle the longest; else the slowest readers; else the oldest one.
 
         A new connection has a moment to send its request before it counts as idle. Meanwhile, new clients wait.
         """
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        idle = (one for one in self.connections if one.idle and now - one.opened_at > GRACE)
-        some = max(1, self.most_connections // 8)
-        for connection in (
-            list(islice(idle, some)) or list(islice(self.slow, some)) or list(islice(self.connections, 1))
-        ):
+        now = asyncio.get_running_loop().time()
+        idle = (one for one in connections if one.idle and now - one.opened_at > IDLE_AFTER)
+        some = max(1, most // 8)
+        for connection in list(islice(idle, some)) or list(islice(self.slow, some)) or list(islice(connections, 1)):
             connection.abort()
-        loop.remove_reader(listener)
-        loop.call_later(ACCEPT_AGAIN, self._listen, listener)
         if now - self._warned_at > WARN_EVERY:
             self._warned_at = now
             self._log.warning(
                 "too many connections",
                 problem=problem,
                 open=len(self.connections),
-                most=self.most_connections,
+                most=most,
                 effect="the connections that have been idle the longest are ended",
                 remedy="let only scrapers reach the port, or allow more open files (LimitNOFILE=, ulimit -n)",
             )
@@ -240,14 +264,20 @@ class Server:
         """A client does not read its answer fast enough. Such answers take memory: if there are too many, the one that
         has waited the longest is ended."""
         self.slow[connection] = None
-        if len(self.slow) > self.limits.slow:
+        if len(self.slow) > self.limits.slow_readers:
             longest = next(iter(self.slow))
             del self.slow[longest]
             longest.abort()
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so many requests are being answered that none should be for a client that has perhaps gone."""
+        return self._answering > CROWD
+
     def closed(self, connection: Connection) -> None:
         """A connection has ended."""
         self.connections.pop(connection, None)
+        self.tls_connections.pop(connection, None)
         self.slow.pop(connection, None)
         if not self.connections:
             self._none_open.set()
@@ -255,10 +285,9 @@ class Server:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast(Connection, request.protocol)
         connection.answering = True
+        self._answering += 1
         try:
-            await self._wait_for_turn(connection, request.remote or "")
-            if connection.gone:
-                raise ConnectionResetError("the client has gone")
+            await self._turns.wait(request.remote or "")
             answer = await self._answer(request)
             try:
                 async with asyncio.timeout(self.limits.answer):
@@ -268,31 +297,7 @@ class Server:
                 raise ConnectionResetError("the client was too slow") from None
         finally:
             connection.answering = False
-
-    async def _wait_for_turn(self, connection: Connection, address: str) -> None:
-        """Waits until it is this request's turn. Addresses take turns, and each step of the loop answers few requests.
-
-        Otherwise thousands of requests that arrive together would be answered before anything else is done. From Python
-        3.12 on, this is also true of requests that one client sends without waiting for the answers.
-        """
-        turn = asyncio.get_running_loop().create_future()
-        if not self._queues:
-            turn.get_loop().call_soon(self._give_turns)
-        self._queues.setdefault(address, deque()).append((connection, turn))
-        await turn
-
-    def _give_turns(self) -> None:
-        begun = 0
-        while self._queues and begun < ANSWERED_AT_ONCE:
-            address, queue = self._queues.popitem(last=False)
-            connection, turn = queue.popleft()
-            if queue:
-                self._queues[address] = queue
-            if not turn.done():
-                turn.set_result(None)
-                begun += not connection.gone
-        if self._queues:
-            asyncio.get_running_loop().call_soon(self._give_turns)
+            self._answering -= 1
 
     async def _answer(self, request: web.BaseRequest) -> Answer:
         try:
@@ -305,9 +310,8 @@ class Server:
         response = web.StreamResponse(
             status=answer.status,
             headers={
-                hdrs.SERVER: SERVER,
+                **HEADERS,
                 hdrs.CONTENT_TYPE: answer.content_type,
-                "X-Content-Type-Options": "nosniff",
                 **answer.headers,
                 **self._settings.headers,
             },

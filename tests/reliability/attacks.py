@@ -159,12 +159,13 @@ async def trickle(target: Target, end: float, *, begin: bytes, rest: bytes, coun
     await again_and_again(end, count, once)
 
 
-async def crowd(target: Target, end: float, *, count: int) -> None:
-    """Keeps so many silent connections open, without a TLS handshake, and opens anew those that were closed."""
+async def crowd(target: Target, end: float, *, count: int, send: bytes = b"") -> None:
+    """Keeps so many connections open that send no more than this, and opens anew those that were closed."""
 
     async def once() -> None:
         reader, writer = await asyncio.open_connection(target.host, target.port)
         try:
+            writer.write(send)
             await reader.read()
         finally:
             writer.transport.abort()
@@ -200,13 +201,14 @@ async def sip(target: Target, end: float, *, count: int) -> None:
     await again_and_again(end, count, once)
 
 
-async def hurry(target: Target, end: float, *, request: bytes, count: int = 50, wait: bool = True) -> None:
-    """So many connect, send a request, read a little of the answer and connect anew."""
+async def hurry(target: Target, end: float, *, requests: Sequence[bytes], count: int = 50, wait: bool = True) -> None:
+    """So many connect, send one of the requests, read a little of the answer and connect anew."""
+    sent = itertools.cycle(requests)
 
     async def once() -> None:
         reader, writer = await asyncio.open_connection(target.host, target.port, ssl=target.context())
         try:
-            writer.write(request)
+            writer.write(next(sent))
             await asyncio.wait_for(reader.read(BLOCK), 0.5 if wait else 0.01)
         finally:
             writer.transport.abort()
@@ -234,9 +236,19 @@ async def guess(target: Target, end: float, *, count: int = 50) -> None:
 HEALTHY = HEAD % (b"/-/healthy", b"")
 METRICS = HEAD % (b"/metrics", b"")
 FAMILIES = HEAD % (b"/metrics?" + b"&".join([b"name[]=digitalocean_backup_droplet_info"] * 200), b"")
-SEARCH = HEAD % (b"/?q=a+b+c+d", b"Accept-Encoding: gzip\r\n")
+SEARCHES = [HEAD % (b"/?q=a+b+c+%d" % number, b"Accept-Encoding: gzip\r\n") for number in range(1000)]
 UPGRADE = HEAD % (b"/", b"Connection: upgrade\r\nUpgrade: websocket\r\n")
 PACKED = POST % b"Content-Encoding: gzip\r\nContent-Length: 99999999\r\n"
+
+
+def client_hello() -> bytes:
+    """The first message of a TLS handshake."""
+    message = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(ssl.MemoryBIO(), message, server_hostname="x").do_handshake()
+    return message.read()
+
+
 FEW = 128
 """Files; some systems allow no more."""
 
@@ -262,13 +274,16 @@ ATTACKS = (
     Attack(f"300 silent connections, {FEW} files allowed", partial(crowd, count=300), files=FEW, longest=1.0),
     Attack(f"300 readers of 20 kB a second, {FEW} files allowed", partial(sip, count=300), files=FEW, longest=1.0),
     Attack(f"300 silent, {FEW} files allowed, TLS", partial(crowd, count=300), files=FEW, locked=True, longest=1.0),
-    Attack("2,000 silent connections, TLS", partial(crowd, count=2000), locked=True, longest=3.0, growth=150.0),
-    Attack("50 clients: TLS handshakes, one after the other", partial(hurry, request=b""), locked=True, longest=1.0),
+    Attack("2,000 silent connections, TLS", partial(crowd, count=2000), locked=True, longest=1.0),
+    Attack("2,000 TLS handshakes that stop", partial(crowd, count=2000, send=client_hello()), locked=True, longest=3.0),
+    Attack("50 clients: TLS handshakes, one after the other", partial(hurry, requests=[b""]), locked=True, longest=1.0),
     Attack("50 clients that guess passwords, TLS", guess, locked=True, longest=1.0),
-    Attack("50 clients: scrapes, one after the other", partial(hurry, request=METRICS), longest=1.0),
-    Attack("50 clients: single families, one after the other", partial(hurry, request=FAMILIES), longest=1.0),
-    Attack("50 clients: searches of the page, one after the other", partial(hurry, request=SEARCH), longest=1.0),
-    Attack("50 clients: searches whose answer nobody awaits", partial(hurry, request=SEARCH, wait=False), longest=10.0),
+    Attack("50 clients: scrapes, one after the other", partial(hurry, requests=[METRICS]), longest=1.0),
+    Attack("50 clients: single families, one after the other", partial(hurry, requests=[FAMILIES]), longest=1.0),
+    Attack("50 clients: searches of the page, one after the other", partial(hurry, requests=SEARCHES), longest=1.0),
+    Attack(
+        "50 clients: searches whose answer nobody awaits", partial(hurry, requests=SEARCHES, wait=False), longest=10.0
+    ),
 )
 
 

@@ -7,7 +7,7 @@ import gzip
 import re
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from html import unescape
@@ -26,11 +26,11 @@ from exporter.fleet.selection import Criteria, Selection
 from exporter.reports.phrases import MOST_DRAWN
 from exporter.web.app import dispatch, routes
 from exporter.web.droplet_table import CurrentTable, DropletTable, SortColumn, make_table
-from exporter.web.page import StatusPage
+from exporter.web.page import Query, StatusPage
 from tests.support.lookalike import Fault, Fixture, backup, disabled, policy
 from tests.support.made_up_fleet import NOW, made_up_fleet
 from tests.support.processes import exporter, until
-from tests.support.serving import serving
+from tests.support.serving import eventually, serving
 from tests.support.world import DAY, HOUR, MONDAY, TOKEN, add, healthy
 from tests.web.browser import PICTURES, Tab, chromium
 from tests.web.site import Site, names_of, site
@@ -367,24 +367,50 @@ class TestUnwell:
         assert said not in text
 
     async def test_many_readers_wait_for_each_other(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Two pages are made at a time, because scrapes take turns with them."""
-        begun, go_on = list[int](), asyncio.Event()
-        html = StatusPage.html
-
-        async def slowly(self: StatusPage, asked: Mapping[str, str]) -> bytes:
-            begun.append(1)
-            await go_on.wait()
-            return await html(self, asked)
-
-        monkeypatch.setattr(StatusPage, "html", slowly)
+        """One page is made at a time, because scrapes take turns with it."""
         async with site(healthy(1, now=NOON), at=NOON) as running:
-            readers = [asyncio.create_task(running.get()) for _ in range(20)]
+            made = MadeByHand(monkeypatch)
+            readers = [asyncio.create_task(running.get(f"/?q={number}")) for number in range(20)]
             for _ in range(5):
                 assert (await running.get("/metrics")).status == 200
-            assert len(begun) == 2
-            go_on.set()
+            assert len(made.texts) == 1
+            made.go_on.set()
             assert {page.status for page in await asyncio.gather(*readers)} == {200}
-            assert len(begun) == 20
+            assert sorted(made.texts) == sorted(str(number) for number in range(20))
+
+    async def test_readers_of_the_same_page_share_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A page is made once for all that wait for it, but anew for those that ask when it has been begun."""
+        async with site(healthy(1, now=NOON), at=NOON) as running:
+            made = MadeByHand(monkeypatch)
+            readers = [asyncio.create_task(running.get()) for _ in range(20)]
+            await eventually(lambda: made.texts == [""])
+            readers += [asyncio.create_task(running.get()) for _ in range(20)]
+            readers += [asyncio.create_task(running.get(**{"Accept-Encoding": "gzip"})) for _ in range(20)]
+            for _ in range(5):
+                assert (await running.get("/metrics")).status == 200
+            made.go_on.set()
+            pages = await asyncio.gather(*readers)
+            assert made.texts == ["", "", ""]  # one more plain, one more compressed
+            assert [page.headers.get("Content-Encoding") for page in pages] == [None] * 40 + ["gzip"] * 20
+            assert {gzip.decompress(page.body) for page in pages[40:]} == {page.body for page in pages[:40]}
+
+    async def test_no_page_is_made_for_readers_that_have_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing is made for a reader that has left while it waited, and others get their page."""
+        monkeypatch.setattr("exporter.web.server.CROWD", 0)
+        async with site(healthy(1, now=NOON), at=NOON) as running:
+            made = MadeByHand(monkeypatch)
+            staying = asyncio.create_task(running.get("/?q=staying"))
+            await eventually(lambda: made.texts == ["staying"])
+            leaving = [asyncio.create_task(running.get(f"/?q={number}")) for number in range(80)]
+            assert (await running.get("/metrics")).status == 200
+            for reader in leaving:
+                reader.cancel()
+            await asyncio.gather(*leaving, return_exceptions=True)
+            assert (await running.get("/metrics")).status == 200
+            made.go_on.set()
+            assert (await staying).status == 200
+            assert (await running.get("/?q=last")).status == 200
+            assert made.texts == ["staying", "last"]
 
     async def test_state_that_is_not_kept(self, tmp_path: Path) -> None:
         """While the state file cannot be written the page says what that means, and where the reason is."""
@@ -810,6 +836,23 @@ class TestLarge:
         assert len((await stayer).droplets) == 10_000
 
 
+class MadeByHand:
+    """Pages are made only once they may go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.texts: list[str] = []
+        """What was searched for, by each page that has been begun."""
+        self.go_on = asyncio.Event()
+        html = StatusPage.html
+
+        async def by_hand(page: StatusPage, query: Query) -> bytes:
+            self.texts.append(query.text)
+            await self.go_on.wait()
+            return await html(page, query)
+
+        monkeypatch.setattr(StatusPage, "html", by_hand)
+
+
 @contextmanager
 def nginx(program: str, folder: Path, upstream: str) -> Iterator[str]:
     """A reverse proxy that serves the upstream under `/tools/backups/`; gives its address."""
@@ -1036,10 +1079,10 @@ class TestBrowser:
 
 
 async def test_too_many_readers_are_told_to_ask_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the readers that may wait, the page is answered with 503; afterwards it is served as before."""
+    """Beyond the pages that may wait, one is answered with 503; afterwards it is served as before."""
     monkeypatch.setattr("exporter.web.page.PAGES_WAITING", 3)
     async with site(healthy(2)) as at:
-        replies = await asyncio.gather(*(at.get() for _ in range(20)))
+        replies = await asyncio.gather(*(at.get(f"/?q={number}") for number in range(20)))
         assert {reply.status for reply in replies} == {200, 503}
         assert {reply.headers.get("Retry-After") for reply in replies if reply.status == 503} == {"5"}
         assert (await at.get()).status == 200

@@ -19,7 +19,7 @@ import structlog
 from aiohttp import web
 
 from exporter.web.connection import SERVER, Limits
-from exporter.web.server import GRACE, SEND_BUFFER, Answer, Server, raise_file_limit, text_answer
+from exporter.web.server import IDLE_AFTER, SEND_BUFFER, Answer, Server, raise_file_limit, text_answer
 from tests.support.serving import GET, asked, connected, eventually, hello, serving
 
 SHORT = Limits(silence=0.3, body=0.3, handshake=0.3, goodbye=0.3, stall=0.2, answer=30.0, stop=0.5)
@@ -130,7 +130,7 @@ async def test_too_many_connections_make_room_for_new_ones() -> None:
         async with connected(server) as busy, connected(server) as idle, connected(server) as younger:
             await busy.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
             await eventually(lambda: any(connection.answering for connection in server.connections))
-            await asyncio.sleep(1.5 * GRACE)
+            await asyncio.sleep(1.5 * IDLE_AFTER)
             assert (await asked(server)).status == 200
             assert await idle.seconds_open() < 1.0
             assert (await younger.ask()).status == 200
@@ -204,7 +204,7 @@ async def test_of_many_slow_readers_the_slowest_are_let_go() -> None:
     async def respond(_request: object) -> Answer:
         return Answer([MIB] * 25)
 
-    async with serving(respond, limits=Limits(slow=3)) as server, contextlib.AsyncExitStack() as stack:
+    async with serving(respond, limits=Limits(slow_readers=3)) as server, contextlib.AsyncExitStack() as stack:
         clients = []
         for _ in range(5):
             clients.append(await stack.enter_async_context(connected(server)))

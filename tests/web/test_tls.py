@@ -23,6 +23,8 @@ from tests.web.test_server import MIB, SHORT
 TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
 AUTHORITY = Authority()
 SERVER = AUTHORITY.issue()
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32)
+"""The beginning of a TLS handshake."""
 
 
 @pytest.fixture
@@ -186,14 +188,13 @@ async def test_clients_are_let_in_by_their_certificates(folder: Path, asked_for:
 
 async def test_silent_tls_clients_are_gone_in_five_seconds(folder: Path) -> None:
     """Clients that never begin or never end a handshake are disconnected within 5 s; others are served meanwhile."""
-    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32)
     ways: tuple[list[bytes], ...] = (
         [],
-        [hello[:3]],
-        [hello],
+        [HELLO[:3]],
+        [HELLO],
         [b"\x00" * 4],
         [b"GET / HTTP/1.1\r\n\r\n"],
-        [hello + b"\x00"] + [b"\x00"] * 60,
+        [HELLO + b"\x00"] + [b"\x00"] * 60,
     )
     async with serving(settings=settings(folder)) as server:
 
@@ -232,34 +233,44 @@ async def test_a_large_answer_is_read_whole_over_tls(folder: Path) -> None:
 
 
 async def test_clients_in_a_handshake_count(folder: Path) -> None:
-    """Silent clients take no more connections than there are, and make room for one that speaks; a stop ends them."""
-    async with serving(settings=settings(folder)) as server:
-        assert server.most_connections == server.limits.tls_connections
-        server.most_connections = 5
-        async with contextlib.AsyncExitStack() as stack:
-            silent = [await stack.enter_async_context(connected(server)) for _ in range(5)]
-            assert (await asked(server, tls=trusting())).status == 200
-            assert await silent[0].seconds_open() < 1.0
-            assert len(server.connections) <= 5
-            begun = time.perf_counter()
-            await server.stop()
-            assert time.perf_counter() - begun < 1.0
-            assert not server.connections
+    """Of the connections whose handshake has begun there is a limit; the oldest makes room; a stop ends them."""
+    limits = Limits(tls_connections=5, handshake=10.0)
+    async with (
+        serving(settings=settings(folder), limits=limits) as server,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        begun = [await stack.enter_async_context(connected(server)) for _ in range(5)]
+        for client in begun:
+            await client.send(HELLO)
+            await asyncio.sleep(0.01)
+        await eventually(lambda: len(server.tls_connections) == 5)
+        assert (await asked(server, tls=trusting())).status == 200
+        assert await begun[0].seconds_open() < 1.0
+        assert len(server.tls_connections) <= 5
+        started = time.perf_counter()
+        await server.stop()
+        assert time.perf_counter() - started < 1.0
+        assert not server.connections
+        assert not server.tls_connections
 
 
 async def test_silent_tls_clients_take_little_memory(folder: Path) -> None:
-    """A client in a handshake costs the exporter less than 100 KiB."""
+    """A client that has sent nothing costs less than 10 KiB, and one in a handshake less than 100 KiB."""
     async with serving(settings=settings(folder)) as server, contextlib.AsyncExitStack() as stack:
         tracemalloc.start()
         try:
             before, _ = tracemalloc.get_traced_memory()
-            for _ in range(50):
-                await stack.enter_async_context(connected(server))
-            await asyncio.sleep(0.2)
-            after, _ = tracemalloc.get_traced_memory()
+            clients = [await stack.enter_async_context(connected(server)) for _ in range(50)]
+            await eventually(lambda: len(server.connections) == 50)
+            silent, _ = tracemalloc.get_traced_memory()
+            for client in clients:
+                await client.send(HELLO)
+            await eventually(lambda: len(server.tls_connections) == 50)
+            begun, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert (after - before) / 50 < 100 * 1024
+    assert (silent - before) / 50 < 10 * 1024
+    assert (begun - before) / 50 < 100 * 1024
 
 
 async def test_idle_and_trickling_tls_clients_are_gone_too(folder: Path) -> None:
