@@ -46,9 +46,9 @@ FIRST_SOCKET = 3
 FILES_KEPT = 64
 """Open files that are kept for everything except connections: the API, the state file, the configuration. If the system
 allows many open files, an eighth of them is kept."""
-BACKLOG = 1024
+BACKLOG = 4096
 """Clients that may wait until the exporter accepts their connection."""
-ACCEPTED_AT_ONCE = 64
+ACCEPTED_AT_ONCE = 16
 """Clients that are accepted in one step of the loop, before others are answered."""
 ANSWERED_AT_ONCE = 4
 """Requests whose answers begin in one step of the loop."""

@@ -20,6 +20,9 @@ one tick look like one."""
 
 PATIENCE = 0.05
 """Seconds that the event loop waits for the files. After that the previous value is used until they have been read."""
+LOOKS, LOOKS_WITHIN = 20, 0.2
+"""How often the files are looked at in so many seconds. Each look takes a millisecond, and a client that hurries causes
+thousands."""
 FIRST_PATIENCE = 10.0
 """Seconds for the first reading, before anything is served."""
 
@@ -49,6 +52,9 @@ class WatchedFile(Generic[T]):
         self._refuse = refuse
         self._monotonic = monotonic
         self._busy = threading.Lock()
+        self._looks = 0
+        self._counted_from = 0.0
+        """When the first of these looks was, by the process's clock."""
         self._value = self._first()
         self._seen_at = monotonic()
         self._settled = False
@@ -57,18 +63,26 @@ class WatchedFile(Generic[T]):
         """Why the files as they are now are not used; empty if they are."""
 
     def current(self) -> T:
-        """The value of the files as they are now, or the previous value if they cannot be read quickly.
+        """The value of the files as they are now, or were a moment ago, or the previous value if they cannot be read
+        quickly.
 
         The files are read in a thread, because a file system may hang. The caller waits at most `PATIENCE` seconds, and
         does not wait while an earlier reading hangs.
         """
-        if self._busy.acquire(blocking=False):
+        if self._may_look() and self._busy.acquire(blocking=False):
             done = threading.Event()
             if _start_thread(self._read, done):
                 done.wait(PATIENCE)
             else:
                 self._busy.release()
         return self._value
+
+    def _may_look(self) -> bool:
+        now = time.perf_counter()
+        if now - self._counted_from > LOOKS_WITHIN:
+            self._looks, self._counted_from = 0, now
+        self._looks += 1
+        return self._looks <= LOOKS
 
     def _first(self) -> T:
         results: list[T | BaseException] = []

@@ -8,6 +8,7 @@ import bcrypt
 import pytest
 import structlog
 
+from exporter.web import watched_file
 from exporter.web.settings import WebSettings
 from exporter.web.watched_file import SETTLED
 from tests.support.certificates import Authority
@@ -86,6 +87,20 @@ def test_a_file_that_rests_is_not_read_again(file: Path, monkeypatch: pytest.Mon
     for _ in range(3):
         clock.now += 60
         assert settings.users == {"alice": ALICE}
+
+
+def test_many_requests_cause_few_looks_at_the_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look takes a thread and a millisecond, so a client that hurries does not cause more than a few."""
+    looks = []
+    started = watched_file._start_thread
+    monkeypatch.setattr(watched_file, "_start_thread", lambda *work: looks.append(1) or started(*work))
+    monkeypatch.setattr(watched_file, "LOOKS_WITHIN", 60.0)
+    users_of(file, alice=ALICE)
+    settings = WebSettings(file)
+    looks.clear()
+    for _ in range(1000):
+        assert settings.users == {"alice": ALICE}
+    assert 0 < len(looks) <= watched_file.LOOKS
 
 
 @pytest.mark.parametrize("broken", ["basic_auth_users: [", "basic_auth_users: {alice: secret}\n", "zzz: 1\n", None])
