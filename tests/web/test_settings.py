@@ -91,9 +91,14 @@ def test_a_file_that_rests_is_not_read_again(file: Path, monkeypatch: pytest.Mon
 
 def test_many_requests_cause_few_looks_at_the_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each look takes a thread and a millisecond, so a client that hurries does not cause more than a few."""
-    looks = []
-    started = watched_file._start_thread
-    monkeypatch.setattr(watched_file, "_start_thread", lambda *work: looks.append(1) or started(*work))
+    looks: list[Any] = []
+    start = watched_file._start_thread
+
+    def counted(work: Any, *arguments: object) -> bool:
+        looks.append(work)
+        return start(work, *arguments)
+
+    monkeypatch.setattr(watched_file, "_start_thread", counted)
     monkeypatch.setattr(watched_file, "LOOKS_WITHIN", 60.0)
     users_of(file, alice=ALICE)
     settings = WebSettings(file)
