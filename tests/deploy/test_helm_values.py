@@ -172,6 +172,10 @@ def test_a_wrong_value_is_refused_by_name(values: dict[str, Any], told: str) -> 
         ),
         ({"prometheusRule": {"enabled": True, "job": "("}}, "prometheusRule.job.*error parsing regexp"),
         (
+            {"webConfig": {"existingSecret": "web", "basicAuth": True}, "serviceMonitor": {"enabled": True}},
+            "answered by 401.*Set serviceMonitor.basicAuth",
+        ),
+        (
             {"serviceMonitor": {"enabled": True, "interval": "1m", "scrapeTimeout": "1m30s"}},
             "scrapeTimeout is 1m30s, longer than serviceMonitor.interval, which is 1m.*Shorten scrapeTimeout",
         ),

@@ -213,6 +213,9 @@ sys.exit(connection.getresponse().status != 200)
 {{- end -}}
 {{- end -}}
 {{- $monitor := .Values.serviceMonitor -}}
+{{- if and $monitor.enabled $web.basicAuth (not (or $monitor.basicAuth $monitor.authorization $monitor.oauth2 $monitor.bearerTokenSecret)) -}}
+{{- fail "webConfig.basicAuth is true and serviceMonitor.basicAuth is empty: every scrape would be answered by 401. Set serviceMonitor.basicAuth to a user's name and password" -}}
+{{- end -}}
 {{- if and $monitor.enabled $monitor.interval $monitor.scrapeTimeout -}}
 {{- $start := toDate "2006-01-02" "2000-01-01" -}}
 {{- $next := $start | mustDateModify (printf "+%s" $monitor.interval) | unixEpoch | int64 -}}
