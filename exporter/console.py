@@ -41,6 +41,19 @@ class CurrentStderr:
                 sys.stderr.flush()
 
 
+def occupy_standard_descriptors() -> None:
+    """Opens /dev/null as stdin, stdout and stderr if the process was started without them.
+
+    Otherwise the next file or socket would get the number of stderr, and what a C library writes to stderr would end
+    up in the state file's lock or in a client's answer.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+
+
 class BackgroundStderr(io.TextIOBase):
     """Writes lines to stderr in a thread of its own, so that a pipe that nobody reads blocks only that thread.
 

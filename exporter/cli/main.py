@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from exporter.cli import arguments
 from exporter.cli.arguments import CANNOT_START
 from exporter.cli.options import CheckConfigOptions, CheckOptions, OnceOptions, Options, ServeOptions, ShowOptions
-from exporter.console import OutputError, detach, flush_stderr, print_error, print_text
+from exporter.console import (
+    OutputError,
+    detach,
+    flush_stderr,
+    occupy_standard_descriptors,
+    print_error,
+    print_text,
+)
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells report it: 128 plus the number of SIGINT."""
@@ -18,6 +25,7 @@ BROKEN_PIPE = 141
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code. Exits by itself after `--help`, `--version` and wrong flags."""
+    occupy_standard_descriptors()
     try:
         return _run(arguments.parse(sys.argv[1:] if argv is None else argv))
     except OutputError as error:

@@ -29,6 +29,8 @@ from exporter.web.server import Server, systemd_sockets
 from exporter.web.settings import WebSettings
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+IGNORED_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+"""Log rotation sends them. By default they end a Python process without a word; programs written in Go ignore them."""
 
 
 def serve(options: ServeOptions) -> int:
@@ -36,6 +38,8 @@ def serve(options: ServeOptions) -> int:
     return_freed_memory()
     log_lines_dropped = write_in_background()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the configuration is about to be read anyway
+    for number in IGNORED_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     for number in STOP_SIGNALS:
         # Until the event loop handles the signals. Files are read before that, and their disk may hang.
         signal.signal(number, lambda *_: sys.exit(0))

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -120,6 +121,38 @@ class TestStopping:
             started.line("listening")
             started.process.send_signal(signal.SIGINT)
             assert started.process.wait(10) == 0
+
+
+def test_signals_of_log_rotation() -> None:
+    """SIGUSR1 and SIGUSR2 do not end it."""
+    with exporter("--demo") as started:
+        started.line("listening")
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            started.process.send_signal(number)
+        assert started.status("/-/healthy")[0] == 200
+        assert started.stop() == 0
+
+
+def test_started_without_descriptors(free_port: int) -> None:
+    """If stdin, stdout and stderr are closed, no file or socket takes their numbers."""
+    url = f"http://127.0.0.1:{free_port}/-/healthy"
+    command = [*COMMAND, "serve", "--demo", f"--web.listen-address=127.0.0.1:{free_port}"]
+
+    def is_healthy() -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=60) as answer:
+            return int(answer.status) == 200
+        return False
+
+    started = subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command])
+    try:
+        until(is_healthy, "it is healthy")
+        ends = Path(f"/proc/{started.pid}/fd")
+        assert {str((ends / str(number)).readlink()) for number in range(3)} == {"/dev/null"}
+        started.terminate()
+        assert started.wait(60) == 0
+    finally:
+        started.kill()
+        started.wait()
 
 
 def test_the_first_scrape_after_a_restart(tmp_path: Path) -> None:
