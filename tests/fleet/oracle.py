@@ -644,7 +644,7 @@ class Past:
         """
         schedule = self.schedule
         if self.on is not True or schedule is None:
-            return []
+            return list(waiting)  # They were due by the schedule of their time.
         last = max((one for one in (*judged, *waiting) if one > self.counts_after), default=None)
         return [
             *waiting,

@@ -469,6 +469,20 @@ def window_with_a_backup_without_a_size_is_not_judged_yet() -> Life:
 
 
 @story
+def record_without_a_size_is_gone_while_the_plan_is_not_told() -> Life:
+    """The window was due, by the schedule that was known then, and has no backup."""
+    life = Life("2026-11-04 12:00")
+    life.made("2026-11-04 01:00")
+    broken = life.made("2026-11-05 01:00", size=None)
+    life.polls("2026-11-05 09:00")
+    life.remove(broken)
+    life.set_policy(plan=None)
+    life.polls("2026-11-05 10:00")
+    life.expect(state="overdue", reason="no-schedule", missed=(at("2026-11-05 00:00"),))
+    return life
+
+
+@story
 def phantom_id_counts_until_the_own_list_is_read() -> Life:
     """`backup_ids` and an image tell of a backup that the own list, read later, lacks."""
     life = _two_misses()

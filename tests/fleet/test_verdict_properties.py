@@ -60,6 +60,7 @@ class Truth:
     shown: set[int] = field(default_factory=set)
     """Ids that the own list has shown: no sweep looks for them."""
     was_read: bool = False
+    """Whether the own list was read in this run, so that it need not be asked for at each poll."""
 
 
 def rarely(draw: st.DrawFn, one_in: int = 6) -> bool:
@@ -122,6 +123,7 @@ def _change(draw: st.DrawFn, truth: Truth, number: int, now: float) -> None:
                 truth.droplet = replace(truth.droplet, snapshot_ids=(*(truth.droplet.snapshot_ids or ()), gone.id))
         case "destroyed or back":
             truth.destroyed = not truth.destroyed
+            truth.was_read = False
         case "off":
             truth.policy = replace(policy, enabled=False)
         case "on":
