@@ -16,7 +16,8 @@ LARGEST = 16 << 20
 SHOWN = 10
 """Alerts of one notification that are shown."""
 PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="10"><title>Notifications</title>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta http-equiv="refresh" content="10"><title>Notifications</title>
 <style>body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em }}
 .firing {{ color: #b00020 }} .resolved {{ color: #1b6e3c }}
 ul {{ margin: .3em 0; padding-left: 1.3em }}
