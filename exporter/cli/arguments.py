@@ -75,7 +75,7 @@ examples:
   {NAME} check --format json | jq '.droplets[] | select(.state == "overdue") | .name'
 
 exit codes: 0 nothing is wrong; 1 a Droplet is {_BAD}; else 2 if a Droplet
-  could not be judged, a listing was not complete, or there was no Droplet
+  could not be judged, a listing was not complete or not understood, or there was no Droplet
 
 {ENVIRONMENT}"""
 SHOW = f"""\

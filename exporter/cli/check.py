@@ -42,6 +42,7 @@ async def _report(options: CheckOptions) -> CheckReport:
                 remembered=account.name in service.remembered,
                 watched=account.watched_since is not None,
                 unread=status.unread,
+                left_out=status.left_out,
                 problems=status.problems,
             )
             for account, status, result in zip(config.accounts, service.statuses, results, strict=True)

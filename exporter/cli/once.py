@@ -20,7 +20,7 @@ def once(options: OnceOptions) -> int:
 
     Returns 0; 1 if the poll learned only a part; 2 if it learned nothing or the file cannot be written.
     """
-    text, results = threads.run(_metrics(options))
+    text, whole = threads.run(_metrics(options))
     if text is None:
         print_error("the poll learned nothing" + (f"; {options.output} is unchanged" if options.output else ""))
         return 2
@@ -40,17 +40,18 @@ def once(options: OnceOptions) -> int:
                 remedy="name a file in a directory that exists, that this user may write to, and that has space",
             )
             return 2
-    return 0 if set(results) == {"success"} else 1
+    return 0 if whole else 1
 
 
-async def _metrics(options: OnceOptions) -> tuple[bytes | None, list[str]]:
-    """The text of the metrics, or `None` if the poll learned nothing; and each account's result."""
+async def _metrics(options: OnceOptions) -> tuple[bytes | None, bool]:
+    """The text of the metrics, or `None` if the poll learned nothing; and whether it learned everything."""
     async with loaded_configuration(options.source) as loaded:
         telemetry = Telemetry(__version__, process=False)
         service = Service(loaded.config, loaded.reread, loaded.clock, telemetry, short_lived=True)
         async with progress("listing droplets and policies", lambda: service.statuses):
-            results: list[str] = list(await service.poll_once())
+            results = await service.poll_once()
+        whole = set(results) == {"success"} and not any(status.left_out for status in service.statuses)
         if not any(status.learned for status in service.statuses):
-            return None, results
+            return None, whole
         own = textfile.own_figures(telemetry.registry)
-        return render(service.fleets, loaded.clock.now(), service.tag_labels) + own, results
+        return render(service.fleets, loaded.clock.now(), service.tag_labels) + own, whole

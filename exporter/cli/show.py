@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
@@ -103,7 +103,7 @@ async def _ask_accounts(options: ShowOptions) -> tuple[list[_AccountAnswer], flo
 async def _find_by_name(name: str, config: Config, store: StateFile, clock: Clock) -> list[tuple[Account, int]]:
     """The account and the id of the Droplet with this name; prints an error and returns nothing if there is not one."""
     listed = await asyncio.gather(*(_names(account, config, store, clock) for account in config.accounts))
-    everything = [(account, droplet_id, names[droplet_id]) for account, names in listed for droplet_id in names]
+    everything = [(account, droplet_id, names[droplet_id]) for account, names, _ in listed for droplet_id in names]
     found = [(account, droplet_id) for account, droplet_id, called in everything if called == name]
     if len(found) > 1:
         ids = ", ".join(f"{droplet_id} (account {account.name})" for account, droplet_id in found)
@@ -112,12 +112,21 @@ async def _find_by_name(name: str, config: Config, store: StateFile, clock: Cloc
     if not found:
         near = get_close_matches(name, {called for _, _, called in everything}, 1)
         hint = f'did you mean "{near[0]}"?' if near else "check lists the droplets there are"
-        print_error(f'no droplet has the name "{name}"; {hint}')
+        if all(complete for _, _, complete in listed):
+            print_error(f'no droplet has the name "{name}"; {hint}')
+        else:
+            hint = hint if near else "try again later, or give its id"
+            print_error(f'no droplet with the name "{name}" is known, but not all could be listed; {hint}')
     return found
 
 
-async def _names(account: Account, config: Config, store: StateFile, clock: Clock) -> tuple[Account, dict[int, str]]:
-    """The account, and the names of its Droplets by id; from the state file if the API cannot be asked."""
+async def _names(
+    account: Account, config: Config, store: StateFile, clock: Clock
+) -> tuple[Account, dict[int, str], bool]:
+    """The account, the names of its Droplets by id, and whether these are all.
+
+    The names are from the state file if the API cannot be asked.
+    """
     async with _client(account, config, clock) as client:
         try:
             await client.refresh_token()
@@ -126,13 +135,21 @@ async def _names(account: Account, config: Config, store: StateFile, clock: Cloc
             listings = AccountListings()
         else:
             listings, errors = await Lister(client, frozenset()).listings()
-            for problem in dict.fromkeys(in_words(error, account.token) for error in errors):
-                print_error(f"{account.name}: {problem}")
+            _print_problems(account, [in_words(error, account.token) for error in errors])
     if listings.descriptions:
-        return account, {droplet_id: described.name for droplet_id, described in listings.descriptions.items()}
+        names = {droplet_id: described.name for droplet_id, described in listings.descriptions.items()}
+        all_understood = not listings.rejected_droplets and not listings.unidentified_droplets
+        return account, names, listings.droplets_complete and all_understood
     saved = store.state(account.name, account.api_url)
     droplets = saved.tracked().values() if saved is not None else ()
-    return account, {droplet.id: droplet.description.name for droplet in droplets if droplet.description is not None}
+    names = {droplet.id: droplet.description.name for droplet in droplets if droplet.description is not None}
+    return account, names, listings.droplets_complete
+
+
+def _print_problems(account: Account, problems: Iterable[str]) -> None:
+    """Prints each problem to stderr; of those that several requests have in common, one."""
+    for problem in {log.without_request(problem): problem for problem in problems}.values():
+        print_error(f"{account.name}: {problem}")
 
 
 def _client(account: Account, config: Config, clock: Clock) -> Client:
@@ -176,8 +193,7 @@ async def _ask_account(
 def _exit_code(answers: Sequence[_AccountAnswer], at: float) -> Literal[0, 1, 2]:
     """Prints to stderr what went wrong. Returns the exit code."""
     for answer in answers:
-        for problem in {log.without_request(problem): problem for problem in answer.lookup.errors}.values():
-            print_error(f"{answer.account.name}: {problem}")
+        _print_problems(answer.account, answer.lookup.errors)
     found = [answer for answer in answers if answer.droplet is not None]
     for answer in found:
         if answer.remembered and answer.droplet is not None:

@@ -267,8 +267,9 @@ class Http:
                             body = await _read_body(response, _ERROR_BODY)
                 return ApiAnswer(response.status_code, response.headers, body, sent_at)
         except TimeoutError as error:
-            why = "poll.timeout" if limit == self.timeout else "the poll's end"
-            raise Unreachable(endpoint, f"{where}: no complete answer within {limit:.3g} s ({why})") from error
+            # The rest of a poll differs from request to request: as a number it would make one cause look like many.
+            when = f"within {limit:.3g} s (poll.timeout)" if limit == self.timeout else "until the poll's end"
+            raise Unreachable(endpoint, f"{where}: no complete answer {when}") from error
         except UnreadableBody as error:
             raise Unreadable(
                 endpoint,

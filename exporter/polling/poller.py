@@ -111,6 +111,7 @@ class Poller:
         """Whether the account's Droplets are selected by tags, and the API shows no tags."""
         self._held_back = False
         """Whether the rate limit prevented a request of this poll."""
+        self._left_out = 0
         self._droplets_listed = False
         self._listed_at: float | None = None
         """When the last complete listing of Droplets ended."""
@@ -277,6 +278,22 @@ class Poller:
                 self._tracked.pop(droplet_id, None)
             else:
                 self._tracked[droplet_id] = learnt
+        self._left_out = self._count_left_out(listings)
+
+    def _count_left_out(self, listings: AccountListings) -> int:
+        """How many Droplets that may be selected are missing, because their records cannot be understood."""
+        left_out = 0
+        for droplet_id in listings.rejected_droplets | listings.rejected_policies:
+            tracked = self._tracked.get(droplet_id)
+            if tracked is None or not self._judged.watches(tracked):
+                description = None if tracked is None else tracked.description
+                left_out += self._rules.watched.means(droplet_id, description) is not False
+        if listings.unidentified_droplets:
+            # A record without a readable id may be that of a Droplet that is known otherwise, like by its policy.
+            others = self._tracked.keys() | listings.rejected_policies
+            others -= listings.descriptions.keys() | listings.rejected_droplets
+            left_out += max(0, listings.unidentified_droplets - len(others))
+        return left_out
 
     def _note_tags(self, listings: AccountListings) -> list[str]:
         """Notes whether the API shows tags; gives the problem if Droplets are selected by tags and it does not."""
@@ -435,6 +452,7 @@ class Poller:
             last_poll_at=now,
             last_listing_at=now if listings.complete else self.status.last_listing_at,
             unread=unread,
+            left_out=self._left_out,
             problems=tuple(problems),
             held_back=self._held_back,
         )

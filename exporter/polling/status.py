@@ -30,6 +30,8 @@ class Status:
     next_poll_at: float | None = None
     unread: int = 0
     """How many lists the last poll had to read and did not."""
+    left_out: int = 0
+    """How many Droplets the last listings name that are not known, because their records cannot be understood."""
     readings_done: int = 0
     readings_planned: int = 0
     problems: tuple[str, ...] = ()

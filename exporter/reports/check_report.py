@@ -32,6 +32,8 @@ class AccountResult:
     """Whether it counts as watched before this look although nothing is remembered: the demo does."""
     unread: int = 0
     """How many lists of backups had to be read and were not."""
+    left_out: int = 0
+    """How many Droplets are missing because their records could not be understood."""
     problems: tuple[str, ...] = ()
 
 
@@ -51,8 +53,8 @@ class CheckReport:
 
     @property
     def complete(self) -> bool:
-        """Whether the listings of every account were complete."""
-        return all(account.result != "failure" for account in self.accounts)
+        """Whether the listings of every account were complete and understood, so that no Droplet is missing."""
+        return all(account.result != "failure" and not account.left_out for account in self.accounts)
 
     @property
     def learned(self) -> bool:
@@ -123,6 +125,11 @@ def check_report(
         elif account.result == "failure":
             missing = "droplets may be missing here" if account.learned else "none of its droplets are here"
             all_notes.append(f"{account.name}: the listings are incomplete, so {missing}")
+        elif account.left_out:
+            all_notes.append(
+                f"{account.name}: the records of {plural(account.left_out, 'droplet')} could not be understood, so "
+                "these are missing here"
+            )
         elif account.unread:
             all_notes.append(f"{account.name}: {plural(account.unread, 'list')} of backups could not be read")
         elif account.name in empty:

@@ -115,6 +115,31 @@ class TestExitCode:
         assert "the listings are incomplete" in done.out
         assert done.out.endswith("\nAll 2 droplets are protected, as far as the droplets could be listed.\n")
 
+    @pytest.mark.parametrize("odd", [{"name": 7}, None], ids=["its id is known", "without an id"])
+    def test_a_droplet_that_is_not_understood(self, odd: dict[str, Any] | None) -> None:
+        """A record that cannot be understood may hide a Droplet that is not protected: all is well is not said."""
+        account = healthy(3, now=AT)
+        account.droplet_list[1] = None if odd is None else {"id": 2, **odd}
+        del account.policy_map["2"]
+        done = check(account, at=AT)
+        assert done.code == 2
+        assert done.states().keys() == {"1", "3"}
+        assert (
+            "Note: default: the records of 1 droplet could not be understood, so these are missing here.\n" in done.out
+        )
+        assert done.out.endswith("\nAll 2 droplets are protected, as far as the droplets could be listed.\n")
+        assert done.err.count("records left out") == 1
+
+    def test_a_record_that_is_not_understood_of_a_droplet_that_is_known(self) -> None:
+        """If the state file knows the Droplet, nothing is missing."""
+        account = healthy(3, now=AT)
+        with served(account, at=AT) as running:
+            assert command("check", at=AT, **running.environment).code == 0
+            account.droplet_list[1], account.policy_map["2"] = None, None
+            done = command("check", at=AT, **running.environment)
+        assert done.code == 0
+        assert set(done.states()) == {"1", "2", "3"}
+
     def test_unknown_tags(self) -> None:
         """If the API shows no tags, a note says what that means and what to do; no Droplet is called unprotected."""
         account = healthy(1, now=AT)

@@ -290,6 +290,20 @@ class TestByName:
         assert (done.code, done.out) == (2, "")
         assert 'no droplet has the name "dbb"; did you mean "db"?' in done.err
 
+    @pytest.mark.parametrize("odd", ["an outage", "a record"])
+    def test_not_all_are_listed(self, odd: str) -> None:
+        """If some Droplets could not be listed, it does not say that none has the name; one cause is told once."""
+        account = weekly()
+        if odd == "a record":
+            account.droplet_list.append({"id": 8, "name": ["dbb"]})
+        faults = [Fault(status=503)] if odd == "an outage" else []
+        with served(account, *faults, at=AT) as running:
+            done = command("show", "dbb", at=AT, **running.environment)
+        assert (done.code, done.out) == (2, "")
+        *causes, last = done.err.splitlines()
+        assert len(causes) == 1
+        assert 'no droplet with the name "dbb" is known, but not all could be listed; ' in last
+
     def test_several(self) -> None:
         """If several have it, their ids are listed, and none is shown."""
         account = weekly()

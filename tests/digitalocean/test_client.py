@@ -634,7 +634,7 @@ async def test_the_deadline_ends_a_request_that_hangs() -> None:
         at.client.http.deadline = NOON + 0.1
         async with asyncio.timeout(5):
             listing = await at.client.droplets()
-        assert "(the poll's end)" in str(listing.error)
+        assert "no complete answer until the poll's end" in str(listing.error)
 
 
 async def test_the_deadline_ends_the_reading_of_a_token_that_hangs() -> None:

@@ -179,6 +179,14 @@ class TestOnce:
         assert "answered 500" in done.err
         assert 'digitalocean_backup_exporter_up{account="default"} 0.0\n' in file.read_text()
 
+    def test_records_not_understood(self, tmp_path: Path) -> None:
+        """A Droplet that is missing because its record is odd makes exit code 1."""
+        account = healthy(2, now=MONDAY)
+        account.droplet_list[1], account.policy_map["2"] = {"id": 2, "name": 7}, None
+        with served(account, at=MONDAY) as api:
+            done = command("once", f"--output={tmp_path / 'backups.prom'}", at=MONDAY, **api.environment)
+        assert done.code == 1
+
     def test_nothing_learned(self, tmp_path: Path) -> None:
         """If nothing was learned the file stays, to the last bit of its times; that is said, and exit code 2."""
         file = tmp_path / "backups.prom"
