@@ -159,6 +159,16 @@ def test_a_file_of_once_counts_as_an_exporter_that_is_there() -> None:
     assert of_files & served <= written
 
 
+def test_the_unit_tests_are_given_only_what_is_served() -> None:
+    """Every input series is one that the exporter serves or a rule records, with no label that it does not have."""
+    series = known()
+    for story in stories():
+        for entry in story.body["input_series"]:
+            name, _, written = entry["series"].partition("{")
+            # `pod`, as the Prometheus Operator adds it.
+            assert set(re.findall(r'(\w+)="', written)) <= series[name] | TARGET | CLUSTER | {"pod"}, entry["series"]
+
+
 @pytest.mark.parametrize("job", ["backup-.*", r"exporters/do-\w+", "a|b&c#d", "o'clock", 'say "x"'])
 def test_make_rules_writes_any_regular_expression_of_a_job(job: str, tmp_path: Path) -> None:
     """Backslashes, quotes and what the shell or sed read as their own arrive in the rule, and can be replaced again."""
