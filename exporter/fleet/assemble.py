@@ -107,7 +107,9 @@ def assemble(
         first_seen=history.first_seen,
         ever_backed_up=ever_backed_up(known),
         newest_ever=newest_counted(known, now),
-        newer_gone=sum(one.created_at > newest_kept and one.id not in snapshots for one in history.departed),
+        newer_gone=sum(
+            one.made and one.created_at > newest_kept and one.id not in snapshots for one in history.departed
+        ),
         newest_snapshot=max((one.created_at for one in history.departed if one.id in snapshots), default=None),
         settings_changed_at=history.changed_at,
         clock_ahead=clock_ahead,

@@ -45,6 +45,8 @@ class Departed(Struct, frozen=True, gc=False, omit_defaults=True):
     noticed_at: float
     retention_ends_at: float | None = None
     """When its retention would have ended; `None` unless it is gone before its time."""
+    made: bool = True
+    """Whether it was made, as far as is known: one that never had a size was not, unless it is a snapshot now."""
 
 
 class BackupHistory(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -284,14 +286,15 @@ def _departed(
             now,
             one.created_at + retention
             if retention is not None
+            and one.size is not None
             and history.on_since is not None
             and unchanged_since <= one.created_at
             and now - one.created_at < EARLY_SHARE * retention
             else None,
+            made=one.size is not None,
         )
         for one in history.own_list or ()
-        # One that never had a size and is gone was never made.
-        if one.id not in shown and one.size is not None
+        if one.id not in shown
     ]
     # One that is older than a kept backup, and counts as lost no longer, tells nothing any more.
     newest_kept = max((backup.created_at for backup in backups), default=0.0)

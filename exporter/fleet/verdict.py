@@ -250,12 +250,24 @@ class _Case:
             return Reason.UNREAD if known.unread or known.not_found_at is None else None
         if known.unread or not can_prove_misses(known.backups or (), known.unreadable, self.now):
             too_old = self.is_too_old and not stale
-            unanswered = has_unanswered(known, schedule, self.slack, self.now)
-            if too_old or unanswered or _hidden_by_an_unsized(known, misses):
+            if too_old or self._has_unproved_window(schedule, misses):
                 return Reason.UNREAD
         if not misses and self._began_before_first_sight(schedule):
             return Reason.FIRST_LOOK
         return None
+
+    def _has_unproved_window(self, schedule: Schedule, misses: tuple[float, ...]) -> bool:
+        """Whether a window is due of which the own list would tell whether it was missed.
+
+        It was not judged since, or its miss is not shown; and no backup with a size answers it. One without a size may
+        turn out to be none.
+        """
+        known, now = self.known, self.now
+        hidden = known.history.misses[: len(known.history.misses) - len(misses)]
+        due = windows_to_judge(known.history, schedule, self.slack, now)
+        sized = _newest(known, lambda backup: backup.size is not None and backup.created_at <= now + FUTURE)
+        latest = (*hidden[-1:], *(schedule.start(number) for number in due[-1:]))
+        return any(sized is None or start - EARLY > sized.created_at for start in latest)
 
     def _began_before_first_sight(self, schedule: Schedule) -> bool:
         """Whether the last due window has no backup, and began before the Droplet was seen, but after it could have."""
@@ -361,13 +373,6 @@ def _windows_judged(history: BackupHistory, schedule: Schedule, slack: float, re
     made = -inf if history.newest_made is None else window_of(schedule, history.newest_made.created_at)
     missed = tuple(schedule.start(number) for number in due if number > made)
     return replace(history, last_judged_start=schedule.start(due[-1]), misses=history.misses + missed)
-
-
-def _hidden_by_an_unsized(known: TrackedDroplet, shown: tuple[float, ...]) -> bool:
-    """Whether a miss is not shown only because of a backup without a size, which may turn out to be none."""
-    hidden = known.history.misses[: len(known.history.misses) - len(shown)]
-    sized = _newest(known, lambda backup: backup.size is not None)
-    return bool(hidden) and (sized is None or hidden[-1] - EARLY > sized.created_at)
 
 
 def has_unanswered(known: TrackedDroplet, schedule: Schedule, slack: float, now: float) -> bool:

@@ -783,10 +783,13 @@ class Past:
         do not name them, less than four fifths of their retention had passed, and the policy was on and unchanged since
         they were made. Each counts until its retention would have ended."
 
-        One that never had a size was not made, so that it cannot be lost.
+        One that never had a size was not made, so that it cannot be lost. Where no record told `snapshot_ids`, any of
+        them may name it.
         """
         if self.nothing_known:
             return None
+        if self.droplet is None or self.droplet.snapshot_ids is None:
+            return 0
         found = 0
         for backup_id, backup in self._own.items():
             gone = self._gone_since(backup_id)

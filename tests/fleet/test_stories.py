@@ -483,6 +483,35 @@ def record_without_a_size_is_gone_while_the_plan_is_not_told() -> Life:
 
 
 @story
+def window_with_a_backup_without_a_size_comes_due_unread() -> Life:
+    """It is due and not judged yet; its own list, which would tell more, cannot be read."""
+    life = Life("2026-11-04 12:00")
+    life.made("2026-11-04 01:00")
+    life.made("2026-11-05 01:00", size=None)
+    life.polls("2026-11-05 07:00")
+    life.own_list = "failed"
+    life.poll("2026-11-05 08:00")
+    life.expect(state="protected", reason=None, missed_windows=0)
+    life.poll("2026-11-05 08:05")
+    life.expect(state="unjudged", reason="unread", missed_windows=None)
+    return life
+
+
+@story
+def record_without_a_size_becomes_a_snapshot() -> Life:
+    """The age counts from it: it can be restored. But it answers no window, and is no newer backup that is gone."""
+    life = Life("2026-11-02 12:00", config=Config(max_age=26 * HOUR))
+    life.made("2026-11-02 01:00")
+    unsized = life.made("2026-11-03 01:00", size=None)
+    life.polls("2026-11-03 07:00")
+    life.remove(unsized, to_snapshots=True)
+    life.polls("2026-11-03 09:00")
+    life.expect(state="overdue", stale=False, lost=0, kept=1)
+    life.expect("2026-11-04 03:30", stale=False)
+    return life
+
+
+@story
 def phantom_id_counts_until_the_own_list_is_read() -> Life:
     """`backup_ids` and an image tell of a backup that the own list, read later, lacks."""
     life = _two_misses()
