@@ -26,6 +26,7 @@ async def test_no_droplet_is_called_unprotected() -> None:
             await world.poller.poll()
         (found,) = world.poller.fleet.droplets
         assert (found.expected, found.verdict.state) == (None, State.UNJUDGED)
+        assert [name for name in world.samples() if name.startswith("expected")] == []
         assert [line["remedy"] for line in log if line["event"] == "tags not known"] == [
             "give the token the scope tag:read"
         ]
