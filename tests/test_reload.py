@@ -298,7 +298,7 @@ async def test_another_address_is_another_account(api: Api) -> None:
 
 async def test_a_poll_in_hand_ends_with_its_account(api: Api) -> None:
     """An account that is removed in the middle of a poll is gone at once, and comes back with nothing half done."""
-    api.latency = 0.5
+    api.latency = 3.0
     world = World(of(api, "a", "b"))
     world.service.start()
     try:
@@ -306,7 +306,7 @@ async def test_a_poll_in_hand_ends_with_its_account(api: Api) -> None:
         world.config = of(api, "b")
         begun = time.perf_counter()
         await world.service.reload()
-        assert time.perf_counter() - begun < 0.4
+        assert time.perf_counter() - begun < 2.5
         assert 'account="a"' not in await world.text()
         api.latency = 0.0
         world.config = of(api, "a", "b")

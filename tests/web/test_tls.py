@@ -249,7 +249,7 @@ async def test_clients_in_a_handshake_count(folder: Path) -> None:
         assert len(server.tls_connections) <= 5
         started = time.perf_counter()
         await server.stop()
-        assert time.perf_counter() - started < 1.0
+        assert time.perf_counter() - started < 20.0
         assert not server.connections
         assert not server.tls_connections
 
