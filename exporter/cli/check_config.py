@@ -22,7 +22,7 @@ def check_config(options: CheckConfigOptions) -> int:
         if problem is not None:
             raise ConfigError(
                 f"state_file: no file can be written in the directory {directory}: {problem}; create it and let the "
-                "exporter's user write to it, or name another file; with null, nothing is kept"
+                f"exporter's user write to it, or name another file; with null, nothing is kept ({options.source})"
             )
     names = ", ".join(account.name for account in config.accounts) if config else "demo"
     print_result(f"{options.source}: good; accounts: {names}\n")

@@ -1,4 +1,4 @@
-"""Warnings that are logged once and not at every poll: different clocks, missing tags, a budget that is too small."""
+"""Warnings that are logged once and not at every poll: different clocks, missing tags or Droplets, a small budget."""
 
 from __future__ import annotations
 
@@ -39,6 +39,17 @@ class Notices:
                 remedy="set this host's clock, by NTP or the like",
             )
             self._skew = skew
+
+    def fleet(self, before: int, now: int) -> None:
+        """How many Droplets were watched until this poll, and are from now on."""
+        if 2 * now < before:
+            self._log.warning(
+                "most Droplets are gone",
+                before=before,
+                now=now,
+                effect="those that the listings no longer name are not watched any more",
+                remedy="if they were not destroyed, check which team the token belongs to",
+            )
 
     def tags(self, *, unknown: bool, selects_blindly: bool) -> None:
         """`unknown`: the API shows no tags. `selects_blindly`: the account's Droplets are selected by tags."""

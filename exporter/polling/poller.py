@@ -203,7 +203,9 @@ class Poller:
         try:
             self._notices.clock(self._client.clock_skew)
             await self._note_unread(unread)
+            droplets_before = len(self.fleet.droplets)
             await self.judge()
+            self._notices.fleet(droplets_before, len(self.fleet.droplets))
             await self._keep()
         except Exception as error:  # noqa: BLE001  # as above
             self._log.exception("poll broke off")

@@ -270,10 +270,10 @@ async def test_waiting_for_a_turn_does_not_count_as_waiting_for_an_answer() -> N
     """Of ten requests, one at a time, the last is as patient as the first."""
 
     async def answer(_: Heard, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.08)
+        await asyncio.sleep(0.25)
         writer.write(http({"backups": [], "meta": {"total": 0}}))
 
-    async with Server(answer) as server, bench(server.url, concurrency=1, timeout=0.6) as at:
+    async with Server(answer) as server, bench(server.url, concurrency=1, timeout=2.0) as at:
         listings = await asyncio.gather(*(at.client.backups(each) for each in range(1, 11)))
         assert all(listing.complete for listing in listings)
         assert len(server.requests) == 10

@@ -677,6 +677,20 @@ async def test_a_change_that_all_lists_have_does_not_flood_the_log() -> None:
         assert world.samples()['exporter_rejected_records_total{endpoint="backups"}'] == 30
 
 
+async def test_a_fleet_that_vanishes_is_warned_of_once(world: World) -> None:
+    """Listings that are complete and name hardly any Droplet are no failure; the log says what to check."""
+    with capture_logs() as logs:
+        await world.poll()
+        del world.account.droplet_list[1:]
+        world.account.policy_map = {"1": world.account.policy_map["1"]}
+        for _ in range(4):
+            assert await world.poll(after=300) == "success"
+    assert world.ids == [1]
+    [told] = [log for log in logs if log["event"] == "most Droplets are gone"]
+    assert (told["before"], told["now"]) == (3, 1)
+    assert "which team" in told["remedy"]
+
+
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 418, 500])
 async def test_one_cause_is_told_once(world: World, status: int) -> None:
     """What all listings have in common is one line of the log and of the page, which says what to do."""
