@@ -74,7 +74,7 @@ class Connection(web.RequestHandler):
         "_watch",
         "answering",
         "done_reading",
-        "opened_at",
+        "idle_from",
     )
 
     def __init__(self, server: Server, manager: web.Server) -> None:
@@ -91,8 +91,8 @@ class Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self.answering = False
-        self.opened_at = 0.0
-        """By the loop's clock."""
+        self.idle_from = 0.0
+        """When the client connected, or began or ended its TLS handshake, by the loop's clock."""
         self._server = server
         self._socket: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -112,7 +112,7 @@ class Connection(web.RequestHandler):
                 self._server.closed(self)
 
         loop = asyncio.get_running_loop()
-        self.opened_at = loop.time()
+        self.idle_from = loop.time()
         self._beginning = loop.create_task(self._begin(sock, address, tls))
         self._beginning.add_done_callback(begun)
 
@@ -123,6 +123,7 @@ class Connection(web.RequestHandler):
                 # asyncio takes much memory for TLS, so it begins only when the client has sent something.
                 await _first_bytes(sock)
                 await self._server.wait_for_handshake(self, address)
+                self.idle_from = loop.time()
             await loop.connect_accepted_socket(lambda: self, sock, **tls)
 
     @property
@@ -148,6 +149,7 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._socket = cast(asyncio.Transport, transport)
+        self.idle_from = asyncio.get_running_loop().time()
         # Only what the system does not take at once waits here. With 0, a TLS connection would never resume.
         self._socket.set_write_buffer_limits(1)
         if hasattr(transport, "max_size"):

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
+from operator import attrgetter
 from typing import Any, cast
 
 import structlog
@@ -59,7 +60,7 @@ CROWD = 64
 PAUSE_WHEN_FULL = 0.01
 """Seconds for which no client is accepted after there was no room for another connection."""
 IDLE_AFTER = 0.1
-"""Seconds in which a new connection does not count as idle."""
+"""Seconds in which a new connection, or one that has got on in its TLS handshake, does not count as idle."""
 WARN_EVERY = 600.0
 """Seconds between two warnings of too many connections."""
 
@@ -222,14 +223,20 @@ class Server:
         return room
 
     def _make_room(self, connections: Iterable[Connection], most: int, problem: str) -> None:
-        """Closes those connections that have been idle the longest; else the slowest readers; else the oldest one.
+        """Closes the oldest idle connections; else the slowest readers; else one connection.
 
-        A new connection has a moment to send its request before it counts as idle. Meanwhile, new clients wait.
+        A client has a moment for its TLS handshake, and for its request, before it counts as idle. Meanwhile, new
+        clients wait.
         """
         now = asyncio.get_running_loop().time()
-        idle = (one for one in connections if one.idle and now - one.opened_at > IDLE_AFTER)
         some = max(1, most // 8)
-        for connection in list(islice(idle, some)) or list(islice(self.slow, some)) or list(islice(connections, 1)):
+        idle = sorted(islice((one for one in connections if one.idle), some), key=attrgetter("idle_from"))
+        for connection in (
+            [one for one in idle if now - one.idle_from > IDLE_AFTER]
+            or list(islice(self.slow, some))
+            or idle[:1]  # rather than one that is being answered
+            or list(islice(connections, 1))
+        ):
             connection.abort()
         if now - self._warned_at > WARN_EVERY:
             self._warned_at = now

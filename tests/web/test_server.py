@@ -116,8 +116,11 @@ async def test_two_thousand_open_connections_leave_scrapes_alone() -> None:
                 client.close()
 
 
-async def test_too_many_connections_make_room_for_new_ones() -> None:
-    """Beyond the most that may be open the one idle the longest is ended; one that is being answered is not."""
+@pytest.mark.parametrize("idle_after", [IDLE_AFTER, 60.0])
+async def test_too_many_connections_make_room_for_new_ones(idle_after: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the most that may be open the one idle the longest is ended, even if none has been for long; one that is
+    being answered is not."""
+    monkeypatch.setattr("exporter.web.server.IDLE_AFTER", idle_after)
     going_on = asyncio.Event()
 
     async def respond(request: web.BaseRequest) -> Answer:
