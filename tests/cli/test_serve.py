@@ -272,6 +272,11 @@ class TestTheStart:
         file.write_text("accounts: [{name: a, token_env: TOKEN_A}]\n")
         assert run("check-config", f"--config.file={file}", TOKEN_A="t").returncode == 0
         assert run("check-config", f"--config.file={file}").returncode == 2
+        file.write_text(f"accounts: [{{name: a, token_env: TOKEN_A}}]\nstate_file: {tmp_path / 'none' / 'state'}\n")
+        done = run("check-config", f"--config.file={file}", TOKEN_A="t")
+        assert done.returncode == 2
+        assert f"state_file: no file can be written in the directory {tmp_path / 'none'}: it does not" in done.stderr
+        assert done.stderr.endswith(f"({file})\n")
 
     def test_files_open_to_everybody(self, tmp_path: Path) -> None:
         """`check-config` and `serve` warn of each file that every user of the host may write or replace, and go on."""
