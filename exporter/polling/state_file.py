@@ -146,7 +146,11 @@ class StateFile:
         self._unread = False
         """Whether a file that is there now was not read: its directory was missing at the start."""
         if path is not None:
-            self._lock = self._locked(path)
+            foreign = False
+            with contextlib.suppress(OSError):
+                foreign = not _is_ours(path)
+            # Beside a file of another program no lock is created: /etc/passwd.lock, for example, has a meaning.
+            self._lock = None if foreign else self._locked(path)
             self._unread = self._lock is None and self._unwritable != HELD and not os.path.lexists(path)
             self._states = self._read(path)
             if short_lived:

@@ -429,6 +429,7 @@ class TestUnusable:
         with capture_logs() as logs:
             write(file, some_state())
         assert [log["problem"] for log in logs] == ["it is not a state file of this exporter"]
+        assert list(file.parent.iterdir()) == [file], "and no lock is put beside it"
         assert file.read_text().startswith("root:")
 
     @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["directory", "pipe"])
