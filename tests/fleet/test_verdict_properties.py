@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fleet.life import at
@@ -205,8 +204,6 @@ def _droplet_record(draw: st.DrawFn, truth: Truth) -> Droplet:
     return replace(truth.droplet, backup_ids=ids, tags=None if rarely(draw, 9) else truth.droplet.tags)
 
 
-# The same histories in every run: `HYPOTHESIS_PROFILE=thorough` is for looking further.
-@settings(derandomize=os.environ.get("HYPOTHESIS_PROFILE") != "thorough")
 @given(lives(), st.sampled_from((0.0, 1 * HOUR, 20 * HOUR)), st.sampled_from((None, 26 * HOUR)))
 def test_the_exporter_says_what_the_oracle_says(events: list[Event], later: float, max_age: float | None) -> None:
     """State, reason, misses, age and all else are the same, at the last poll and some time after it."""
