@@ -55,12 +55,12 @@ ANSWERED_AT_ONCE = 4
 """Requests whose answers begin in one step of the loop."""
 HANDSHAKES_AT_ONCE = 4
 """TLS handshakes that begin in one step of the loop."""
-CROWD = 64
+CROWD = 16
 """Requests. If more are being answered, a client that has ended its side of the connection counts as gone."""
 PAUSE_WHEN_FULL = 0.01
 """Seconds for which no client is accepted after there was no room for another connection."""
 IDLE_AFTER = 0.1
-"""Seconds in which a new connection, or one that has got on in its TLS handshake, does not count as idle."""
+"""Seconds that a client has for its TLS handshake, for its request and to read on, while new clients wait for room."""
 WARN_EVERY = 600.0
 """Seconds between two warnings of too many connections."""
 
@@ -104,8 +104,8 @@ class Server:
         """The open connections, the oldest first."""
         self.tls_connections: dict[Connection, None] = {}
         """Those whose TLS handshake has begun, the oldest first."""
-        self.slow: dict[Connection, None] = {}
-        """The connections whose client does not read its answer fast enough, the slowest first."""
+        self.slow: dict[Connection, float] = {}
+        """The connections whose client does not read its answer fast enough, and since when, the slowest first."""
         self._respond = respond
         self._settings = settings or WebSettings()
         files = raise_file_limit()
@@ -225,15 +225,15 @@ class Server:
     def _make_room(self, connections: Iterable[Connection], most: int, problem: str) -> None:
         """Closes the oldest idle connections; else the slowest readers; else one connection.
 
-        A client has a moment for its TLS handshake, and for its request, before it counts as idle. Meanwhile, new
-        clients wait.
+        A client has a moment for its TLS handshake, for its request and to read on, before it counts as idle or slow.
+        Meanwhile, new clients wait.
         """
         now = asyncio.get_running_loop().time()
         some = max(1, most // 8)
         idle = sorted(islice((one for one in connections if one.idle), some), key=attrgetter("idle_from"))
         for connection in (
             [one for one in idle if now - one.idle_from > IDLE_AFTER]
-            or list(islice(self.slow, some))
+            or [one for one, since in islice(self.slow.items(), some) if now - since > IDLE_AFTER]
             or idle[:1]  # rather than one that is being answered
             or list(islice(connections, 1))
         ):
@@ -270,7 +270,7 @@ class Server:
     def add_slow(self, connection: Connection) -> None:
         """A client does not read its answer fast enough. Such answers take memory: if there are too many, the one that
         has waited the longest is ended."""
-        self.slow[connection] = None
+        self.slow[connection] = asyncio.get_running_loop().time()
         if len(self.slow) > self.limits.slow_readers:
             longest = next(iter(self.slow))
             del self.slow[longest]
