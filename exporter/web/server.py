@@ -268,13 +268,14 @@ class Server:
         await asyncio.sleep(0)  # `connection_lost` is called for each
 
     def add_slow(self, connection: Connection) -> None:
-        """A client does not read its answer fast enough. Such answers take memory: if there are too many, the one that
-        has waited the longest is ended."""
-        self.slow[connection] = asyncio.get_running_loop().time()
-        if len(self.slow) > self.limits.slow_readers:
-            longest = next(iter(self.slow))
-            del self.slow[longest]
-            longest.abort()
+        """A client does not read its answer fast enough. Such answers take memory: if there are too many, those that
+        have waited the longest are ended."""
+        now = asyncio.get_running_loop().time()
+        self.slow[connection] = now
+        for longest, since in list(islice(self.slow.items(), max(0, len(self.slow) - self.limits.slow_readers))):
+            if now - since > IDLE_AFTER:
+                del self.slow[longest]
+                longest.abort()
 
     @property
     def crowded(self) -> bool:

@@ -267,7 +267,7 @@ ATTACKS = (
     Attack("30 connections: requests without end, no answer read", partial(pour, begin=b"", rest=HEALTHY * 1500)),
     Attack("30 connections: scrapes without end, no answer read", partial(pour, begin=b"", rest=METRICS * 1500)),
     Attack("1,000 connections: headers that trickle", partial(trickle, begin=HEADERS, rest=b"A: b\r\n"), longest=1.0),
-    Attack("1,500 readers that stop reading", partial(stop_reading, count=1500, send=METRICS), longest=3.0),
+    Attack("1,500 readers that stop reading", partial(stop_reading, count=1500, send=METRICS), longest=1.5),
     Attack("1,000 readers of 20 kB a second", partial(sip, count=1000), longest=1.0),
     Attack("6,000 silent connections", partial(crowd, count=6000), longest=1.0),
     Attack("6,000 silent connections, 4,096 files allowed", partial(crowd, count=6000), files=4096, longest=1.0),
@@ -282,7 +282,7 @@ ATTACKS = (
     Attack("50 clients: single families, one after the other", partial(hurry, requests=[FAMILIES]), longest=1.0),
     Attack("50 clients: searches of the page, one after the other", partial(hurry, requests=SEARCHES), longest=1.0),
     Attack(
-        "50 clients: searches whose answer nobody awaits", partial(hurry, requests=SEARCHES, wait=False), longest=2.0
+        "50 clients: searches whose answer nobody awaits", partial(hurry, requests=SEARCHES, wait=False), longest=1.0
     ),
 )
 
