@@ -25,7 +25,8 @@ test: .venv/test lint grafana
 quick: .venv/test
 	$(BIN)/python -m pytest $(CODE) -m "not tools and not slow" $(TESTS)
 
-# The rules for exporters in another job: JOB is a regular expression for the job's name. As JSON it is a string of PromQL.
+# The rules for exporters in another job: JOB is a regular expression for the job's name. PromQL quotes
+# strings as JSON does.
 JOB ?= .*digitalocean-backup.*
 rules: export JOB := $(JOB)
 rules:

@@ -46,7 +46,7 @@ class Departed(Struct, frozen=True, gc=False, omit_defaults=True):
     retention_ends_at: float | None = None
     """When its retention would have ended; `None` unless it is gone before its time."""
     made: bool = True
-    """Whether it was made, as far as is known: one that never had a size was not, unless it is a snapshot now."""
+    """Whether it had a size. A backup that never had one was not made, unless it is a snapshot now."""
 
 
 class BackupHistory(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -68,7 +68,7 @@ class BackupHistory(Struct, frozen=True, gc=False, omit_defaults=True):
     unproven: tuple[Backup, ...] = ()
     """Newer ones that the images told of with a size; the own list did not show them yet, nor deny them."""
     own_list: tuple[Backup, ...] | None = None
-    """The own list as last read, with what parts of it showed since; `None`: it never was."""
+    """The own list as last read, and the backups that parts of it have shown since. `None`: nothing of it was read."""
     read_at: float | None = None
     """When the own list was last asked for, and read."""
     departed: tuple[Departed, ...] = ()

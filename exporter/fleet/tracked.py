@@ -75,6 +75,11 @@ class TrackedDroplet(Struct, frozen=True, gc=False, omit_defaults=True):
         """Whether the API answers 404 for the own list, although a listing names the Droplet."""
         return self.not_found_at is not None and bool(self.among_droplets)
 
+    @property
+    def unexplained(self) -> set[int]:
+        """The ids that the last listing named, that are no known backup, and that no own list has denied."""
+        return set(self.listed or ()).difference(self.dismissed, (backup.id for backup in self.backups or ()))
+
     def unresolved(self, now: float) -> list[int]:
         """The ids that the last listing named and of which nothing else is known."""
         if not self.listed:
@@ -152,8 +157,7 @@ def backups_resolved(known: TrackedDroplet, found: Mapping[int, Backup], now: fl
     """What became known of some of the listed ids, from wherever; of what was not found nothing changes."""
     listed = known.listed or ()
     # What the own list denied does not come back by an id and an image: only the own list can tell again.
-    wanted = set(known.unresolved(now)).difference(known.dismissed)
-    fresh = [found[backup_id] for backup_id in sorted(wanted) if backup_id in found]
+    fresh = [found[backup_id] for backup_id in sorted(known.unexplained) if backup_id in found]
     if not fresh:
         return known
     held = {backup.id: backup for backup in known.backups or ()}

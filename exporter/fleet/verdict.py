@@ -108,10 +108,8 @@ def was_stale(known: TrackedDroplet, limit: float) -> bool:
     if read_at is not None and aged_from is not None and read_at - aged_from > limit:
         return True
     # A 404 is an answer too. It cannot prove a miss, but a Droplet that is there must not look protected for ever.
-    unknown = set(known.listed or ()).difference(known.dismissed, (backup.id for backup in known.backups or ()))
-    if known.not_found_at is None or not known.has_no_list or unknown:
-        return False
-    return known.not_found_at - age_from(known) > limit
+    denied_at = known.not_found_at if known.has_no_list else None
+    return denied_at is not None and not known.unexplained and denied_at - age_from(known) > limit
 
 
 def age_limit(
@@ -257,10 +255,10 @@ class _Case:
         return None
 
     def _has_unproved_window(self, schedule: Schedule, misses: tuple[float, ...]) -> bool:
-        """Whether a window is due of which the own list would tell whether it was missed.
+        """Whether only the own list can tell whether a certain window was missed.
 
-        It was not judged since, or its miss is not shown; and no backup with a size answers it. One without a size may
-        turn out to be none.
+        The window is due, but not judged or its miss not shown, and no backup with a size answers it. A backup without
+        a size may turn out to be none.
         """
         known, now = self.known, self.now
         hidden = known.history.misses[: len(known.history.misses) - len(misses)]

@@ -40,13 +40,13 @@ class Notices:
             )
             self._skew = skew
 
-    def fleet(self, before: int, now: int) -> None:
-        """How many Droplets were watched until this poll, and are from now on."""
-        if 2 * now < before:
+    def droplets(self, before: int, after: int) -> None:
+        """How many Droplets were watched before and after a poll."""
+        if 2 * after < before:
             self._log.warning(
                 "most Droplets are gone",
                 before=before,
-                now=now,
+                now=after,
                 effect="those that the listings no longer name are not watched any more",
                 remedy="if they were not destroyed, check which team the token belongs to",
             )

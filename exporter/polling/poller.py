@@ -205,7 +205,7 @@ class Poller:
             await self._note_unread(unread)
             droplets_before = len(self.fleet.droplets)
             await self.judge()
-            self._notices.fleet(droplets_before, len(self.fleet.droplets))
+            self._notices.droplets(droplets_before, len(self.fleet.droplets))
             await self._keep()
         except Exception as error:  # noqa: BLE001  # as above
             self._log.exception("poll broke off")
@@ -291,7 +291,8 @@ class Poller:
                 description = None if tracked is None else tracked.description
                 left_out += self._rules.watched.means(droplet_id, description) is not False
         if listings.unidentified_droplets:
-            # A record without a readable id may be that of a Droplet that is known otherwise, like by its policy.
+            # A record without a readable id may be that of a Droplet that this listing lacks, but that is known from
+            # before or by its policy.
             others = self._tracked.keys() | listings.rejected_policies
             others -= listings.descriptions.keys() | listings.rejected_droplets
             left_out += max(0, listings.unidentified_droplets - len(others))
@@ -463,7 +464,9 @@ class Poller:
         return result
 
     def _report(self, errors: Iterable[ApiError | TokenError], *, learned: bool = True) -> list[str]:
-        """Logs errors with what is served meanwhile; gives them as sentences. Errors that are alike are told once."""
+        """Logs errors with what is served meanwhile, and returns them as sentences: one for all that differ only in the
+        request.
+        """
         alike: dict[str, list[ApiError | TokenError]] = {}
         for error in errors:
             self._held_back |= isinstance(error, OutOfBudget | Throttled)

@@ -133,7 +133,7 @@ def reason_to_read(
 
 
 def no_reading_until(tracked: TrackedDroplet, read_policy: ReadPolicy, verdict_until: float, now: float) -> float:
-    """When the list must be looked at again, of a Droplet whose list need not be read now and of which nothing changes.
+    """When it must be considered again whether to read a list that need not be read now, if nothing new is learned.
 
     `verdict_until`: when the passing of time may change its verdict.
     """

@@ -140,18 +140,18 @@ class StateFile:
         self._states: dict[str, AccountState | msgspec.Raw] = {}
         """By account, as read at the start or as last saved. The latter is kept encoded, which takes less memory."""
         self._encoded: dict[str, AccountState] = {}
-        """What was encoded: hardly any memory, as the poller holds the same Droplets while they do not change."""
+        """What was encoded. It takes little memory, because the poller holds the same Droplets."""
         self._usable = True
         """Whether the file may be replaced: there is no file, or it is a state file."""
-        self._unread = False
-        """Whether a file that is there now was not read: its directory was missing at the start."""
+        self._absent_at_start = False
+        """Whether there was no file at the start, and no lock that keeps others from writing one."""
         if path is not None:
             foreign = False
             with contextlib.suppress(OSError):
                 foreign = not _is_ours(path)
             # Beside a file of another program no lock is created: /etc/passwd.lock, for example, has a meaning.
             self._lock = None if foreign else self._locked(path)
-            self._unread = self._lock is None and self._unwritable != HELD and not os.path.lexists(path)
+            self._absent_at_start = self._lock is None and self._unwritable != HELD and not os.path.lexists(path)
             self._states = self._read(path)
             if short_lived:
                 self._release()
@@ -217,11 +217,12 @@ class StateFile:
                 self.is_saved = False
                 return
             try:
-                if self._unread and os.path.lexists(path):
+                if self._absent_at_start and os.path.lexists(path):
+                    # Verdicts rest on that file, and it was not read.
                     self.is_saved = False
                     self._warn("there was no such file at the start, and now there is one", "restart, to use that file")
                     return
-                self._unread = False
+                self._absent_at_start = False
                 self._write_if_changed(path, states)
             finally:
                 if self._short_lived or self._closed:

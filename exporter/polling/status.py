@@ -31,7 +31,7 @@ class Status:
     unread: int = 0
     """How many lists the last poll had to read and did not."""
     left_out: int = 0
-    """How many Droplets the last listings name that are not known, because their records cannot be understood."""
+    """How many Droplets of the last listings are not served, because their records cannot be understood."""
     readings_done: int = 0
     readings_planned: int = 0
     problems: tuple[str, ...] = ()

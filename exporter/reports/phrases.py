@@ -100,7 +100,7 @@ def _why_missed(droplet: Droplet, now: float) -> str:
     if droplet.verdict.reason is Reason.CLOCK and missed and newest >= missed[-1]:
         return rest  # A newer backup ends no miss until the clocks agree.
     if changed is not None and newest < changed:
-        # By the settings of now, it would belong to a window that never was.
+        # By the present settings, it would belong to a window that never was.
         return f"no backup since the one of {_day(newest, now)}, {rest}"
     return f"no backup since {_window_name(droplet, newest, now)}, {rest}"
 

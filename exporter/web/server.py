@@ -216,6 +216,7 @@ class Server:
         self.tls_connections[connection] = None
 
     def _room_for_tls(self) -> int:
+        """How many more TLS handshakes may begin. If none, it ends connections, so that some may soon."""
         most = self.limits.tls_connections
         room = most - len(self.tls_connections)
         if room <= 0:

@@ -11,12 +11,12 @@ ROOM_AGAIN = 0.01
 
 
 class Turns:
-    """Thousands of clients that ask together would otherwise all be answered before anything else is done."""
+    """Lets few clients go on in each step of the loop: otherwise thousands that ask together would hold up all else."""
 
     def __init__(self, at_once: int, room: Callable[[], int] | None = None) -> None:
-        """`at_once`: how many turns begin in one step of the loop. `room`: for how many there is room.
+        """`at_once`: how many turns begin in one step of the loop. `room`: returns for how many there is room.
 
-        A client that has got its turn must take its room before it waits for anything else.
+        A client whose turn has come must take its room before it waits for anything else.
         """
         self._at_once = at_once
         self._room = room

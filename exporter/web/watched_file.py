@@ -54,7 +54,7 @@ class WatchedFile(Generic[T]):
         self._busy = threading.Lock()
         self._looks = 0
         self._counted_from = 0.0
-        """When the first of these looks was, by the process's clock."""
+        """When the first of these looks was."""
         self._value = self._first()
         self._seen_at = monotonic()
         self._settled = False
@@ -78,7 +78,7 @@ class WatchedFile(Generic[T]):
         return self._value
 
     def _may_look(self) -> bool:
-        now = time.perf_counter()
+        now = self._monotonic()
         if now - self._counted_from > LOOKS_WITHIN:
             self._looks, self._counted_from = 0, now
         self._looks += 1

@@ -217,6 +217,7 @@ sys.exit(connection.getresponse().status != 200)
 {{- fail "webConfig.basicAuth is true and serviceMonitor.basicAuth is empty: every scrape would be answered by 401. Set serviceMonitor.basicAuth to a user's name and password" -}}
 {{- end -}}
 {{- if and $monitor.enabled $monitor.interval $monitor.scrapeTimeout -}}
+{{- /* Helm cannot compare durations, but it can compare dates that were moved by them. */ -}}
 {{- $start := toDate "2006-01-02" "2000-01-01" -}}
 {{- $next := $start | mustDateModify (printf "+%s" $monitor.interval) | unixEpoch | int64 -}}
 {{- if lt $next ($start | mustDateModify (printf "+%s" $monitor.scrapeTimeout) | unixEpoch | int64) -}}
