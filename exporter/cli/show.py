@@ -123,9 +123,9 @@ async def _find_by_name(name: str, config: Config, store: StateFile, clock: Cloc
 async def _names(
     account: Account, config: Config, store: StateFile, clock: Clock
 ) -> tuple[Account, dict[int, str], bool]:
-    """The account, the names of its Droplets by id, and whether these are all.
+    """The account, the names of its Droplets by id, and whether all Droplets were listed and understood.
 
-    The names are from the state file if the API cannot be asked.
+    The names are those in the state file if no listing has any.
     """
     async with _client(account, config, clock) as client:
         try:
@@ -136,14 +136,13 @@ async def _names(
         else:
             listings, errors = await Lister(client, frozenset()).listings()
             _print_problems(account, [in_words(error, account.token) for error in errors])
-    if listings.descriptions:
-        names = {droplet_id: described.name for droplet_id, described in listings.descriptions.items()}
-        all_understood = not listings.rejected_droplets and not listings.unidentified_droplets
-        return account, names, listings.droplets_complete and all_understood
-    saved = store.state(account.name, account.api_url)
-    droplets = saved.tracked().values() if saved is not None else ()
-    names = {droplet.id: droplet.description.name for droplet in droplets if droplet.description is not None}
-    return account, names, listings.droplets_complete
+    understood = not listings.rejected_droplets and not listings.unidentified_droplets
+    names = {droplet_id: described.name for droplet_id, described in listings.descriptions.items()}
+    if not names:
+        saved = store.state(account.name, account.api_url)
+        droplets = saved.tracked().values() if saved is not None else ()
+        names = {droplet.id: droplet.description.name for droplet in droplets if droplet.description is not None}
+    return account, names, listings.droplets_complete and understood
 
 
 def _print_problems(account: Account, problems: Iterable[str]) -> None:

@@ -290,11 +290,13 @@ class TestByName:
         assert (done.code, done.out) == (2, "")
         assert 'no droplet has the name "dbb"; did you mean "db"?' in done.err
 
-    @pytest.mark.parametrize("odd", ["an outage", "a record"])
+    @pytest.mark.parametrize("odd", ["an outage", "a record", "every record"])
     def test_not_all_are_listed(self, odd: str) -> None:
         """If some Droplets could not be listed, it does not say that none has the name; one cause is told once."""
         account = weekly()
-        if odd == "a record":
+        if odd == "every record":
+            account.droplet_list.clear()
+        if odd != "an outage":
             account.droplet_list.append({"id": 8, "name": ["dbb"]})
         faults = [Fault(status=503)] if odd == "an outage" else []
         with served(account, *faults, at=AT) as running:
