@@ -221,7 +221,7 @@ def with_images(history: BackupHistory, found: Iterable[Backup], now: float) -> 
 
 
 def with_part_of_own_list(history: BackupHistory, shown: Iterable[Backup], now: float) -> BackupHistory:
-    """What is remembered once a part of the own list showed these backups; it tells nothing of any other."""
+    """What is remembered once a part of the own list showed these backups. It does not tell whether others are gone."""
     backups = {backup.id: backup for backup in shown}
     if not backups:
         return history

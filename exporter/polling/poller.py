@@ -111,7 +111,6 @@ class Poller:
         """Whether the account's Droplets are selected by tags, and the API shows no tags."""
         self._held_back = False
         """Whether the rate limit prevented a request of this poll."""
-        self._left_out = 0
         self._droplets_listed = False
         self._listed_at: float | None = None
         """When the last complete listing of Droplets ended."""
@@ -280,7 +279,6 @@ class Poller:
                 self._tracked.pop(droplet_id, None)
             else:
                 self._tracked[droplet_id] = learnt
-        self._left_out = self._count_left_out(listings)
 
     def _count_left_out(self, listings: AccountListings) -> int:
         """How many Droplets that may be selected are missing, because their records cannot be understood."""
@@ -455,7 +453,7 @@ class Poller:
             last_poll_at=now,
             last_listing_at=now if listings.complete else self.status.last_listing_at,
             unread=unread,
-            left_out=self._left_out,
+            left_out=self._count_left_out(listings),
             problems=tuple(problems),
             held_back=self._held_back,
         )
