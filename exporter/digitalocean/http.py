@@ -15,8 +15,8 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -142,17 +142,18 @@ class Http:
         self._files = ThreadPool("token", 1)
         self._clock = clock
         self._observer = observer
-        self._concurrency = concurrency
         self._in_flight = asyncio.Semaphore(concurrency)
         self._proxy = proxy
-        # Not httpx.AsyncClient, which also follows redirects and keeps cookies: neither is wanted, and both take time.
-        self._http: httpx.AsyncHTTPTransport | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._idle: list[httpx.AsyncHTTPTransport] = []
+        """Transports that send no request now. Each has one connection at most and is closed with a request that fails:
+        one transport with all connections would keep those that hang after CONNECT, until no request got one."""
 
     async def close(self) -> None:
         """Closes the connections."""
-        http, self._http = self._http, None
-        if http is not None:
-            await http.aclose()
+        idle, self._idle = self._idle, []
+        for transport in idle:
+            await transport.aclose()
 
     async def refresh_token(self) -> None:
         """Reads the token again, at the beginning of a poll. If that fails, the last token stays in use.
@@ -215,14 +216,15 @@ class Http:
         """Sends a request once. The answer's status is from 200 to 299, or 429."""
         if self._token is None:
             await self.refresh_token()
-        http = await self._connect(endpoint)
+        await self._set_up(endpoint)
         async with self._in_flight:
             try:
                 ticket = await self.budget.acquire(self.deadline, keep)
             except BudgetSpent as error:
                 raise OutOfBudget(endpoint, f"{self.where(path)} was not sent: {error}", error.until) from error
             try:
-                answer = await self._send(http, endpoint, path, params, ticket)
+                async with self._transport() as transport:
+                    answer = await self._send(transport, endpoint, path, params, ticket)
             finally:
                 self.budget.close(ticket)
         if answer.status == 429:
@@ -239,7 +241,7 @@ class Http:
         return answer
 
     async def _send(
-        self, http: httpx.AsyncHTTPTransport, endpoint: str, path: str, params: Mapping[str, str], ticket: int
+        self, transport: httpx.AsyncHTTPTransport, endpoint: str, path: str, params: Mapping[str, str], ticket: int
     ) -> ApiAnswer:
         where = self.where(path)
         code = "error"
@@ -254,7 +256,7 @@ class Http:
                 # httpx does not close a connection that is cancelled while it is being made: limit that, too.
                 extensions={"timeout": {"connect": 0.45 * limit}},
             )
-            async with asyncio.timeout(limit), aclosing(await http.handle_async_request(request)) as response:
+            async with asyncio.timeout(limit), aclosing(await transport.handle_async_request(request)) as response:
                 code = str(response.status_code)
                 self._learn(ticket, response.headers, sent_at)
                 body = b""
@@ -290,32 +292,46 @@ class Http:
         finally:
             self._observer.sent(endpoint, code, time.perf_counter() - begun)
 
-    async def _connect(self, endpoint: str) -> httpx.AsyncHTTPTransport:
-        if self._http is None:
-            try:
-                # In a thread: loading the certificate authorities takes longer than most requests, and a disk may hang.
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                if self.base_url.startswith("https:"):
-                    context = await _CERTIFICATES.run(httpx.create_ssl_context, within=self._limit(FILES_WITHIN))
-                if self._http is not None:
-                    return self._http
-                self._http = httpx.AsyncHTTPTransport(
-                    limits=httpx.Limits(
-                        max_connections=self._concurrency,
-                        max_keepalive_connections=self._concurrency,
-                        keepalive_expiry=30.0,
-                    ),
-                    trust_env=False,
-                    proxy=self._proxy,
-                    verify=context,
-                )
-            except Exception as error:
-                raise Unreachable(
-                    endpoint,
-                    f"no connection to {self.base_url} can be set up: {self._quote(_describe(error))};"
-                    " check the certificate variables of the environment",
-                ) from error
-        return self._http
+    async def _set_up(self, endpoint: str) -> None:
+        """Loads the certificate authorities, and makes the first transport, which shows whether the proxy is usable."""
+        if self._tls is not None:
+            return
+        try:
+            # In a thread: loading the certificate authorities takes longer than most requests, and a disk may hang.
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            if self.base_url.startswith("https:"):
+                tls = await _CERTIFICATES.run(httpx.create_ssl_context, within=self._limit(FILES_WITHIN))
+            if self._tls is None:
+                self._idle.append(self._new_transport(tls))
+                self._tls = tls
+        except Exception as error:
+            raise Unreachable(
+                endpoint,
+                f"no connection to {self.base_url} can be set up: {self._quote(_describe(error))};"
+                " check the certificate variables of the environment",
+            ) from error
+
+    def _new_transport(self, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
+        # Not httpx.AsyncClient, which also follows redirects and keeps cookies: neither is wanted, and both take time.
+        return httpx.AsyncHTTPTransport(
+            limits=httpx.Limits(max_connections=1, keepalive_expiry=30.0),
+            trust_env=False,
+            proxy=self._proxy,
+            verify=tls,
+        )
+
+    @asynccontextmanager
+    async def _transport(self) -> AsyncIterator[httpx.AsyncHTTPTransport]:
+        """A transport for one request, which is kept for another if this one is answered."""
+        assert self._tls is not None
+        # The one used last: its connection is most likely still open.
+        transport = self._idle.pop() if self._idle else self._new_transport(self._tls)
+        try:
+            yield transport
+        except BaseException:
+            await transport.aclose()
+            raise
+        self._idle.append(transport)
 
     def _learn(self, ticket: int, headers: httpx.Headers, sent_at: float) -> None:
         limit, remaining, reset = (

@@ -969,6 +969,33 @@ async def test_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
             assert isinstance((await at.client.droplets()).error, Unreachable)
 
 
+async def test_a_tunnel_that_hangs_takes_no_place_of_a_later_one() -> None:
+    """A proxy that accepts CONNECT and then says nothing hears each attempt, although one connection is allowed."""
+
+    async def answer(_: Heard, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    async with (
+        Server(answer) as proxy,
+        bench("https://api.invalid", proxy=proxy.url, concurrency=1, timeout=0.5) as at,
+    ):
+        for times in (3, 6):
+            assert isinstance((await at.client.droplets()).error, Unreachable)
+            assert [heard.target for heard in proxy.requests] == ["api.invalid:443"] * times
+
+
+async def test_a_cancelled_request_takes_no_place_of_a_later_one() -> None:
+    """At whatever moment a request is cancelled, the next one gets a connection, although one is allowed."""
+    async with Server(ONE) as server, bench(server.url, concurrency=1) as at:
+        for steps in range(80):
+            task = asyncio.create_task(at.client.droplets())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert (await at.client.droplets()).complete, steps
+
+
 # The limits -----------------------------------------------------------------------------------------------------------
 
 
