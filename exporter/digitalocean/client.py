@@ -74,6 +74,7 @@ class Client:
         self._last_pages: dict[str, dict[int, tuple[bytes, Page[Any]]]] = {}
         """The last pages of each listing, and the digests of their bodies."""
         self._known_rejects: dict[str, tuple[frozenset[int], int]] = {}
+        """By listing: the ids of the records that could not be understood, and how many had no readable id."""
         self.http = Http(
             base_url,
             token,
@@ -267,7 +268,7 @@ class Client:
     def _note_rejects(self, endpoint: str, path: str, listing: Pages[Any], reason: str | None) -> None:
         """Logs which records were left out: once as a warning, then at the level debug while they stay the same.
 
-        A change of the API concerns the lists of all Droplets: beyond `MOST_NOTED` listings, the level is debug.
+        Beyond `MOST_NOTED` listings the level is debug, because a change of the API concerns the lists of all Droplets.
         """
         key = f"{endpoint} {path}"
         found = (listing.rejected, listing.unidentified)

@@ -105,7 +105,8 @@ class Server:
         self.tls_connections: dict[Connection, None] = {}
         """Those whose TLS handshake has begun, the oldest first."""
         self.slow: dict[Connection, float] = {}
-        """The connections whose client does not read its answer fast enough, and since when, the slowest first."""
+        """The connections whose client does not read its answer fast enough, and since when by the loop's clock; the
+        one that has waited the longest is the first."""
         self._respond = respond
         self._settings = settings or WebSettings()
         files = raise_file_limit()

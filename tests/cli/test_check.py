@@ -345,14 +345,14 @@ class TestMemory:
 
     async def test_an_exporter_started_meanwhile(self, tmp_path: Path) -> None:
         """An exporter that starts during the poll of a command gets the state file."""
-        command = StateFile(tmp_path / "state", short_lived=True)
+        polling_once = StateFile(tmp_path / "state", short_lived=True)
         exporter = StateFile(tmp_path / "state")
         await exporter.save("a", AccountState("https://api.example", []))
         kept = (tmp_path / "state").read_bytes()
-        await command.save("b", AccountState("https://api.example", []))
+        await polling_once.save("b", AccountState("https://api.example", []))
         assert (tmp_path / "state").read_bytes() == kept
         exporter.close()
-        await command.save("b", AccountState("https://api.example", []))
+        await polling_once.save("b", AccountState("https://api.example", []))
         assert b'"b"' in (tmp_path / "state").read_bytes()
         StateFile(tmp_path / "state").close()
 
