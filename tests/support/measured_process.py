@@ -40,8 +40,6 @@ class Served:
     median: float
     """Of a gzip scrape, read whole, in milliseconds."""
     p99: float
-    poll_cpu: float
-    """Seconds of CPU a poll, scrapes included."""
 
 
 @contextmanager
@@ -66,23 +64,20 @@ def served(count: int, polls: int, *, rest: float = 0.2) -> Served:
     with serving(count) as running:
         times: list[float] = []
         memory: list[tuple[int, float]] = []
-        done, first, cpu = 0, 0, 0.0
+        done = 0
         while done < polls:
             request = urllib.request.Request(running.url + "/metrics", headers={"Accept-Encoding": "gzip"})
             begun = time.perf_counter()
             with urllib.request.urlopen(request, timeout=60) as answer:
                 packed = answer.read()
-            if first:
+            if done:
                 times.append(time.perf_counter() - begun)
             text = gzip.decompress(packed).decode()
             done = int(_figure(text, "digitalocean_backup_exporter_polls_total"))
             memory.append((done, _figure(text, "process_resident_memory_bytes") / MIB))
-            if done and not first:
-                first, cpu = done, _figure(text, "process_cpu_seconds_total")
             time.sleep(rest)
         assert _figure(text, "digitalocean_backup_exporter_polls_total", 'result="success"') == done, running.log
         sent = _figure(text, "digitalocean_backup_exporter_api_requests_total")
-        cpu = (_figure(text, "process_cpu_seconds_total") - cpu) / max(1, done - first)
     times.sort()
     return Served(
         droplets=count,
@@ -94,7 +89,6 @@ def served(count: int, polls: int, *, rest: float = 0.2) -> Served:
         scrapes=len(times),
         median=1e3 * times[len(times) // 2],
         p99=1e3 * times[min(len(times) - 1, len(times) * 99 // 100)],
-        poll_cpu=cpu,
     )
 
 

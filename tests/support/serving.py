@@ -109,7 +109,7 @@ async def asked(server: Server, request: bytes = GET, *, tls: ssl.SSLContext | N
         return await client.ask(request)
 
 
-async def eventually(condition: Callable[[], bool], within: float = 5.0) -> None:
-    async with asyncio.timeout(within):
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110  # there is nobody to tell us
             await asyncio.sleep(0.01)

@@ -273,7 +273,7 @@ async def test_a_client_that_only_sends_is_disconnected() -> None:
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         client.writer.write(GET * 2000)
         await eventually(lambda: bool(server.connections))
-        await eventually(lambda: not server.connections, within=3.0)
+        await eventually(lambda: not server.connections)
 
 
 @pytest.mark.parametrize("request_", [GET, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")])
@@ -291,7 +291,7 @@ async def test_a_client_that_does_not_read_the_end_is_disconnected(request_: byt
         await eventually(lambda: bool(server.connections))
         (connection,) = server.connections
         await eventually(lambda: not connection.answering)
-        await eventually(lambda: not server.connections, within=3.0)
+        await eventually(lambda: not server.connections)
 
 
 # Requests that are none
