@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from email.utils import formatdate
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -19,15 +20,16 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.clock import Clock
-from exporter.config.model import Account, Config, Poll, TagLabel
+from exporter.config.model import Account, Config, MaxAge, Poll, TagLabel
 from exporter.config.tokens import TokenSource
 from exporter.config.yaml_document import ConfigError
-from exporter.fleet.selection import Criteria, Selection
+from exporter.fleet.selection import EVERYTHING, Criteria, Selection
+from exporter.fleet.state import Reason
 from exporter.metrics.exposition import render
 from exporter.metrics.negotiation import TEXT
 from exporter.metrics.telemetry import Telemetry
 from exporter.service import Service
-from tests.support.lookalike import Api, Fixture, backup, droplet, policy
+from tests.support.lookalike import Api, Fault, Fixture, backup, droplet, policy
 from tests.support.serving import eventually
 from tests.support.serving_process import started
 
@@ -294,6 +296,16 @@ async def test_another_address_is_another_account(api: Api) -> None:
         assert await world.listed() == set()
         await eventually(lambda: bool(world.service.statuses[0].result))
         assert await world.listed() == {7}
+
+
+async def test_a_wrong_clock_judges_nothing_between_reload_and_next_answer(api: Api) -> None:
+    """While the API fails after a reload, it is still known that the clocks differ by days: no Droplet is stale."""
+    api.faults.append(Fault(headers={"Date": formatdate(time.time() - 3 * 86400, usegmt=True)}))
+    async with running(of(api)) as world:
+        api.faults[:] = [Fault(reset=True)]
+        world.config = replace(of(api), grace=3600.0, max_age=(MaxAge(EVERYTHING, 60.0),))
+        await world.service.reload()
+        assert [one.verdict.reason for one in world.service.fleets[0].droplets] == [Reason.CLOCK, Reason.CLOCK]
 
 
 async def test_a_poll_in_hand_ends_with_its_account(api: Api) -> None:

@@ -145,6 +145,8 @@ class Poller:
         self._supported, self._supported_at = other._supported, other._supported_at
         self._listed = other._listed and (other._droplets_listed or not self._rules.watched.needs_description)
         self._droplets_listed, self._listed_at = other._droplets_listed, other._listed_at
+        # Until the next answer, a clock that is wrong must judge nothing.
+        self._client.http.clock_skew = other._client.clock_skew
         self.status = replace(other.status, interval=self._config.poll.interval, polling_since=None)
 
     async def judge_remembered(self) -> None:
