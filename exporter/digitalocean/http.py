@@ -278,7 +278,8 @@ class Http:
                 f"{where} answered {code} with a body that cannot be read: {self._quote(str(error))}; {NOT_THE_API}",
             ) from None  # its text quotes a header
         except httpx.ConnectTimeout as error:
-            raise Unreachable(endpoint, f"{where}: no connection within {0.45 * limit:.3g} s") from error
+            when = f"within {0.45 * limit:.3g} s" if limit == self.timeout else "before the poll's end"
+            raise Unreachable(endpoint, f"{where}: no connection {when}") from error
         except httpx.HTTPError as error:
             # Not chained: its text may contain what the server sent, and the server may send the token back.
             raise Unreachable(endpoint, f"{where}: {self._quote(_describe(error))}") from None

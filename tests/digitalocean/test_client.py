@@ -637,6 +637,14 @@ async def test_the_deadline_ends_a_request_that_hangs() -> None:
         assert "no complete answer until the poll's end" in str(listing.error)
 
 
+async def test_the_deadline_ends_a_connection_that_hangs() -> None:
+    """It is told without a number, which differs from request to request: one cause is one line of the log."""
+    async with Server(ONE) as plain, bench(plain.url.replace("http:", "https:"), timeout=600.0) as at:
+        at.client.http.deadline = NOON + 0.1
+        listing = await at.client.droplets()
+        assert ": no connection before the poll's end;" in str(listing.error)
+
+
 async def test_the_deadline_ends_the_reading_of_a_token_that_hangs() -> None:
     """Neither does a token's file whose disk hangs."""
     over = threading.Event()
