@@ -314,10 +314,14 @@ class Http:
 
     def _new_transport(self, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
         # Not httpx.AsyncClient, which also follows redirects and keeps cookies: neither is wanted, and both take time.
+        proxy = None
+        if self._proxy is not None:
+            # For a proxy with TLS of its own, httpcore would load the authorities in the event loop at each connection.
+            proxy = httpx.Proxy(self._proxy, ssl_context=tls if self._proxy.startswith("https:") else None)
         return httpx.AsyncHTTPTransport(
             limits=httpx.Limits(max_connections=1, keepalive_expiry=30.0),
             trust_env=False,
-            proxy=self._proxy,
+            proxy=proxy,
             verify=tls,
         )
 

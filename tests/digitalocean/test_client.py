@@ -977,6 +977,22 @@ async def test_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
             assert isinstance((await at.client.droplets()).error, Unreachable)
 
 
+async def test_a_proxy_with_tls_is_trusted_by_the_authorities_that_were_loaded_once(
+    tls: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hears each attempt, also after the file of the authorities is gone; loading them again would block scrapes."""
+    authorities = AUTHORITY.write(tmp_path, "authority")
+    monkeypatch.setenv("SSL_CERT_FILE", str(authorities))
+
+    async def answer(_: Heard, writer: asyncio.StreamWriter) -> None:
+        authorities.unlink(missing_ok=True)
+        writer.write(http({}, 407))
+
+    async with Server(answer, tls=tls) as proxy, bench("https://api.invalid", proxy=proxy.url) as at:
+        assert "407" in str((await at.client.droplets()).error)
+        assert [heard.target for heard in proxy.requests] == ["api.invalid:443"] * 3
+
+
 async def test_a_tunnel_that_hangs_takes_no_place_of_a_later_one() -> None:
     """A proxy that accepts CONNECT and then says nothing hears each attempt, although one connection is allowed."""
 
