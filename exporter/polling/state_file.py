@@ -210,7 +210,10 @@ class StateFile:
         with self._write_lock:
             if self._closed and not self._short_lived:
                 return
-            # The exporter that held the lock may have ended.
+            # The lock's file may have been removed, and another exporter may hold a new one; or it may have ended.
+            if self._lock is not None and not _is_at(self._lock, _lock_of(path)):
+                self._release()
+                self._in_file = {}
             if self._lock is None and self._usable:
                 self._lock = self._locked(path)
             if self._lock is None:
@@ -252,8 +255,7 @@ class StateFile:
 
     def _locked(self, path: Path) -> int | None:
         """Locks the file. `None` if that fails, which is logged once; each write tries again."""
-        # The lock is a file of its own, because each write replaces the state file.
-        lock = path.with_name(path.name + ".lock")
+        lock = _lock_of(path)
         handle = None
         try:
             handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
@@ -383,6 +385,18 @@ def _replace(path: Path, *content: bytes) -> None:
         with contextlib.suppress(OSError):
             beside.unlink()
         raise
+
+
+def _lock_of(path: Path) -> Path:
+    """The lock is a file of its own, because each write replaces the state file."""
+    return path.with_name(path.name + ".lock")
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether the open file is still the one at the path."""
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
+    return False
 
 
 def _give_to_owner_of(path: Path, handle: int) -> None:

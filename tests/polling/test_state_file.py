@@ -329,6 +329,23 @@ class TestCrash:
         store.close()
         assert kept(file) == some_state(1)
 
+    def test_lock_removed(self, file: Path) -> None:
+        """After file and lock are removed, one exporter at a time writes: the one that has the new lock."""
+        first = StateFile(file)
+        asyncio.run(first.save("prod", some_state(1)))
+        file.unlink()
+        file.with_name("state.lock").unlink()
+        second = StateFile(file)
+        asyncio.run(second.save("prod", some_state(2)))
+        with capture_logs() as logs:
+            asyncio.run(first.save("prod", some_state(1)))
+        assert [log["problem"] for log in logs] == ["another exporter holds the file"]
+        assert (first.is_saved, kept(file)) == (False, some_state(2))
+        second.close()
+        asyncio.run(first.save("prod", some_state(1)))
+        assert (first.is_saved, kept(file)) == (True, some_state(1))
+        first.close()
+
     def test_mended_disk(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """After a full disk has room again, nothing that was learned meanwhile is lost."""
         store = StateFile(file)
