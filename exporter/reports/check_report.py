@@ -125,15 +125,16 @@ def check_report(
         elif account.result == "failure":
             missing = "droplets may be missing here" if account.learned else "none of its droplets are here"
             all_notes.append(f"{account.name}: the listings are incomplete, so {missing}")
-        elif account.left_out:
-            all_notes.append(
-                f"{account.name}: the records of {plural(account.left_out, 'droplet')} could not be understood, so "
-                "these are missing here"
-            )
-        elif account.unread:
-            all_notes.append(f"{account.name}: {plural(account.unread, 'list')} of backups could not be read")
-        elif account.name in empty:
-            all_notes.append(f"{account.name}: {NO_DROPLETS}")
+        else:
+            if account.left_out:
+                all_notes.append(
+                    f"{account.name}: the records of {plural(account.left_out, 'droplet')} could not be understood, so "
+                    "these are missing here"
+                )
+            if account.unread:
+                all_notes.append(f"{account.name}: {plural(account.unread, 'list')} of backups could not be read")
+            if account.name in empty and not account.left_out:
+                all_notes.append(f"{account.name}: {NO_DROPLETS}")
     before = {account.name for account in accounts_by_name.values() if account.remembered or account.watched}
     if any(entry.account not in before for entry in entries):
         all_notes.append(SINGLE_LOOK)

@@ -30,6 +30,14 @@ def test_nothing_was_looked_at() -> None:
         assert "protected" not in report.summary
 
 
+def test_all_that_is_missing_is_said() -> None:
+    """An account of which records were not understood and lists not read has a note about each."""
+    account = AccountResult("prod", "partial", learned=True, remembered=True, unread=2, left_out=1)
+    notes = check_report(MONDAY, [account], [Fleet("prod", known=True)]).notes
+    assert ["1 droplet " in note for note in notes] == [True, False]
+    assert ["2 lists of backups" in note for note in notes] == [False, True]
+
+
 @pytest.mark.parametrize("state", State)
 def test_exit_code_of_each_state(state: State) -> None:
     """The exit code of a single Droplet is the one that the contract names, and the help names the same states."""
