@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
+from tests.benchmarks import dashboards, notifications, rules, state
+from tests.benchmarks.__main__ import GROWTH_OF, POLLS_FOR_MEMORY, RESULTS, SMALL
 from tests.benchmarks.chart import growth
-from tests.benchmarks.economy import Count
+from tests.benchmarks.economy import LARGE, SIZES, Count
 from tests.support.committed import committed
 
-HERE = Path(__file__).resolve().parent
 DAYS = [
     Count("day", 100, ours=1_000, floor=900, plain=30_000),
     Count("day", 20_000, ours=80_000, floor=58_000, plain=5_800_000),
@@ -17,9 +19,25 @@ DAYS = [
 
 def test_results_hold_what_was_wanted() -> None:
     """The results that are committed miss nothing that was wanted."""
-    results = (HERE / "RESULTS.md").read_text()
-    assert "| requests, day |" in results
-    assert "missed" not in results
+    assert "missed" not in RESULTS.read_text()
+
+
+def test_what_is_published_is_the_whole_run() -> None:
+    """The committed results are of the sizes that the code's constants name: of no shorter run."""
+    results = RESULTS.read_text()
+    for size in (
+        f"## At {LARGE:,} Droplets",
+        f"| resident memory, at most in {POLLS_FOR_MEMORY} polls |",
+        f"| its growth in a thousand polls within the hour, at {SMALL} Droplets |",
+        f"## From {SIZES[0]:,} to {SIZES[-1]:,} Droplets",
+        f"with {rules.DROPLETS:,} Droplets of which {rules.MISSING:,} miss their backups",
+        f"with {dashboards.DROPLETS:,} Droplets served by {dashboards.REPLICAS} replicas",
+        f"## The state file, with {state.DROPLETS:,} Droplets",
+        *(f"| {count:,} |" for count in notifications.COUNTS),
+    ):
+        assert size in results
+    grown = [re.search(rf"^\| {count:,} \|( [^|]+ \|){{7}}$", results, re.MULTILINE) for count in GROWTH_OF]
+    assert all(grown)
 
 
 def test_figures_are_published_of_committed_code_alone(tmp_path: Path) -> None:
