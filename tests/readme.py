@@ -48,7 +48,7 @@ FIGURES = (
     ("memory with 10,000 Droplets, at most", BENCHMARKS, ("resident memory, at most in 8 polls",)),
     ("false alerts about a Droplet under faults", RELIABILITY, ("false alerts about a Droplet, by the shipped rules",)),
     (
-        "droplet-weeks simulated / false alarms / misses never shown",
+        "droplet-weeks simulated / false alarms (but in the one condition named there) / misses never shown",
         RELIABILITY,
         ("droplet-weeks simulated", "false alarms", "misses never shown"),
     ),
