@@ -89,7 +89,8 @@ def test_state_file(tmp_path: Path) -> None:
         small.turn_read_only()
         until(lambda: len(list(warnings(running))) > 1, "it warns of the disk that is read-only")
         goes_on(running)
-        assert list(warnings(running))[1:] == ["state not kept: Read-only file system"]
+        # Of the lock's file, which is not on the disk over it, or of the state file, if it came between the two.
+        assert {warning.rpartition(": ")[2] for warning in list(warnings(running))[1:]} == {"Read-only file system"}
         small.turn_writable()
         old = written()
         until(lambda: written() != old, "it keeps the state again")
