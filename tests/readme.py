@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from exporter.metrics.families import ACCOUNT_FAMILIES, DROPLET_FAMILIES, EXPORTER_FAMILIES, IDENTITY, Family
+from tests.reliability import attacks, replicas
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 METRICS = ROOT / "exporter" / "metrics" / "README.md"
+SECURITY = ROOT / ".github" / "SECURITY.md"
 AVAILABILITY = ROOT / "deploy" / "high-availability.md"
 BENCHMARKS = ROOT / "tests" / "benchmarks" / "RESULTS.md"
 RELIABILITY = ROOT / "tests" / "reliability" / "RESULTS.md"
@@ -70,15 +74,16 @@ def measured(results: Path, what: str) -> str:
     return found[1]
 
 
-def replicas() -> str:
-    """What two exporters cost, as `make soak` measured it."""
-    return RELIABILITY.read_text().partition("\n## What two exporters cost\n")[2].partition("\n## ")[0].strip()
+def reliability(title: str) -> str:
+    """A section of what `make soak` measured."""
+    return RELIABILITY.read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0].strip()
 
 
-PARTS = {
+PARTS: dict[Path, dict[str, Callable[[], str]]] = {
     README: {"figures": figures},
     METRICS: {"metrics": metric_reference},
-    AVAILABILITY: {"replicas": replicas},
+    AVAILABILITY: {"replicas": partial(reliability, replicas.SECTION.title)},
+    SECURITY: {"attacks": partial(reliability, attacks.SECTION.title)},
 }
 """The documents, and what is made in each."""
 
