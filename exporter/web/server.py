@@ -14,7 +14,7 @@ import os
 import resource
 import socket
 from asyncio import sslproto
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -224,7 +224,7 @@ class Server:
             self._make_room(self.tls_connections, most, "the limit of TLS connections is reached")
         return room
 
-    def _make_room(self, connections: Iterable[Connection], most: int, problem: str) -> None:
+    def _make_room(self, connections: Collection[Connection], most: int, problem: str) -> None:
         """Closes the oldest idle connections; else the slowest readers; else one connection.
 
         A client has a moment for its TLS handshake, for its request and to read on, before it counts as idle or slow.
@@ -242,13 +242,17 @@ class Server:
             connection.abort()
         if now - self._warned_at > WARN_EVERY:
             self._warned_at = now
+            # The limit of TLS connections is one of memory.
+            files = (
+                "" if connections is self.tls_connections else ", or allow more open files (LimitNOFILE=, ulimit -n)"
+            )
             self._log.warning(
                 "too many connections",
                 problem=problem,
-                open=len(self.connections),
+                open=len(connections),
                 most=most,
                 effect="the connections that have been idle the longest are ended",
-                remedy="let only scrapers reach the port, or allow more open files (LimitNOFILE=, ulimit -n)",
+                remedy=f"let only scrapers reach the port{files}",
             )
 
     async def stop(self) -> None:

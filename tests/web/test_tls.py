@@ -235,10 +235,9 @@ async def test_a_large_answer_is_read_whole_over_tls(folder: Path) -> None:
 async def test_clients_in_a_handshake_count(folder: Path) -> None:
     """Of the connections whose handshake has begun there is a limit; the oldest makes room; a stop ends them."""
     limits = Limits(tls_connections=5, handshake=60.0)
-    async with (
-        serving(settings=settings(folder), limits=limits) as server,
-        contextlib.AsyncExitStack() as stack,
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        logs = stack.enter_context(structlog.testing.capture_logs())
+        server = await stack.enter_async_context(serving(settings=settings(folder), limits=limits))
         begun = [await stack.enter_async_context(connected(server)) for _ in range(5)]
         for client in begun:
             await client.send(HELLO)
@@ -252,6 +251,10 @@ async def test_clients_in_a_handshake_count(folder: Path) -> None:
         assert time.perf_counter() - started < 20.0
         assert not server.connections
         assert not server.tls_connections
+    (warning,) = (log for log in logs if log["event"] == "too many connections")
+    assert warning["problem"] == "the limit of TLS connections is reached"
+    assert warning["open"] == warning["most"] == 5
+    assert "files" not in warning["remedy"], "more of them would not help"
 
 
 async def test_silent_tls_clients_take_little_memory(folder: Path) -> None:
